@@ -1,0 +1,51 @@
+"""Dense 3D faces on small machines: UV position maps from a face crop.
+
+Importing this package imports numpy at most; heavy dependencies load where they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Face": "posgan_edge.types",
+    "FaceBox": "posgan_edge.types",
+    "Frame": "posgan_edge.types",
+    "PositionMap": "posgan_edge.types",
+    "Crop": "posgan_edge.geometry.crop",
+    "UvLayout": "posgan_edge.geometry.layout",
+    "load_layout": "posgan_edge.geometry.layout",
+    "load_engine": "posgan_edge.engines",
+    "FacePipeline": "posgan_edge.vision.pipeline",
+    "PosganError": "posgan_edge.errors",
+}
+__all__ = [
+    "Crop",
+    "Face",
+    "FaceBox",
+    "FacePipeline",
+    "Frame",
+    "PosganError",
+    "PositionMap",
+    "UvLayout",
+    "__version__",
+    "load_engine",
+    "load_layout",
+]
+
+if TYPE_CHECKING:
+    from posgan_edge.engines import load_engine
+    from posgan_edge.errors import PosganError
+    from posgan_edge.geometry.crop import Crop
+    from posgan_edge.geometry.layout import UvLayout, load_layout
+    from posgan_edge.types import Face, FaceBox, Frame, PositionMap
+    from posgan_edge.vision.pipeline import FacePipeline
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'posgan_edge' has no attribute {name!r}")

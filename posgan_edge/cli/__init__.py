@@ -1,0 +1,65 @@
+"""The ``posgan-edge`` command. Sub-commands are imported only when they are called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from posgan_edge import __version__
+from posgan_edge.errors import PosganError
+
+_COMMANDS = {
+    "run": "Find faces in pictures, a video or a camera, and draw or write what they are.",
+    "benchmark": "Score engines on AFLW2000-3D.",
+    "export": "Turn a generator into an ONNX file.",
+    "train": "Train a generator by a recipe.",
+    "doctor": "Print what this machine can run and what is missing.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = import_module(f"posgan_edge.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="posgan-edge")
+def cli() -> None:
+    """Dense 3D faces on small machines: UV position maps from a face crop."""
+
+
+def main() -> None:
+    """The console entry point: errors become one line and an exit code."""
+    try:
+        sys.exit(cli(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except PosganError as error:
+        report_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted: files that were open are finished", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+def report_error(error: PosganError) -> None:
+    """One line on standard error."""
+    click.echo(f"error: {' '.join(str(error).split())}", err=True)

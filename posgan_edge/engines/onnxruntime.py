@@ -1,0 +1,68 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.engines.base import EngineBase, EngineInfo
+from posgan_edge.errors import BadInput, missing
+from posgan_edge.files import sha256
+
+try:
+    import onnxruntime as ort
+except ImportError as _error:
+    raise missing("onnxruntime", "running an ONNX model", "all") from _error
+
+#: More intra-op threads than one slow these small networks down on the machines measured
+#: (see benchmarks/README.md), and leave no core for capture and detection.
+DEFAULT_THREADS = 1
+
+
+class OnnxRuntimeEngine(EngineBase):
+    """An ONNX file with input ``image`` and output ``position_map``, as ``export`` writes it."""
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        path = Path(path)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or DEFAULT_THREADS
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning workers take the cores that capture and detection need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own classes derive from Exception alone
+            reason = " ".join(str(error).split())[:160]
+            raise BadInput(f"{path}: not an ONNX model that can be run: {reason}") from error
+        inputs = {i.name: i.shape for i in self._session.get_inputs()}
+        outputs = {o.name: o.shape for o in self._session.get_outputs()}
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if "image" not in inputs or "position_map" not in outputs or "layout" not in metadata:
+            raise BadInput(
+                f"{path}: not a posgan-edge model (input 'image', output 'position_map' and "
+                f"'layout' metadata are needed; found {list(inputs)} -> {list(outputs)})"
+            )
+        batch = inputs["image"][0]
+        self.info = EngineInfo(
+            name=metadata.get("name", path.stem),
+            runtime=f"onnxruntime {ort.__version__} (CPU)",
+            layout=metadata["layout"],
+            input_size=int(inputs["image"][2]),
+            map_size=int(outputs["position_map"][2]),
+            precision=metadata.get("precision", "fp32"),
+            batch=batch if isinstance(batch, int) else 0,
+            model_hash=sha256(path),
+            threads=options.intra_op_num_threads,
+        )
+
+    def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        (maps,) = self._session.run(["position_map"], {"image": images})
+        return np.asarray(maps)
+
+    def close(self) -> None:
+        del self._session

@@ -1,0 +1,40 @@
+"""The error hierarchy. The CLI turns each class into one line and its exit code."""
+
+from __future__ import annotations
+
+
+class PosganError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 4
+
+
+class BudgetMissed(PosganError):
+    """A stated accuracy or latency budget was not met."""
+
+    exit_code = 1
+
+
+class UsageError(PosganError):
+    """Options that contradict each other or cannot be understood."""
+
+    exit_code = 2
+
+
+class MissingRuntime(PosganError):
+    """An optional dependency or device is not there; says what to install."""
+
+    exit_code = 3
+
+
+class BadInput(PosganError):
+    """A file, image, checkpoint or camera that cannot be used."""
+
+    exit_code = 4
+
+
+def missing(package: str, purpose: str, extra: str) -> MissingRuntime:
+    """The one wording for an optional dependency that is not installed."""
+    return MissingRuntime(
+        f"{package} is not installed, and {purpose} needs it: pip install 'posgan-edge[{extra}]'"
+    )

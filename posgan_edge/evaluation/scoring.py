@@ -1,0 +1,139 @@
+"""Running an engine over labelled faces and scoring what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.engines.base import Engine
+from posgan_edge.evaluation.aflw2000 import LabelledFace
+from posgan_edge.evaluation.metrics import ROLL_BINS, bin_of, nme, nme_3d, wrap_roll
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.pose import fit_pose
+from posgan_edge.types import FaceBox
+from posgan_edge.vision.preprocess import extract_crop
+
+#: Head-pose error is counted over faces whose angles all lie within this, in degrees.
+POSE_LIMIT = 99.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found for a face: landmarks (68, 3) in photo pixels and angles in degrees."""
+
+    landmarks: NDArray[np.float32]
+    angles: NDArray[np.float64]
+
+
+def predict_from_labels(
+    engine: Engine,
+    faces: Sequence[LabelledFace],
+    batch: int = 16,
+    on_face: Callable[[], None] | None = None,
+) -> Iterator[Prediction]:
+    """Predictions on the ground-truth crop: centre of the label box, side sqrt(2) x max side."""
+    layout = load_layout(engine.info.layout)
+    for start in range(0, len(faces), batch):
+        group = faces[start : start + batch]
+        crops = [Crop.from_box(FaceBox.around(face.original)) for face in group]
+        inputs = [
+            extract_crop(face.image(), crop, engine.info.input_size)
+            for face, crop in zip(group, crops, strict=True)
+        ]
+        maps = engine.infer(np.stack(inputs))
+        for crop, position_map in zip(crops, maps, strict=True):
+            pose = fit_pose(position_map, layout, crop.angle)
+            yield Prediction(
+                crop.to_frame(layout.landmarks(position_map)),
+                np.array([pose.pitch, pose.yaw, pose.roll]),
+            )
+            if on_face:
+                on_face()
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """2D-68 NME in percent against one label set."""
+
+    mean: float
+    mean_of_yaw_bins: float
+    yaw: list[float]
+    pitch: list[float]
+    roll: list[float]
+    counts: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The whole of an accuracy run; ``per_face`` maps names to NME by label set."""
+
+    faces: int
+    missed: list[str]
+    labels: dict[str, LabelScores]
+    nme_3d: float
+    pose_mae: dict[str, float]
+    per_face: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def score(
+    faces: Sequence[LabelledFace],
+    predictions: Sequence[Prediction | None],
+    label_sets: Sequence[str] = ("original", "reannotated"),
+) -> Scores:
+    """Scores predictions, one per face; None where no face was found (listed, not averaged)."""
+    pairs = [(f, p) for f, p in zip(faces, predictions, strict=True) if p is not None]
+    angles = np.array([f.angles for f, _ in pairs]).reshape(-1, 3)
+    per_face: dict[str, dict[str, float]] = {f.name: {} for f, _ in pairs}
+    results: dict[str, LabelScores] = {}
+    for label_set in label_sets:
+        errors = np.array([nme(p.landmarks, f.labels(label_set)) for f, p in pairs])
+        for (face, _), error in zip(pairs, errors, strict=True):
+            per_face[face.name][label_set] = float(error)
+        results[label_set] = _bins(errors, angles)
+    depth = [nme_3d(p.landmarks.copy(), f.original) for f, p in pairs]
+    return Scores(
+        faces=len(faces),
+        missed=[f.name for f, p in zip(faces, predictions, strict=True) if p is None],
+        labels=results,
+        nme_3d=_mean(np.array(depth)),
+        pose_mae=_pose_error(np.array([p.angles for _, p in pairs]).reshape(-1, 3), angles),
+        per_face=per_face,
+    )
+
+
+def summary(scores: Scores) -> dict[str, Any]:
+    """The few figures that a training log keeps."""
+    return {f"nme_{name}": labels.mean for name, labels in scores.labels.items()}
+
+
+def _bins(errors: NDArray[np.float64], angles: NDArray[np.float64]) -> LabelScores:
+    pitch, yaw, roll = angles.T
+    bins = {
+        "yaw": bin_of(yaw),
+        "pitch": bin_of(pitch),
+        "roll": bin_of(wrap_roll(roll), ROLL_BINS),
+    }
+    means = {n: [_mean(errors[b == i]) for i in range(3)] for n, b in bins.items()}
+    counts = {n: [int((b == i).sum()) for i in range(3)] for n, b in bins.items()}
+    return LabelScores(
+        mean=_mean(errors), mean_of_yaw_bins=float(np.mean(means["yaw"])), counts=counts, **means
+    )
+
+
+def _pose_error(
+    predicted: NDArray[np.float64], truth: NDArray[np.float64]
+) -> dict[str, float]:
+    keep = (np.abs(truth) <= POSE_LIMIT).all(axis=1)
+    error = np.abs(wrap_roll(predicted[keep] - truth[keep]))
+    means = [_mean(column) for column in error.T]
+    names = ("pitch", "yaw", "roll")
+    return {**dict(zip(names, means, strict=True)), "mean": float(np.mean(means))}
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

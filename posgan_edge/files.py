@@ -1,0 +1,53 @@
+"""Writing files so that nothing half-written is ever left under its final name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from posgan_edge.errors import BadInput
+
+
+def check_writable(path: str | Path) -> Path:
+    """The path, once its folder exists and can be written; raises BadInput otherwise."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: its folder cannot be made ({error.strerror})") from error
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, a file name is needed")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise BadInput(f"{path}: cannot be written (no permission)")
+    return path
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden sibling of ``path`` with the same suffix, for writing before renaming."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+@contextmanager
+def replaced(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary sibling path and renames it to ``path`` when the block succeeds."""
+    target = check_writable(path)
+    temporary = temporary_name(target)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise BadInput(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Pure numpy geometry: UV layouts, crop transforms, map sampling, pose and mesh."""

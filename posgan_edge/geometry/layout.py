@@ -1,0 +1,112 @@
+"""UV layouts: which point of the face each pixel of a position map is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.errors import BadInput
+from posgan_edge.geometry.sampling import sample_map
+
+#: iBUG-68 landmark indices of each facial region (used for names, drawing and weights).
+REGIONS: dict[str, tuple[int, ...]] = {
+    "jaw": tuple(range(0, 17)),
+    "right_eyebrow": tuple(range(17, 22)),
+    "left_eyebrow": tuple(range(22, 27)),
+    "nose_bridge": tuple(range(27, 31)),
+    "nose_base": tuple(range(31, 36)),
+    "right_eye": tuple(range(36, 42)),
+    "left_eye": tuple(range(42, 48)),
+    "outer_lips": tuple(range(48, 60)),
+    "inner_lips": tuple(range(60, 68)),
+}
+_INNER_POLYGONS = (
+    REGIONS["right_eye"],
+    REGIONS["left_eye"],
+    REGIONS["outer_lips"],
+    (27, 31, 32, 33, 34, 35),
+)
+
+
+@dataclass(frozen=True)
+class UvLayout:
+    """A UV layout.
+
+    ``landmark_uv`` (68, 2) float32 in [0, 1], u right and v down (see ``geometry.sampling``);
+    ``mask`` (M, M) bool, True where the map is a face; ``mean_uv`` (P, 2) float32 and
+    ``mean_points`` (P, 3) float32: the mean face in y-up space facing +z (pitch, yaw and roll
+    zero in the AFLW2000-3D convention), centred, of unit root-mean-square radius.
+    """
+
+    name: str
+    resolution: int
+    landmark_uv: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    mean_uv: NDArray[np.float32]
+    mean_points: NDArray[np.float32]
+
+    def landmarks(self, maps: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The 68 landmarks of maps (..., 3, M, M) -> (..., 68, 3), in the maps' units."""
+        return sample_map(maps, self.landmark_uv)
+
+    def mask_at(self, resolution: int) -> NDArray[np.bool_]:
+        """The face mask at another resolution, nearest pixel centre."""
+        index = ((np.arange(resolution) + 0.5) / resolution * self.resolution).astype(int)
+        return self.mask[np.ix_(index, index)]
+
+    def weights(self, resolution: int | None = None) -> NDArray[np.float32]:
+        """Map weights (M, M) for training: landmarks 16, eyes, nose and mouth 4, face 3, else 0.
+
+        The figures are those of the original system; the regions are drawn from this layout's
+        own landmarks.
+        """
+        size = resolution or self.resolution
+        v, u = np.meshgrid(*(((np.arange(size) + 0.5) / size,) * 2), indexing="ij")
+        weights = np.where(self.mask_at(size), 3.0, 0.0)
+        for polygon in _INNER_POLYGONS:
+            weights[_inside(u, v, self.landmark_uv[list(polygon)])] = 4.0
+        column, row = np.minimum((self.landmark_uv * size).astype(int), size - 1).T
+        weights[row, column] = 16.0
+        return weights.astype(np.float32)
+
+    def with_mask_file(self, path: str | Path) -> UvLayout:
+        """This layout with its mask read from a picture (bright = face) that the user has."""
+        import cv2
+
+        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if picture is None or picture.shape[0] != picture.shape[1]:
+            raise BadInput(f"{path}: not a square mask picture: give an (M, M) grey image")
+        return replace(self, resolution=picture.shape[0], mask=picture > 127)
+
+
+def _inside(
+    u: NDArray[np.float64], v: NDArray[np.float64], polygon: NDArray[np.floating]
+) -> NDArray[np.bool_]:
+    inside = np.zeros(u.shape, bool)
+    for (u0, v0), (u1, v1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if v0 != v1:
+            crosses = (v0 > v) != (v1 > v)
+            inside ^= crosses & (u < (u1 - u0) * (v - v0) / (v1 - v0) + u0)
+    return inside
+
+
+@lru_cache(maxsize=8)
+def load_layout(name: str) -> UvLayout:
+    """A built-in layout, ``ict`` or ``prnet``. Raises BadInput for any other name."""
+    file = resources.files("posgan_edge.assets") / f"layout-{name}.npz"
+    if not file.is_file():
+        raise BadInput(f"unknown UV layout {name!r}: use 'ict' or 'prnet'")
+    with file.open("rb") as stream, np.load(stream) as data:
+        return UvLayout(
+            name=name,
+            resolution=int(data["mask"].shape[0]),
+            landmark_uv=data["landmark_uv"],
+            mask=data["mask"],
+            mean_uv=data["mean_uv"],
+            mean_points=data["mean_points"],
+        )

@@ -1,0 +1,94 @@
+"""Head pose by a robust similarity fit, in the AFLW2000-3D convention.
+
+``R = Rx(pitch) @ Ry(yaw) @ Rz(roll)`` in y-up space (x right, y up, z towards the camera) with
+``Rx = [1 0 0; 0 c s; 0 -s c]``, ``Ry = [c 0 -s; 0 1 0; s 0 c]``, ``Rz = [c s 0; -s c 0; 0 0 1]``,
+the convention of the 300W-LP and AFLW2000-3D labels (Zhu et al., CVPR 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.geometry.layout import UvLayout
+from posgan_edge.geometry.sampling import sample_map
+from posgan_edge.types import FloatArray
+
+_Y_UP = np.array([1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Head pose: angles in degrees and the rotation (3, 3) float64 they stand for.
+
+    The mean face maps to y-up space as ``scale * rotation @ point + translation``.
+    """
+
+    pitch: float
+    yaw: float
+    roll: float
+    rotation: NDArray[np.float64]
+    scale: float
+    translation: NDArray[np.float64]
+
+
+def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
+    """(3, 3) rotation from angles in degrees, in the convention of this module."""
+    (cp, cy, cr), (sp, sy, sr) = (f(np.radians([pitch, yaw, roll])) for f in (np.cos, np.sin))
+    rx = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    ry = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
+    rz = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
+    return rx @ ry @ rz
+
+
+def angles_from_rotation(rotation: FloatArray) -> tuple[float, float, float]:
+    """(pitch, yaw, roll) in degrees; yaw in [-90, 90]. At yaw = +-90 roll is set to zero."""
+    r = np.asarray(rotation, np.float64)
+    yaw = np.arcsin(np.clip(-r[0, 2], -1, 1))
+    if abs(r[0, 2]) > 1 - 1e-9:
+        pitch, roll = np.arctan2(-r[2, 1], r[1, 1]), 0.0
+    else:
+        pitch, roll = np.arctan2(r[1, 2], r[2, 2]), np.arctan2(r[0, 1], r[0, 0])
+    return float(np.degrees(pitch)), float(np.degrees(yaw)), float(np.degrees(roll))
+
+
+def fit_similarity(
+    source: FloatArray, target: FloatArray, weights: FloatArray | None = None
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Least-squares (scale, R, t) with ``target ~ scale * R @ source + t`` (Umeyama, 1991).
+
+    ``source`` and ``target`` are (P, 3); ``weights`` (P,), non-negative.
+    """
+    w = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
+    w = w / w.sum()
+    center_s, center_t = w @ source, w @ target
+    s, t = source - center_s, target - center_t
+    u, d, vt = np.linalg.svd((t * w[:, None]).T @ s)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt)) or 1.0])
+    rotation = (u * sign) @ vt
+    scale = float((d * sign).sum() / (w @ (s * s)).sum())
+    return scale, rotation, center_t - scale * rotation @ center_s
+
+
+def fit_pose(
+    position_map: FloatArray, layout: UvLayout, angle: float = 0.0, iterations: int = 4
+) -> Pose:
+    """The pose of a map (3, M, M) by Huber-weighted similarity fits of the layout's mean face.
+
+    ``angle`` is the crop's own turn in degrees (``Crop.angle``), taken out of the result so that
+    the pose is that in the frame. Raises ``numpy.linalg.LinAlgError`` on a map with NaN.
+    """
+    points = sample_map(position_map, layout.mean_uv).astype(np.float64) * _Y_UP
+    weights = np.ones(len(points))
+    for _ in range(iterations):
+        scale, rotation, shift = fit_similarity(layout.mean_points, points, weights)
+        residual = np.linalg.norm(
+            scale * layout.mean_points @ rotation.T + shift - points, axis=1
+        )
+        limit = max(1.5 * float(np.median(residual)), 1e-9)
+        weights = np.minimum(1.0, limit / np.maximum(residual, 1e-12))
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    rotation = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) @ rotation
+    return Pose(*angles_from_rotation(rotation), rotation, scale, shift)

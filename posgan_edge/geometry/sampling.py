@@ -1,0 +1,53 @@
+"""Reading a position map at UV points.
+
+The pixel-centre convention, written down once: UV runs over [0, 1] across the whole map, u right
+and v down, and the centre of pixel ``i`` of a map of resolution M sits at ``(i + 0.5) / M``.
+A UV coordinate ``u`` is therefore the pixel coordinate ``u * M - 0.5``; outside the outermost
+pixel centres the edge value is held. This is ``grid_sample(align_corners=False, border)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.types import FloatArray
+
+
+def bilinear_taps(
+    uv: FloatArray, resolution: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The four flat pixel indices and weights, each (P, 4), of bilinear reads at uv (P, 2)."""
+    position = np.clip(np.asarray(uv, np.float64) * resolution - 0.5, 0, resolution - 1)
+    low = np.minimum(position.astype(np.int64), max(resolution - 2, 0))
+    high = np.minimum(low + 1, resolution - 1)
+    fu, fv = (position - low).T
+    (u0, v0), (u1, v1) = low.T, high.T
+    index = np.stack([v * resolution + u for v in (v0, v1) for u in (u0, u1)], axis=1)
+    weight = np.stack([wv * wu for wv in (1 - fv, fv) for wu in (1 - fu, fu)], axis=1)
+    return index, weight.astype(np.float32)
+
+
+def sample_map(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
+    """Reads maps (..., C, M, M) at uv (P, 2) in [0, 1] -> (..., P, C) float32, bilinear."""
+    index, weight = bilinear_taps(uv, maps.shape[-1])
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    values = (flat[..., index] * weight).sum(axis=-1)
+    return np.ascontiguousarray(np.swapaxes(values, -1, -2), np.float32)
+
+
+def resample_map(maps: FloatArray, resolution: int) -> NDArray[np.float32]:
+    """Maps (..., C, M, M) at another resolution, bilinear on pixel centres, edges held."""
+    centers = (np.arange(resolution) + 0.5) / resolution
+    axis = _axis_matrix(centers, maps.shape[-1])
+    return np.asarray(axis @ maps @ axis.T, np.float32)
+
+
+def _axis_matrix(positions: FloatArray, resolution: int) -> NDArray[np.float32]:
+    p = np.clip(positions * resolution - 0.5, 0, resolution - 1)
+    low = np.minimum(p.astype(np.int64), max(resolution - 2, 0))
+    matrix = np.zeros((len(positions), resolution), np.float32)
+    rows = np.arange(len(positions))
+    np.add.at(matrix, (rows, low), 1 - (p - low))
+    np.add.at(matrix, (rows, np.minimum(low + 1, resolution - 1)), p - low)
+    return matrix

@@ -1,0 +1,1 @@
+"""PyTorch generators and their checkpoints (needs the ``torch`` extra)."""

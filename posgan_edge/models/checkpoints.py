@@ -1,0 +1,129 @@
+"""Loading and saving generators: the original's checkpoints, ours, and safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posgan_edge.errors import BadInput
+from posgan_edge.files import replaced
+from posgan_edge.models.registry import Generator, build_generator, name_of
+
+_FIRST_KEY = "encoder.0.block.0.weight"
+
+
+def load_generator(path: str | Path, layout: str | None = None) -> Generator:
+    """A generator in evaluation mode from a ``.pth``/``.pt``/``.ckpt`` or ``.safetensors`` file.
+
+    Reads the original's checkpoints (a dict with ``Generator``; ngf is inferred from the shapes;
+    UV layout ``prnet`` unless ``layout`` says otherwise), this package's training checkpoints
+    (averaged weights where they exist) and its safetensors files. Pickled code is never run.
+    Raises BadInput in one line for a missing, truncated or foreign file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"{path}: no such checkpoint file")
+    generator = _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
+    if layout is not None and generator.layout != layout:
+        raise BadInput(f"{path}: speaks UV layout {generator.layout!r}, not {layout!r}")
+    return generator.eval()
+
+
+def save_safetensors(generator: Generator, path: str | Path, **metadata: str) -> None:
+    """Writes weights, basis and configuration as one safetensors file (atomically)."""
+    from safetensors.torch import save_file
+
+    header = {
+        "format": "pt",
+        "posgan_edge.generator": name_of(generator),
+        "posgan_edge.config": json.dumps(generator.config),
+        **metadata,
+    }
+    tensors = {
+        k: v.detach().cpu().contiguous()
+        for k, v in generator.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
+    with replaced(path) as temporary:
+        save_file(tensors, str(temporary), metadata=header)
+
+
+def generator_state(generator: Generator) -> dict[str, Any]:
+    """What a training checkpoint records of a generator."""
+    return {
+        "name": name_of(generator),
+        "config": generator.config,
+        "weights": generator.state_dict(),
+    }
+
+
+def load_torch_file(path: Path) -> dict[str, Any]:
+    """``torch.load(weights_only=True)`` with one-line errors; the answer is a dict."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = "is not a checkpoint of plain tensors"
+        if os.path.getsize(path) == 0:
+            reason = "is empty"
+        elif not zipfile.is_zipfile(path):
+            reason = "is truncated or not a PyTorch file"
+        raise BadInput(f"{path}: {reason}; nothing was loaded") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: holds a {type(content).__name__}, not a checkpoint dict")
+    return content
+
+
+def _from_torch(path: Path) -> Generator:
+    content = load_torch_file(path)
+    if "generator_ema" in content or "generator" in content:
+        state = content.get("generator_ema") or content["generator"]
+        return _fill(build_generator(state["name"], **state["config"]), state["weights"], path)
+    weights = content.get("Generator", content)
+    first = weights.get(_FIRST_KEY) if isinstance(weights, dict) else None
+    if not isinstance(first, torch.Tensor) or first.ndim != 4 or first.shape[1:] != (3, 4, 4):
+        found = ", ".join(sorted(map(str, content))[:6]) or "nothing"
+        raise BadInput(
+            f"{path}: not a generator checkpoint (no 'Generator' with {_FIRST_KEY} of shape "
+            f"(ngf, 3, 4, 4); found: {found})"
+        )
+    return _fill(build_generator("unet", ngf=first.shape[0]), weights, path)
+
+
+def _from_safetensors(path: Path) -> Generator:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        from posgan_edge.errors import missing
+
+        raise missing("safetensors", "reading this file", "torch") from error
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise BadInput(f"{path}: is truncated or not a safetensors file") from error
+    if "posgan_edge.generator" not in metadata:
+        raise BadInput(f"{path}: a safetensors file, but not one of a posgan-edge generator")
+    config = json.loads(metadata["posgan_edge.config"])
+    return _fill(build_generator(metadata["posgan_edge.generator"], **config), weights, path)
+
+
+def _fill(generator: Generator, weights: dict[str, torch.Tensor], path: Path) -> Generator:
+    try:
+        absent, unknown = generator.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        mismatch = str(error).strip().splitlines()[-1].strip()
+        raise BadInput(f"{path}: weights of another shape: {mismatch}") from error
+    absent = [k for k in absent if not k.endswith("num_batches_tracked")]
+    if absent or unknown:
+        raise BadInput(
+            f"{path}: not a {name_of(generator)} checkpoint: {len(absent)} weights are missing "
+            f"and {len(unknown)} unknown, first {(absent or unknown)[0]!r}"
+        )
+    return generator

@@ -1,0 +1,121 @@
+"""The `edge` generator: a small encoder and a decoder that is linear in a fixed basis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: (repeats, width, stride of the first, expansion, fused): dense 3x3 convolutions where the
+#: resolution is high (depthwise ones are bound by memory there), inverted residuals after.
+STAGES: tuple[tuple[int, int, int, int, bool], ...] = (
+    (1, 32, 1, 1, True),
+    (1, 48, 2, 2, True),
+    (2, 48, 1, 2, True),
+    (1, 96, 2, 4, False),
+    (4, 96, 1, 4, False),
+    (1, 160, 2, 4, False),
+    (2, 160, 1, 3, False),
+)
+
+
+def _conv(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
+) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class _Block(nn.Module):
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, expansion: int, fused: bool
+    ) -> None:
+        super().__init__()
+        width = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        if fused:
+            layers = [_conv(inputs, width, 3, stride), _conv(width, outputs, 1, relu=False)]
+        else:
+            layers = [
+                _conv(inputs, width, 1),
+                _conv(width, width, 3, stride, groups=width),
+                _conv(width, outputs, 1, relu=False),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.residual else self.layers(x)
+
+
+class EdgeGenerator(nn.Module):
+    """RGB (N, 3, 128, 128) float32 in [0, 1] -> position map (N, 3, M, M) in crop units.
+
+    The encoder ends at 4x4; two fully connected layers answer 3 x K coefficients, and the map is
+    ``coefficients @ modes`` with K fixed scalar modes (K, M, M) shared by x, y and z. As the
+    modes span the position, rotation and scale of the faces they were taken from, a similarity
+    transform of a face stays inside the span. ``modes`` are an orthonormal basis;
+    ``coefficient_mean`` and ``coefficient_std`` (3, K) whiten the last layer's outputs.
+    """
+
+    modes: Tensor
+    coefficient_mean: Tensor
+    coefficient_std: Tensor
+
+    def __init__(
+        self,
+        modes: int = 32,
+        map_size: int = 128,
+        layout: str = "ict",
+        stem: tuple[int, int] = (16, 32),
+        stages: tuple[tuple[int, int, int, int, bool], ...] = STAGES,
+        neck: int = 64,
+        hidden: int = 256,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "modes": modes,
+            "map_size": map_size,
+            "layout": layout,
+            "stem": list(stem),
+            "stages": [list(s) for s in stages],
+            "neck": neck,
+            "hidden": hidden,
+        }
+        self.layout, self.input_size, self.map_size = layout, 128, map_size
+        blocks: list[nn.Module] = [_conv(3, stem[0], 3, 2), _conv(stem[0], stem[1], 3, 2)]
+        width = stem[1]
+        for repeats, outputs, stride, expansion, fused in stages:
+            for index in range(repeats):
+                blocks.append(_Block(width, outputs, 1 if index else stride, expansion, fused))
+                width = outputs
+        self.encoder = nn.Sequential(*blocks)
+        self.neck = _conv(width, neck, 1)
+        self.fc1 = nn.Linear(neck * 16, hidden)
+        self.fc2 = nn.Linear(hidden, 3 * modes)
+        self.register_buffer("modes", torch.zeros(modes, map_size * map_size))
+        self.register_buffer("coefficient_mean", torch.zeros(3 * modes))
+        self.register_buffer("coefficient_std", torch.ones(3 * modes))
+        nn.init.normal_(self.fc2.weight, std=0.01)
+        nn.init.zeros_(self.fc2.bias)
+
+    def set_basis(self, modes: Tensor, mean: Tensor, std: Tensor) -> None:
+        """Fills the fixed basis: modes (K, M, M) orthonormal, mean and std (3, K)."""
+        self.modes.copy_(modes.reshape(self.modes.shape))
+        self.coefficient_mean.copy_(mean.reshape(-1))
+        self.coefficient_std.copy_(std.reshape(-1))
+
+    def coefficients(self, image: Tensor) -> Tensor:
+        """(N, 3 * K) coefficients of the modes."""
+        x = self.neck(self.encoder((image - 0.5) * 2.0))
+        x = self.fc2(torch.relu(self.fc1(x.flatten(1))))
+        return x * self.coefficient_std + self.coefficient_mean
+
+    def forward(self, image: Tensor) -> Tensor:
+        c = self.coefficients(image).reshape(-1, 3, self.modes.shape[0])
+        return (c @ self.modes).reshape(-1, 3, self.map_size, self.map_size)

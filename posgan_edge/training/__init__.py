@@ -1,0 +1,1 @@
+"""Training of generators (needs the ``train`` extra)."""

@@ -1,0 +1,123 @@
+"""Random changes of image and map together, reproducible from one generator per sample."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from posgan_edge.training.recipe import Augmentation
+from posgan_edge.types import Image
+
+
+def augment_image(
+    image: Image, size: int, config: Augmentation, rng: np.random.Generator
+) -> tuple[Image, bool, NDArray[np.float32]]:
+    """A changed copy of a crop, with what was done to its coordinates.
+
+    ``image`` is a square (S, S, 3) uint8 BGR crop. Answers the image (size, size, 3) uint8 RGB,
+    whether it was mirrored first, and the (2, 3) float32 similarity in crop units that followed.
+    """
+    if flipped := bool(rng.random() < config.flip):
+        image = np.ascontiguousarray(image[:, ::-1])
+    transform = _similarity(config, rng)
+    image = _degrade(image, config, rng)
+    image = cv2.warpAffine(
+        image, _to_pixels(transform, image.shape[0], size), (size, size), **_border(rng)
+    )
+    image = _recolor(image, config, rng)
+    if rng.random() < config.erase:
+        for _ in range(rng.integers(1, config.erase_most + 1)):
+            w, h = (rng.uniform(0.08, 0.35, 2) * size).astype(int)
+            x, y = rng.integers(0, size - w), rng.integers(0, size - h)
+            image[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+    return image, flipped, transform
+
+
+def augment_maps(maps: Tensor, flipped: Tensor, transforms: Tensor) -> Tensor:
+    """The maps (N, 3, M, M) of augmented images: ``flipped`` (N,) bool, transforms (N, 2, 3).
+
+    Mirroring turns the map along u and x into 1 - x (both built-in layouts are left-right
+    symmetric); depth follows the similarity's scale.
+    """
+    mirrored = maps.flip(-1)
+    mirrored = torch.cat([1.0 - mirrored[:, :1], mirrored[:, 1:]], dim=1)
+    maps = torch.where(flipped[:, None, None, None], mirrored, maps)
+    linear, shift = transforms[:, :, :2], transforms[:, :, 2]
+    flat = maps.flatten(2)
+    xy = torch.baddbmm(shift[:, :, None], linear, flat[:, :2])
+    scale = linear.square().sum(1).mean(1).sqrt()[:, None, None]
+    return torch.cat([xy, flat[:, 2:] * scale], dim=1).reshape(maps.shape)
+
+
+def _similarity(config: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
+    draw = rng.random()
+    if draw < config.rotation_any:
+        angle = rng.uniform(-180, 180)
+    elif draw < config.rotation_any + config.rotation_far:
+        angle = rng.uniform(60, 120) * rng.choice((-1, 1))
+    else:
+        angle = rng.normal(0, config.rotation_std)
+    scale = math.exp(rng.normal(0, config.scale_std))
+    shift_x, shift_y = rng.normal(0, config.shift_std, 2)
+    c = math.cos(math.radians(angle)) * scale
+    s = math.sin(math.radians(angle)) * scale
+    return np.array(
+        [
+            [c, -s, 0.5 - 0.5 * (c - s) + shift_x],
+            [s, c, 0.5 - 0.5 * (s + c) + shift_y],
+        ],
+        np.float32,
+    )
+
+
+def _to_pixels(transform: NDArray[np.float32], source: int, size: int) -> NDArray[np.float64]:
+    """The crop-unit transform between OpenCV's pixel grids (centres at integers)."""
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = transform[:, :2] * (size / source)
+    matrix[:, 2] = transform[:, 2] * size + matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return matrix
+
+
+def _border(rng: np.random.Generator) -> dict[str, object]:
+    draw = rng.random()
+    if draw < 0.6:
+        mode = cv2.BORDER_CONSTANT
+    else:
+        mode = cv2.BORDER_REPLICATE if draw < 0.75 else cv2.BORDER_REFLECT_101
+    value = (0, 0, 0) if rng.random() < 0.5 else tuple(int(v) for v in rng.integers(0, 255, 3))
+    return {"flags": cv2.INTER_LINEAR, "borderMode": mode, "borderValue": value}
+
+
+def _degrade(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+    side = image.shape[0]
+    if rng.random() < config.low_resolution:
+        small = max(8, int(side * rng.uniform(0.25, 0.8)))
+        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < config.blur:
+        kernel = int(rng.choice((3, 5)))
+        image = cv2.GaussianBlur(image, (kernel, kernel), 0)
+    return image
+
+
+def _recolor(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+    """BGR to RGB with gain per channel, offset and grey, in one saturating matrix product."""
+    matrix, offset = np.eye(3), 0.0
+    if rng.random() < config.color:
+        gain = rng.uniform(0.7, 1.35)
+        matrix = np.diag(gain * rng.uniform(0.88, 1.12, 3))
+        offset = (1 - gain) * rng.uniform(60, 190) + rng.uniform(-12, 12)
+    if rng.random() < config.grey:
+        matrix = np.ones((3, 3)) @ matrix / 3
+    image = cv2.transform(
+        image, np.column_stack([matrix[::-1], np.full(3, offset)]).astype(np.float32)
+    )
+    if rng.random() < config.noise:
+        noise = rng.normal(0, rng.uniform(2, 10), image.shape)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return image

@@ -1,0 +1,183 @@
+"""Training sets: the position-map pack and the original's folders, behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from posgan_edge.errors import BadInput
+from posgan_edge.training.augment import augment_image
+from posgan_edge.training.recipe import Augmentation
+from posgan_edge.types import Image
+
+#: One drawn sample: image (S, S, 3) uint8 RGB, mirrored, transform (2, 3), target (any tensor).
+Sample = tuple[Tensor, bool, Tensor, Tensor]
+
+
+class FaceMaps(Protocol):
+    """Pairs of a square face crop and its position map."""
+
+    layout: str
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> Image:
+        """The crop (S, S, 3) uint8 BGR."""
+        ...
+
+    def target(self, index: int) -> NDArray[np.float32]:
+        """What ``maps`` turns into the position map."""
+        ...
+
+    def maps(self, targets: Tensor) -> Tensor:
+        """Stacked targets -> position maps (N, 3, M, M) float32 in crop units."""
+        ...
+
+
+class PackMaps:
+    """The ``aflw-posmaps`` pack: JPEG crops, maps coded in a linear basis.
+
+    ``split`` is ``train`` (every ``train-*.npz``) or ``val``. Images are decoded once.
+    """
+
+    layout = "ict"
+
+    def __init__(self, folder: str | Path, split: str = "train") -> None:
+        folder = Path(folder)
+        files = sorted(folder.glob("train-*.npz" if split == "train" else f"{split}.npz"))
+        if not files or not (folder / "basis.npz").is_file():
+            raise BadInput(f"{folder}: no basis.npz and {split} files of a position-map pack here")
+        try:
+            with np.load(folder / "basis.npz") as data:
+                parts = [data["mean"][None], data["components"].astype(np.float32)]
+            self.basis = np.concatenate(parts).transpose(0, 3, 1, 2).copy()
+            codes, images = [], []
+            for file in files:
+                with np.load(file) as data:
+                    codes.append(data["codes"])
+                    images.extend(_decode(data["jpeg"], data["offsets"], file))
+        except (KeyError, ValueError, OSError) as error:
+            raise BadInput(f"{folder}: a file of the pack is broken: {error}") from error
+        self.codes = np.pad(np.concatenate(codes), ((0, 0), (1, 0)), constant_values=1.0)
+        self.images = np.stack(images)
+        self._basis: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int) -> Image:
+        return self.images[index]
+
+    def target(self, index: int) -> NDArray[np.float32]:
+        return self.codes[index]
+
+    def maps(self, targets: Tensor) -> Tensor:
+        if self._basis is None or self._basis.device != targets.device:
+            self._basis = torch.from_numpy(self.basis).flatten(1).to(targets.device)
+        return (targets.float() @ self._basis).reshape(-1, *self.basis.shape[1:])
+
+
+class FolderMaps:
+    """The original's folders: ``InputImage/*.jpg`` and ``LabelImage_npy/<same>.npy``.
+
+    Maps are (256, 256, 3) in pixel indices of their 256-pixel crop, UV layout ``prnet``.
+    """
+
+    layout = "prnet"
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        self.images = sorted((folder / "InputImage").glob("*.jpg"))
+        self.labels = [folder / "LabelImage_npy" / f"{p.stem}.npy" for p in self.images]
+        if not self.images:
+            raise BadInput(f"{folder}: no InputImage/*.jpg here")
+        absent = [p for p in self.labels if not p.is_file()]
+        if absent:
+            raise BadInput(f"{absent[0]}: {len(absent)} of {len(self.labels)} maps are missing")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, index: int) -> Image:
+        image = cv2.imread(str(self.images[index]), cv2.IMREAD_COLOR)
+        if image is None or image.shape[0] != image.shape[1]:
+            raise BadInput(f"{self.images[index]}: not a square picture")
+        return image
+
+    def target(self, index: int) -> NDArray[np.float32]:
+        try:
+            pixels = np.load(self.labels[index])
+        except (ValueError, OSError) as error:
+            raise BadInput(f"{self.labels[index]}: not a .npy array: {error}") from error
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.shape[0] != pixels.shape[1]:
+            raise BadInput(f"{self.labels[index]}: shape {pixels.shape}, not (M, M, 3)")
+        return ((pixels.transpose(2, 0, 1) + 0.5) / pixels.shape[0]).astype(np.float32)
+
+    def maps(self, targets: Tensor) -> Tensor:
+        return targets
+
+
+def open_maps(folder: str | Path, data_format: str, split: str = "train") -> FaceMaps:
+    """The data set of a recipe. ``folder`` data has sub-folders ``train`` and ``val`` or is flat."""
+    if data_format == "pack":
+        return PackMaps(folder, split)
+    if data_format == "folder":
+        inner = Path(folder) / split
+        return FolderMaps(inner if inner.is_dir() else folder)
+    raise BadInput(f"unknown data format {data_format!r}: use 'pack' or 'folder'")
+
+
+class AugmentedMaps(torch.utils.data.Dataset[Sample]):
+    """Draws augmented samples; the index (epoch, position, sample) seeds each one."""
+
+    def __init__(self, source: FaceMaps, size: int, config: Augmentation, seed: int) -> None:
+        self.source, self.size, self.config, self.seed = source, size, config, seed
+
+    def __getitem__(self, index: tuple[int, int, int]) -> Sample:
+        epoch, position, sample = index
+        rng = np.random.default_rng((self.seed, epoch, position))
+        image, flipped, transform = augment_image(
+            self.source.image(sample), self.size, self.config, rng
+        )
+        return (
+            torch.from_numpy(image),
+            flipped,
+            torch.from_numpy(transform),
+            torch.from_numpy(self.source.target(sample)),
+        )
+
+
+class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
+    """Shuffled batches of one epoch, the same for the same seed and epoch; shards by rank."""
+
+    def __init__(self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.count, self.batch, self.seed = count, batch, seed
+        self.rank, self.world, self.epoch = rank, world, 0
+
+    def __len__(self) -> int:
+        return max(1, self.count // (self.batch * self.world))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        stride = self.batch * self.world
+        for start in range(0, len(self) * stride, stride):
+            first = start + self.rank * self.batch
+            positions = range(first, min(first + self.batch, self.count))
+            yield [(self.epoch, p, int(order[p])) for p in positions]
+
+
+def _decode(
+    jpeg: NDArray[np.uint8], offsets: NDArray[np.int64], file: Path
+) -> Iterator[Image]:
+    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+        image = cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)
+        if image is None:
+            raise BadInput(f"{file}: a JPEG at byte {start} cannot be decoded")
+        yield image

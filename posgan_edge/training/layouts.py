@@ -1,0 +1,110 @@
+"""Makes the built-in layout files: ``python -m posgan_edge.training.layouts PACK PRNET_KPT OUT``.
+
+The `ict` layout's mean face is the generalised Procrustes mean of the pack's maps, made
+symmetric. Which way it looks at pitch zero is a convention of the AFLW2000-3D labels that no
+training data states; ``PITCH_ZERO`` is that one constant, read off the labels' own 3D points
+(no image takes part): the turn between this mean face and the labels' pose, to half a degree.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.geometry.pose import fit_similarity, rotation_from_angles
+from posgan_edge.geometry.sampling import sample_map
+
+PITCH_ZERO = 1.0  # degrees
+_Y_UP = np.array([1.0, -1.0, 1.0])
+
+
+def mean_face(
+    maps: NDArray[np.floating], uv: NDArray[np.floating], mirror: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Generalised Procrustes mean (P, 3), y up, of maps (N, 3, M, M) read at uv (P, 2).
+
+    ``mirror`` (P,) is each point's partner across the face; the mean is symmetric.
+    """
+    shapes = sample_map(maps, uv).astype(np.float64) * _Y_UP
+    mean = shapes[0]
+    for _ in range(6):
+        aligned = []
+        for shape in shapes:
+            scale, rotation, shift = fit_similarity(mean, shape)
+            aligned.append((shape - shift) @ rotation / scale)
+        mean = np.mean(aligned, axis=0)
+        mean -= mean.mean(axis=0)
+        mean /= np.sqrt((mean**2).sum(axis=1).mean())
+    return _symmetric(mean, mirror)
+
+
+def _symmetric(mean: NDArray[np.float64], mirror: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Turns the mirror plane to x = 0 and averages the two halves."""
+    for _ in range(20):
+        flipped = mean[mirror] * (-1.0, 1.0, 1.0)
+        _, rotation, _ = fit_similarity(mean, flipped)
+        # Half of the way to the mirror image is the symmetric stance.
+        u, _, vt = np.linalg.svd(rotation + np.eye(3))
+        mean = mean @ (u @ vt).T
+    return (mean + mean[mirror] * (-1.0, 1.0, 1.0)) / 2
+
+
+def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> None:
+    """Writes ``layout-ict.npz`` and ``layout-prnet.npz`` under ``output``."""
+    from posgan_edge.training.datasets import PackMaps
+
+    maps = PackMaps(pack)
+    with np.load(pack / "basis.npz") as data:
+        mask, landmark_uv = data["mask"], data["kpt_uv"].astype(np.float32)
+    rows, columns = np.nonzero(mask)
+    keep = (rows % 6 == 3) & ((columns % 6 == 3) | (columns % 6 == 124 % 6))
+    size = mask.shape[0]
+    uv = np.column_stack([columns[keep] + 0.5, rows[keep] + 0.5]) / size
+    uv = uv[mask[rows[keep], size - 1 - columns[keep]]]
+    mirror = _partners(uv)
+    chosen = np.random.default_rng(0).choice(len(maps), count, replace=False)
+    dense = np.tensordot(maps.codes[chosen], maps.basis, 1).astype(np.float32)
+    mean = mean_face(dense, uv, mirror)
+    all_points = np.concatenate([uv, landmark_uv])
+    mean = mean @ rotation_from_angles(PITCH_ZERO, 0, 0).T
+    # The landmarks' mean, in the same stance, serves layouts that have no dense mean.
+    shapes = sample_map(dense, all_points).astype(np.float64) * _Y_UP
+    landmarks = np.mean([_into(mean, s[: len(uv)], s[len(uv) :]) for s in shapes], axis=0)
+    np.savez_compressed(
+        output / "layout-ict.npz",
+        landmark_uv=landmark_uv,
+        mask=mask,
+        mean_uv=uv.astype(np.float32),
+        mean_points=mean.astype(np.float32),
+    )
+    pixels = np.loadtxt(prnet_points, delimiter=",", comments="#")
+    prnet_uv = ((pixels + 0.5) / 256).astype(np.float32)
+    landmarks -= landmarks.mean(axis=0)
+    landmarks /= np.sqrt((landmarks**2).sum(axis=1).mean())
+    np.savez_compressed(
+        output / "layout-prnet.npz",
+        landmark_uv=prnet_uv,
+        mask=np.ones((256, 256), bool),
+        mean_uv=prnet_uv,
+        mean_points=landmarks.astype(np.float32),
+    )
+
+
+def _partners(uv: NDArray[np.floating]) -> NDArray[np.int64]:
+    distance = np.abs(uv[:, None] - np.column_stack([1 - uv[:, 0], uv[:, 1]])[None]).sum(-1)
+    assert distance.min(axis=1).max() < 1e-6
+    return distance.argmin(axis=1)
+
+
+def _into(
+    mean: NDArray[np.float64], shape: NDArray[np.float64], points: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    scale, rotation, shift = fit_similarity(mean, shape)
+    return np.asarray((points - shift) @ rotation / scale)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

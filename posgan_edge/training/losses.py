@@ -1,0 +1,64 @@
+"""The generator's loss terms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from posgan_edge.geometry.layout import UvLayout
+from posgan_edge.geometry.sampling import bilinear_taps
+from posgan_edge.training.recipe import Losses
+
+
+class LandmarkReader(nn.Module):
+    """The 68 landmarks of maps (N, 3, M, M) -> (N, 68, 3), bilinear, differentiable."""
+
+    index: Tensor
+    weight: Tensor
+
+    def __init__(self, layout: UvLayout, resolution: int) -> None:
+        super().__init__()
+        index, weight = bilinear_taps(layout.landmark_uv, resolution)
+        self.register_buffer("index", torch.from_numpy(index))
+        self.register_buffer("weight", torch.from_numpy(weight))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        taps = maps.flatten(2)[:, :, self.index]
+        return (taps * self.weight).sum(-1).transpose(1, 2)
+
+
+class MapLoss(nn.Module):
+    """Weighted L1 of the map, Euclidean landmark error, and landmark depth.
+
+    With ``relative`` every term is over sqrt(w x h) of the true landmark box, so that the
+    landmark term is the NME of the AFLW2000-3D protocol (as a fraction).
+    """
+
+    weights: Tensor
+
+    def __init__(self, layout: UvLayout, resolution: int, config: Losses) -> None:
+        super().__init__()
+        weights = torch.from_numpy(layout.weights(resolution))
+        weights = weights.clamp(max=config.landmark_weight)
+        self.register_buffer("weights", weights / weights.sum())
+        self.landmarks = LandmarkReader(layout, resolution)
+        self.config = config
+
+    def forward(self, predicted: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Maps (N, 3, M, M) -> the loss and its parts, scalars; ``nme`` is in percent."""
+        truth = self.landmarks(target)
+        error = self.landmarks(predicted) - truth
+        box = truth[..., :2].amax(1) - truth[..., :2].amin(1)
+        size = box.prod(1).sqrt().clamp(min=0.2)
+        scale = size if self.config.relative else torch.ones_like(size)
+        distance = (error[..., :2].square().sum(-1) + 1e-6).sqrt().mean(1)
+        depth = error[..., 2].abs().mean(1)
+        surface = ((predicted - target).abs().mean(1) * self.weights).sum((1, 2))
+        parts = {
+            "map": (surface / scale).mean(),
+            "landmarks": (distance / scale).mean(),
+            "depth": (depth / scale).mean(),
+        }
+        loss = sum(getattr(self.config, name) * part for name, part in parts.items())
+        parts["nme"] = 100 * (distance / size).mean()
+        return torch.as_tensor(loss), {k: v.detach() for k, v in parts.items()}

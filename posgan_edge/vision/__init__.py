@@ -1,0 +1,1 @@
+"""Frames in, faces out: sources, detection, the pipeline, drawing and sinks."""

@@ -1,0 +1,52 @@
+"""Reading and writing single pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from posgan_edge.errors import BadInput
+from posgan_edge.files import replaced
+from posgan_edge.types import Image
+
+
+def read_image(path: str | Path) -> Image:
+    """A picture as (H, W, 3) uint8 BGR: grey is repeated, alpha dropped, 16 bits reduced to 8.
+
+    Raises BadInput for a missing, empty, truncated or non-image file.
+    """
+    path = Path(path)
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not data.size:
+        raise BadInput(f"{path}: is empty")
+    if data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:].tobytes():
+        raise BadInput(f"{path}: is a truncated JPEG")
+    try:
+        # The picture's own EXIF orientation is obeyed; depth is reduced below, not by cv2,
+        # which would clip 16-bit values.
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise BadInput(f"{path}: cannot be decoded ({error.err})") from error
+    if image is None:
+        raise BadInput(f"{path}: is not a picture that can be decoded")
+    if image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        return np.clip(image * 255.0, 0, 255).astype(np.uint8)
+    return image
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Writes a BGR picture under a temporary name and renames it. Raises BadInput if it cannot."""
+    with replaced(path) as temporary:
+        try:
+            written = cv2.imwrite(str(temporary), image)
+        except cv2.error as error:
+            raise BadInput(f"{path}: unknown picture type: use .png or .jpg") from error
+        if not written:
+            raise BadInput(f"{path}: cannot be written")
