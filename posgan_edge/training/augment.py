@@ -44,14 +44,15 @@ def augment_maps(maps: Tensor, flipped: Tensor, transforms: Tensor) -> Tensor:
     Mirroring turns the map along u and x into 1 - x (both built-in layouts are left-right
     symmetric); depth follows the similarity's scale.
     """
-    mirrored = maps.flip(-1)
-    mirrored = torch.cat([1.0 - mirrored[:, :1], mirrored[:, 1:]], dim=1)
-    maps = torch.where(flipped[:, None, None, None], mirrored, maps)
+    which = flipped.nonzero()[:, 0]
+    mirrored = maps[which].flip(-1)
+    mirrored[:, 0].neg_().add_(1.0)
+    flat = maps.index_copy(0, which, mirrored).flatten(2)
     linear, shift = transforms[:, :, :2], transforms[:, :, 2]
-    flat = maps.flatten(2)
-    xy = torch.baddbmm(shift[:, :, None], linear, flat[:, :2])
-    scale = linear.square().sum(1).mean(1).sqrt()[:, None, None]
-    return torch.cat([xy, flat[:, 2:] * scale], dim=1).reshape(maps.shape)
+    scale = linear.square().sum(1).mean(1).sqrt()[:, None]
+    flat[:, :2] = torch.baddbmm(shift[:, :, None], linear, flat[:, :2])
+    flat[:, 2].mul_(scale)
+    return flat.reshape(maps.shape)
 
 
 def _similarity(config: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ class MapLoss(nn.Module):
         super().__init__()
         weights = torch.from_numpy(layout.weights(resolution))
         weights = weights.clamp(max=config.landmark_weight)
-        self.register_buffer("weights", weights / weights.sum())
+        self.register_buffer("weights", (weights / weights.sum()).flatten())
         self.landmarks = LandmarkReader(layout, resolution)
         self.config = config
 
@@ -53,7 +53,7 @@ class MapLoss(nn.Module):
         scale = size if self.config.relative else torch.ones_like(size)
         distance = (error[..., :2].square().sum(-1) + 1e-6).sqrt().mean(1)
         depth = error[..., 2].abs().mean(1)
-        surface = ((predicted - target).abs().mean(1) * self.weights).sum((1, 2))
+        surface = (predicted - target).abs().flatten(2).matmul(self.weights).mean(1)
         parts = {
             "map": (surface / scale).mean(),
             "landmarks": (distance / scale).mean(),
