@@ -7,7 +7,7 @@ so the centre of the top-left pixel is ``(0.5, 0.5)``; x right, y down, z toward
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from posgan_edge.geometry.pose import Pose
 
 FloatArray = NDArray[np.floating]
-Image = NDArray[np.uint8]
+#: A picture (H, W, 3) uint8, BGR unless said. (OpenCV's stubs do not state the dtype.)
+Image = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,11 @@ class TorchEngine(EngineBase):
         """From a checkpoint file; see ``models.checkpoints.load_generator``."""
         from posgan_edge.files import sha256
         from posgan_edge.models.checkpoints import load_generator
+        from posgan_edge.models.registry import to_memory_format
 
         if threads:
             torch.set_num_threads(threads)
-        generator = load_generator(path).to(memory_format=torch.channels_last)
+        generator = to_memory_format(load_generator(path), torch.channels_last)
         return cls(generator, Path(path).name, sha256(path))
 
     @torch.inference_mode()

@@ -56,6 +56,44 @@ def load_aflw2000(folder: str | Path, limit: int | None = None) -> list[Labelled
     return [_read(photo, again.get(photo.stem)) for photo in photos[:limit]]
 
 
+@dataclass(frozen=True)
+class TurnedFace(LabelledFace):
+    """A face whose photo is turned about its centre, grown so that nothing is cut off."""
+
+    degrees: float = 0.0
+
+    def image(self) -> Image:
+        import cv2
+
+        image = super().image()
+        matrix, size = _turn(image.shape[1], image.shape[0], self.degrees)
+        matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+        return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
+
+
+def turned(face: LabelledFace, degrees: float) -> LabelledFace:
+    """The face with photo and labels turned clockwise; the pose labels are not turned."""
+    height, width = face.image().shape[:2]
+    matrix, _ = _turn(width, height, degrees)
+
+    def turn(points: NDArray[np.float32]) -> NDArray[np.float32]:
+        points = points.copy()
+        points[:, :2] = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        return points
+
+    again = None if face.reannotated is None else turn(face.reannotated)
+    return TurnedFace(face.name, face.path, turn(face.original), again, face.angles, degrees)
+
+
+def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """(2, 3) matrix in continuous coordinates and the size (width, height) of the result."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    rotation = np.array([[c, -s], [s, c]])
+    size = np.ceil(np.abs(rotation) @ (width, height) - 1e-6)
+    shift = size / 2 - rotation @ (width / 2, height / 2)
+    return np.column_stack([rotation, shift]), (int(size[0]), int(size[1]))
+
+
 def _reannotation(path: Path) -> dict[str, NDArray[np.float32]]:
     if not path.is_file():
         return {}

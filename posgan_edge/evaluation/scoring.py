@@ -15,11 +15,17 @@ from posgan_edge.evaluation.metrics import ROLL_BINS, bin_of, nme, nme_3d, wrap_
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.pose import fit_pose
-from posgan_edge.types import FaceBox
+from posgan_edge.types import FaceBox, Frame
+from posgan_edge.vision.detector import Detector
+from posgan_edge.vision.pipeline import FacePipeline
 from posgan_edge.vision.preprocess import extract_crop
 
 #: Head-pose error is counted over faces whose angles all lie within this, in degrees.
 POSE_LIMIT = 99.0
+#: Overlap with the label box from which a detection counts.
+DETECTION_IOU = 0.3
+#: Detections looked at per photo.
+MOST_FACES = 8
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,38 @@ def predict_from_labels(
             )
             if on_face:
                 on_face()
+
+
+def predict_from_photos(
+    engine: Engine,
+    faces: Sequence[LabelledFace],
+    detector: Detector | None,
+    passes: int = 2,
+    on_face: Callable[[], None] | None = None,
+) -> Iterator[Prediction | None]:
+    """Predictions the way ``run`` makes them, on the photo as it is; None for a face not found.
+
+    A detection counts when it overlaps the label box by ``DETECTION_IOU``; of several, the one
+    that overlaps most is taken (photos show more people than the labelled one). Without a
+    detector the label boxes are used.
+    """
+    pipeline = FacePipeline(engine, None, passes)
+    for face in faces:
+        image, truth = face.image(), FaceBox.around(face.original)
+        box: FaceBox | None = truth
+        if detector is not None:
+            found = detector.detect(image, max_faces=MOST_FACES)
+            box = max(found, key=truth.iou, default=None)
+            if box is None or truth.iou(box) < DETECTION_IOU:
+                box = None
+        if box is None:
+            yield None
+        else:
+            (result,) = pipeline.process(Frame(image, name=face.name), [box])
+            pose = result.pose
+            yield Prediction(result.landmarks, np.array([pose.pitch, pose.yaw, pose.roll]))
+        if on_face:
+            on_face()
 
 
 @dataclass(frozen=True)
@@ -125,9 +163,7 @@ def _bins(errors: NDArray[np.float64], angles: NDArray[np.float64]) -> LabelScor
     )
 
 
-def _pose_error(
-    predicted: NDArray[np.float64], truth: NDArray[np.float64]
-) -> dict[str, float]:
+def _pose_error(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, float]:
     keep = (np.abs(truth) <= POSE_LIMIT).all(axis=1)
     error = np.abs(wrap_roll(predicted[keep] - truth[keep]))
     means = [_mean(column) for column in error.T]

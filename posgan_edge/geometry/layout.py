@@ -15,7 +15,7 @@ from posgan_edge.geometry.sampling import sample_map
 
 #: iBUG-68 landmark indices of each facial region (used for names, drawing and weights).
 REGIONS: dict[str, tuple[int, ...]] = {
-    "jaw": tuple(range(0, 17)),
+    "jaw": tuple(range(17)),
     "right_eyebrow": tuple(range(17, 22)),
     "left_eyebrow": tuple(range(22, 27)),
     "nose_bridge": tuple(range(27, 31)),

@@ -33,6 +33,14 @@ class Pose:
     scale: float
     translation: NDArray[np.float64]
 
+    @property
+    def in_plane(self) -> float:
+        """How far the head's up axis leans in the picture, degrees clockwise on the screen.
+
+        Unlike ``roll``, which turns about the nose, it stays steady at large yaw.
+        """
+        return float(np.degrees(np.arctan2(self.rotation[0, 1], self.rotation[1, 1])))
+
 
 def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
     """(3, 3) rotation from angles in degrees, in the convention of this module."""
@@ -84,9 +92,7 @@ def fit_pose(
     weights = np.ones(len(points))
     for _ in range(iterations):
         scale, rotation, shift = fit_similarity(layout.mean_points, points, weights)
-        residual = np.linalg.norm(
-            scale * layout.mean_points @ rotation.T + shift - points, axis=1
-        )
+        residual = np.linalg.norm(scale * layout.mean_points @ rotation.T + shift - points, axis=1)
         limit = max(1.5 * float(np.median(residual)), 1e-9)
         weights = np.minimum(1.0, limit / np.maximum(residual, 1e-12))
     c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))

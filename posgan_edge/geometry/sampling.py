@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from posgan_edge.types import FloatArray
 
 
-def bilinear_taps(
-    uv: FloatArray, resolution: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def bilinear_taps(uv: FloatArray, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The four flat pixel indices and weights, each (P, 4), of bilinear reads at uv (P, 2)."""
     position = np.clip(np.asarray(uv, np.float64) * resolution - 0.5, 0, resolution - 1)
     low = np.minimum(position.astype(np.int64), max(resolution - 2, 0))

@@ -33,9 +33,7 @@ def _conv(
 
 
 class _Block(nn.Module):
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, expansion: int, fused: bool
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, fused: bool) -> None:
         super().__init__()
         width = inputs * expansion
         self.residual = stride == 1 and inputs == outputs

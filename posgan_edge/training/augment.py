@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -84,7 +85,7 @@ def _to_pixels(transform: NDArray[np.float32], source: int, size: int) -> NDArra
     return matrix
 
 
-def _border(rng: np.random.Generator) -> dict[str, object]:
+def _border(rng: np.random.Generator) -> dict[str, Any]:
     draw = rng.random()
     if draw < 0.6:
         mode = cv2.BORDER_CONSTANT

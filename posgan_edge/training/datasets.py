@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -58,7 +59,8 @@ class PackMaps:
             with np.load(folder / "basis.npz") as data:
                 parts = [data["mean"][None], data["components"].astype(np.float32)]
             self.basis = np.concatenate(parts).transpose(0, 3, 1, 2).copy()
-            codes, images = [], []
+            codes: list[NDArray[np.float32]] = []
+            images: list[Image] = []
             for file in files:
                 with np.load(file) as data:
                     codes.append(data["codes"])
@@ -125,7 +127,7 @@ class FolderMaps:
 
 
 def open_maps(folder: str | Path, data_format: str, split: str = "train") -> FaceMaps:
-    """The data set of a recipe. ``folder`` data has sub-folders ``train`` and ``val`` or is flat."""
+    """The data set of a recipe. ``folder`` data may have sub-folders ``train`` and ``val``."""
     if data_format == "pack":
         return PackMaps(folder, split)
     if data_format == "folder":
@@ -173,10 +175,8 @@ class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
             yield [(self.epoch, p, int(order[p])) for p in positions]
 
 
-def _decode(
-    jpeg: NDArray[np.uint8], offsets: NDArray[np.int64], file: Path
-) -> Iterator[Image]:
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+def _decode(jpeg: NDArray[np.uint8], offsets: NDArray[np.int64], file: Path) -> Iterator[Image]:
+    for start, end in pairwise(offsets):
         image = cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)
         if image is None:
             raise BadInput(f"{file}: a JPEG at byte {start} cannot be decoded")

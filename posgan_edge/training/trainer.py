@@ -21,7 +21,7 @@ from posgan_edge.files import replaced
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.models.checkpoints import generator_state, load_generator, load_torch_file
 from posgan_edge.models.edge import EdgeGenerator
-from posgan_edge.models.registry import Generator, build_generator
+from posgan_edge.models.registry import Generator, build_generator, to_memory_format
 from posgan_edge.training.augment import augment_maps
 from posgan_edge.training.basis import set_basis_from
 from posgan_edge.training.began import Began
@@ -48,8 +48,8 @@ class Trainer:
         self.device = _device()
         _configure(recipe, self.device, self.world)
         torch.manual_seed(recipe.seed)
-        self.generator = self._new_generator().to(
-            device=self.device, memory_format=torch.channels_last
+        self.generator = to_memory_format(
+            self._new_generator().to(self.device), torch.channels_last
         )
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.generator.train()
@@ -130,9 +130,7 @@ class Trainer:
         return {name: value / (index + 1) for name, value in sums.items()}
 
     def _step(self, batch: list[Tensor], pretrain: bool) -> dict[str, float]:
-        images, flipped, transforms, targets = (
-            t.to(self.device, non_blocking=True) for t in batch
-        )
+        images, flipped, transforms, targets = (t.to(self.device, non_blocking=True) for t in batch)
         images = images.permute(0, 3, 1, 2).float().div_(255)
         with torch.no_grad():
             maps = augment_maps(self.data.maps(targets), flipped, transforms)

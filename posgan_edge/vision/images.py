@@ -35,7 +35,7 @@ def read_image(path: str | Path) -> Image:
     if image is None:
         raise BadInput(f"{path}: is not a picture that can be decoded")
     if image.dtype == np.uint16:
-        return (image >> 8).astype(np.uint8)
+        return np.right_shift(image, 8).astype(np.uint8)
     if image.dtype != np.uint8:
         return np.clip(image * 255.0, 0, 255).astype(np.uint8)
     return image

@@ -1,0 +1,37 @@
+# Each target does everything on a fresh machine: environment, install, run.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/posgan-edge run --image posgan_edge/assets/portrait.jpg --no-window --scale 2 \
+	  --save $(OUT)/portrait.png --mesh $(OUT)/portrait.obj --json $(OUT)/portrait.jsonl
+	@echo "look at: $(OUT)/portrait.png (picture), $(OUT)/portrait.obj (mesh), $(OUT)/portrait.jsonl"
+
+test: $(VENV)/.all lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[detect,mesh]'
+	touch $@
+
+# PyTorch comes first and pinned, so that nothing pulls a CUDA build in.
+$(VENV)/.all: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) torch
+	$(PIP) --editable '.[all]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist *.egg-info

@@ -1,0 +1,53 @@
+"""What this machine is and which runtimes it has."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One thing the package can do, and what is there for it or what to install."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+#: Distribution, what it is for, and the extra that brings it.
+_OPTIONAL = (
+    ("onnxruntime", "running ONNX models", ""),
+    ("mediapipe", "finding faces", "detect"),
+    ("trimesh", "writing meshes", "mesh"),
+    ("torch", "running checkpoints", "torch"),
+    ("safetensors", "reading .safetensors weights", "torch"),
+    ("onnx", "exporting", "export"),
+    ("scipy", "scoring on AFLW2000-3D", "benchmark"),
+    ("matplotlib", "plots", "train"),
+    ("tensorboard", "training logs", "train"),
+)
+
+
+def cpu_name() -> str:
+    """The processor's model name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def abilities() -> list[Ability]:
+    """What can be done here; absent parts say which command installs them."""
+    found = []
+    for name, purpose, extra in _OPTIONAL:
+        try:
+            found.append(Ability(purpose, True, f"{name} {version(name)}"))
+        except PackageNotFoundError:
+            target = f"'posgan-edge[{extra}]'" if extra else "posgan-edge"
+            found.append(Ability(purpose, False, f"pip install {target}"))
+    return found

@@ -1,0 +1,109 @@
+"""The face as a triangle mesh: the map's own grid inside the layout's mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.errors import BadInput, missing
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import UvLayout, load_layout
+from posgan_edge.types import FloatArray, Image, PositionMap
+
+_SUFFIXES = (".obj", ".ply")
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Vertices (V, 3) float32 in frame pixels (x right, y down, z towards the camera),
+    triangles (T, 3) int32 that turn against the clock as the camera sees their front,
+    and ``uv`` (V, 2) float32, u right and v down."""
+
+    vertices: NDArray[np.float32]
+    triangles: NDArray[np.int32]
+    uv: NDArray[np.float32]
+
+    def normals(self) -> NDArray[np.float32]:
+        """Unit vertex normals (V, 3), pointing out of the face, same axes as the vertices."""
+        return vertex_normals(self.vertices, self.triangles)
+
+    def colors(self, image: Image) -> NDArray[np.uint8]:
+        """RGB (V, 3) of the frame (H, W, 3) BGR under each vertex, nearest pixel."""
+        height, width = image.shape[:2]
+        column = np.clip(self.vertices[:, 0].astype(int), 0, width - 1)
+        row = np.clip(self.vertices[:, 1].astype(int), 0, height - 1)
+        return image[row, column, ::-1]
+
+
+@lru_cache(maxsize=8)
+def grid_triangles(layout: str, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Flat pixel indices (V,) inside a built-in layout's mask and triangles (T, 3) over them."""
+    return triangulate_mask(load_layout(layout).mask_at(resolution))
+
+
+def triangulate_mask(
+    mask: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Two triangles for every 2x2 block of pixels inside a mask (M, M)."""
+    inside = np.flatnonzero(mask)
+    number = np.full(mask.size, -1, np.int32)
+    number[inside] = np.arange(len(inside), dtype=np.int32)
+    grid = number.reshape(mask.shape)
+    a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
+    whole = (a >= 0) & (b >= 0) & (c >= 0) & (d >= 0)
+    a, b, c, d = a[whole], b[whole], c[whole], d[whole]
+    triangles = np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)])
+    return inside, triangles
+
+
+def vertex_normals(vertices: FloatArray, triangles: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Area-weighted unit normals (V, 3) of vertices (V, 3) in y-down axes."""
+    p0, p1, p2 = (vertices[triangles[:, i]] for i in range(3))
+    # In y-down axes a front face turns with the clock, so the product is taken backwards.
+    faces = np.cross(p2 - p0, p1 - p0)
+    normals = np.zeros(vertices.shape, np.float64)
+    for corner in range(3):
+        for axis in range(3):
+            normals[:, axis] += np.bincount(
+                triangles[:, corner], faces[:, axis], minlength=len(vertices)
+            )
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return (normals / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def face_mesh(position_map: PositionMap, crop: Crop, layout: UvLayout | None = None) -> Mesh:
+    """The mesh of a position map in frame pixels."""
+    size = position_map.resolution
+    if layout is None:
+        index, triangles = grid_triangles(position_map.layout, size)
+    else:
+        index, triangles = triangulate_mask(layout.mask_at(size))
+    points = position_map.xyz.reshape(3, -1)[:, index].T
+    uv = np.column_stack([index % size + 0.5, index // size + 0.5]) / size
+    return Mesh(crop.to_frame(points), triangles, uv.astype(np.float32))
+
+
+def save_mesh(mesh: Mesh, path: str | Path, image: Image | None = None) -> None:
+    """Writes OBJ or PLY by the path's suffix, in y-up axes, with vertex colours of ``image``."""
+    from posgan_edge.files import replaced
+
+    path = Path(path)
+    if path.suffix.lower() not in _SUFFIXES:
+        raise BadInput(f"{path}: unknown mesh type: use .obj or .ply")
+    try:
+        import trimesh
+    except ImportError as error:
+        raise missing("trimesh", "writing meshes", "mesh") from error
+    model = trimesh.Trimesh(
+        vertices=mesh.vertices * (1.0, -1.0, 1.0),
+        faces=mesh.triangles,
+        vertex_normals=mesh.normals() * (1.0, -1.0, 1.0),
+        vertex_colors=None if image is None else mesh.colors(image),
+        process=False,
+    )
+    with replaced(path) as temporary:
+        model.export(str(temporary), file_type=path.suffix[1:].lower())

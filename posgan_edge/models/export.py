@@ -1,0 +1,99 @@
+"""A generator as one ONNX file, checked against PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from posgan_edge import __version__
+from posgan_edge.errors import BadInput, missing
+from posgan_edge.files import replaced
+from posgan_edge.models.registry import Generator, name_of, to_memory_format
+
+if TYPE_CHECKING:
+    import onnx
+
+#: Largest difference from PyTorch that an export may have, in crop units.
+PARITY_LIMIT = 1e-4
+
+
+def weights_digest(generator: Generator) -> str:
+    """SHA-256 over the weights in key order: the same for the same weights in any file."""
+    digest = hashlib.sha256()
+    for key, value in sorted(generator.state_dict().items()):
+        if not key.endswith("num_batches_tracked"):
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def export_onnx(generator: Generator, path: str | Path, opset: int = 18) -> float:
+    """Writes ``image`` (N, 3, S, S) -> ``position_map`` (N, 3, M, M), both float32, dynamic N.
+
+    Batch norms are folded; name, layout, precision, weights digest and version are in the file's
+    metadata. The checker and shape inference run. Answers the largest difference from PyTorch on
+    random images in crop units; raises BadInput where it is above ``PARITY_LIMIT``.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise missing(error.name or "onnx", "exporting", "export") from error
+    generator = to_memory_format(generator.eval().cpu(), torch.contiguous_format)
+    size = generator.input_size
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with replaced(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                generator,
+                (images,),
+                input_names=["image"],
+                output_names=["position_map"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None
+        model = program.model_proto
+        onnx.helper.set_model_props(
+            model,
+            {
+                "name": name_of(generator),
+                "layout": generator.layout,
+                "precision": "fp32",
+                "weights_sha256": weights_digest(generator),
+                "posgan_edge_version": __version__,
+            },
+        )
+        _strip(model)
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(temporary))
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        (answer,) = session.run(None, {"image": images.numpy()})
+        with torch.inference_mode():
+            difference = float(np.abs(answer - generator(images).numpy()).max())
+        if not difference <= PARITY_LIMIT:
+            raise BadInput(f"{path}: differs from PyTorch by {difference:.2g}; nothing was written")
+    return difference
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drops the exporter's notes: they name source files of the machine that exported."""
+    graph = model.graph
+    for entry in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        del entry.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+    for tensor in graph.initializer:
+        del tensor.metadata_props[:]

@@ -1,0 +1,158 @@
+"""Drawing what was found: landmarks, pose axes and the shaded dense surface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import REGIONS, load_layout
+from posgan_edge.geometry.sampling import resample_map
+from posgan_edge.types import Face, FaceBox, Image
+
+_CLOSED = ("right_eye", "left_eye", "outer_lips", "inner_lips")
+_LINE = (120, 255, 120)
+_AXES = ((60, 60, 255), (80, 220, 80), (255, 140, 60))  # x red, y green, z blue, in BGR
+_SURFACE = np.array([235.0, 205.0, 150.0])
+_LIGHT = np.array([-0.35, -0.45, 0.82])
+_SHADE_SIZE = 160
+_SHIFT = 4  # fractional bits of cv2's drawing coordinates
+
+
+def draw_faces(
+    image: Image, faces: Sequence[Face], dense: bool = True, label: bool = True, scale: int = 1
+) -> Image:
+    """A copy of the frame, ``scale`` times as large, with every face drawn on it."""
+    if scale == 1:
+        canvas = image.copy()
+    else:
+        canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        faces = [_enlarged(face, scale) for face in faces]
+    for face in faces:
+        if dense:
+            _draw_surface(canvas, face)
+        _draw_landmarks(canvas, face)
+        _draw_pose(canvas, face)
+        if label:
+            _draw_label(canvas, face)
+    return canvas
+
+
+def _fixed(points: NDArray[np.floating]) -> NDArray[np.int32]:
+    # cv2 puts pixel centres at integers.
+    return np.round((points[..., :2] - 0.5) * (1 << _SHIFT)).astype(np.int32)
+
+
+def _enlarged(face: Face, scale: int) -> Face:
+    box, crop = face.box, face.crop
+    return replace(
+        face,
+        landmarks=face.landmarks * np.float32(scale),
+        box=FaceBox(box.x * scale, box.y * scale, box.width * scale, box.height * scale, box.score),
+        crop=Crop(crop.center_x * scale, crop.center_y * scale, crop.side * scale, crop.angle),
+    )
+
+
+def _line_width(face: Face) -> int:
+    return max(1, round(max(face.box.width, face.box.height) / 200))
+
+
+def _draw_landmarks(canvas: Image, face: Face) -> None:
+    points, width = _fixed(face.landmarks), _line_width(face)
+    radius = max(0.8, max(face.box.width, face.box.height) / 130)
+    for name, indices in REGIONS.items():
+        cv2.polylines(
+            canvas, [points[list(indices)]], name in _CLOSED, _LINE, width, cv2.LINE_AA, _SHIFT
+        )
+    for point in points:
+        center = (int(point[0]), int(point[1]))
+        for size, color in ((1.5, (30, 30, 30)), (1.0, (255, 255, 255))):
+            drawn = round(radius * size * (1 << _SHIFT))
+            cv2.circle(canvas, center, drawn, color, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_pose(canvas: Image, face: Face) -> None:
+    """The head's x (red), y (green) and z (blue) axes at the nose tip, seen by the camera."""
+    origin = face.landmarks[30, :2]
+    length = 0.5 * max(face.box.width, face.box.height)
+    for column, color in enumerate(_AXES):
+        direction = face.pose.rotation[:2, column] * (1.0, -1.0)
+        tip = _fixed(np.stack([origin, origin + length * direction]))
+        cv2.arrowedLine(
+            canvas, tuple(map(int, tip[0])), tuple(map(int, tip[1])), color,
+            _line_width(face) + 1,
+            cv2.LINE_AA, _SHIFT, 0.15,
+        )  # fmt: skip
+
+
+def _draw_label(canvas: Image, face: Face) -> None:
+    pose = face.pose
+    text = f"pitch {pose.pitch:+.0f} yaw {pose.yaw:+.0f} roll {pose.roll:+.0f}"
+    scale = max(0.35, face.box.width / 560)
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    x = int(np.clip(face.box.x, 0, max(0, canvas.shape[1] - width)))
+    y = int(np.clip(face.box.y - 0.42 * face.box.height, height + 2, canvas.shape[0] - base))
+    at = (x, y)
+    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _draw_surface(canvas: Image, face: Face) -> None:
+    """Blends the shaded surface over the frame: splatted in depth order in the crop."""
+    shade, alpha = shaded_surface(face)
+    region = _region(canvas, face.crop)
+    if region is None:
+        return
+    left, top, right, bottom = region
+    to_frame = Crop(
+        face.crop.center_x - left, face.crop.center_y - top, face.crop.side, face.crop.angle
+    ).matrix
+    matrix = np.column_stack([to_frame[:, :2] / _SHADE_SIZE, to_frame[:, 2]])
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    size = (right - left, bottom - top)
+    over = cv2.warpAffine(shade, matrix, size, flags=cv2.INTER_LINEAR).astype(np.float32)
+    mask = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)[..., None] * 0.45
+    part = canvas[top:bottom, left:right]
+    part[:] = (part * (1 - mask) + over * mask).astype(np.uint8)
+
+
+def _region(canvas: Image, crop: Crop) -> tuple[int, int, int, int] | None:
+    reach = crop.side * 0.75
+    height, width = canvas.shape[:2]
+    left, right = max(0, int(crop.center_x - reach)), min(width, int(crop.center_x + reach) + 1)
+    top, bottom = max(0, int(crop.center_y - reach)), min(height, int(crop.center_y + reach) + 1)
+    return (left, top, right, bottom) if left < right and top < bottom else None
+
+
+def shaded_surface(face: Face) -> tuple[Image, NDArray[np.float32]]:
+    """The shaded face (S, S, 3) uint8 in crop coordinates and its cover (S, S) float32 in [0, 1].
+
+    Points of the map, refined twofold, are written back to front (a point buffer needs no
+    triangle rasteriser and takes about two milliseconds); one-pixel holes are closed.
+    """
+    resolution = 2 * min(face.position_map.resolution, 128)
+    xyz = resample_map(face.position_map.xyz, resolution)
+    du, dv = np.gradient(xyz, axis=2), np.gradient(xyz, axis=1)
+    normal = np.cross(du, dv, axis=0)
+    normal /= np.maximum(np.linalg.norm(normal, axis=0), 1e-12)
+    facing = load_layout(face.position_map.layout).mask_at(resolution) & (normal[2] > 0.05)
+    x, y, z = xyz[:, facing]
+    light = np.clip(np.tensordot(_LIGHT, normal[:, facing], 1), 0, 1)
+    color = ((0.3 + 0.7 * light)[:, None] * _SURFACE).astype(np.uint8)
+    column, row = (x * _SHADE_SIZE).astype(int), (y * _SHADE_SIZE).astype(int)
+    order = np.argsort(z)
+    order = order[
+        ((column >= 0) & (column < _SHADE_SIZE) & (row >= 0) & (row < _SHADE_SIZE))[order]
+    ]
+    shade = np.zeros((_SHADE_SIZE, _SHADE_SIZE, 3), np.uint8)
+    shade[row[order], column[order]] = color[order]
+    cover = np.zeros((_SHADE_SIZE, _SHADE_SIZE), np.uint8)
+    cover[row[order], column[order]] = 255
+    closed = cv2.morphologyEx(cover, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    filled = cv2.dilate(shade, np.ones((3, 3), np.uint8))
+    shade[cover == 0] = filled[cover == 0]
+    return shade, cv2.GaussianBlur(closed, (3, 3), 0).astype(np.float32) / 255

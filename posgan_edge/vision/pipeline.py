@@ -1,0 +1,94 @@
+"""From a frame to faces: crop, engine, position map, landmarks and pose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.engines.base import Engine
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import UvLayout, load_layout
+from posgan_edge.geometry.pose import fit_pose
+from posgan_edge.types import Face, FaceBox, Frame, PositionMap
+from posgan_edge.vision.detector import Detector
+from posgan_edge.vision.preprocess import extract_crop
+
+#: The first crop round a detected box is this much wider than one round true landmarks.
+FIRST_PASS_SCALE = 1.0
+#: The second crop is turned level when the face is rolled by more than this, in degrees.
+LEVEL_ABOVE = 0.0
+
+
+class FacePipeline:
+    """Faces of a frame. ``passes`` = 2 crops again round the first pass's landmarks, level.
+
+    All faces of a frame go through the engine in one batch. The detector is not needed when
+    boxes are given.
+    """
+
+    def __init__(self, engine: Engine, detector: Detector | None = None, passes: int = 2) -> None:
+        self.engine, self.detector, self.passes = engine, detector, passes
+        self.layout: UvLayout = load_layout(engine.info.layout)
+
+    def process(
+        self, frame: Frame, boxes: Sequence[FaceBox] | None = None, max_faces: int = 1
+    ) -> list[Face]:
+        """The faces of a frame, best score first; ``boxes`` are landmark boxes in pixels."""
+        start = time.perf_counter()
+        if boxes is None:
+            assert self.detector is not None, "give boxes or a detector"
+            boxes = self.detector.detect(frame.image, max_faces)
+        detected = time.perf_counter()
+        crops = [
+            replace(crop, side=crop.side * FIRST_PASS_SCALE) for crop in map(Crop.from_box, boxes)
+        ]
+        timings = {"detect": (detected - start) * 1e3, "crop": 0.0, "network": 0.0}
+        faces: list[Face] = []
+        for number in range(self.passes):
+            if number:
+                crops = [_next_crop(face) for face in faces]
+            maps = self._maps(frame, crops, timings)
+            faces = [
+                self._face(index, box, crop, xyz)
+                for index, (box, crop, xyz) in enumerate(zip(boxes, crops, maps, strict=True))
+            ]
+        timings["total"] = (time.perf_counter() - start) * 1e3
+        timings["landmarks"] = timings["total"] - sum(
+            timings[k] for k in ("detect", "crop", "network")
+        )
+        return [replace(face, timings_ms=timings) for face in faces]
+
+    def _maps(
+        self, frame: Frame, crops: Sequence[Crop], timings: dict[str, float]
+    ) -> NDArray[np.float32]:
+        info = self.engine.info
+        if not crops:
+            return np.empty((0, 3, info.map_size, info.map_size), np.float32)
+        start = time.perf_counter()
+        inputs = np.stack([extract_crop(frame.image, crop, info.input_size) for crop in crops])
+        cut = time.perf_counter()
+        limit = info.batch or len(inputs)
+        parts = [self.engine.infer(inputs[i : i + limit]) for i in range(0, len(inputs), limit)]
+        timings["crop"] += (cut - start) * 1e3
+        timings["network"] += (time.perf_counter() - cut) * 1e3
+        return np.concatenate(parts)
+
+    def _face(self, index: int, box: FaceBox, crop: Crop, xyz: NDArray[np.float32]) -> Face:
+        landmarks = crop.to_frame(self.layout.landmarks(xyz))
+        return Face(
+            box=FaceBox.around(landmarks, box.score),
+            crop=crop,
+            position_map=PositionMap(xyz, self.layout.name),
+            landmarks=landmarks,
+            pose=fit_pose(xyz, self.layout, crop.angle),
+            id=index,
+        )
+
+
+def _next_crop(face: Face) -> Crop:
+    angle = face.pose.in_plane
+    return Crop.from_landmarks(face.landmarks, angle if abs(angle) > LEVEL_ABOVE else 0.0)

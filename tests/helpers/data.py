@@ -1,0 +1,100 @@
+"""Small worlds for tests, and the real data where the user names a folder for it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+PORTRAIT = Path(__file__).parents[2] / "posgan_edge" / "assets" / "portrait.jpg"
+#: The portrait's landmark box, read off the picture: x, y, width, height.
+PORTRAIT_BOX = (179.0, 88.0, 97.0, 90.0)
+
+
+def real_data(part: str) -> Path:
+    """A part of the folder that POSGAN_TEST_DATA names; skips the test where it is not there."""
+    root = os.environ.get("POSGAN_TEST_DATA")
+    if not root:
+        pytest.skip("POSGAN_TEST_DATA does not name a data folder")
+    path = Path(root) / part
+    if not path.exists():
+        pytest.skip(f"{part} is not in the folder that POSGAN_TEST_DATA names")
+    return path
+
+
+def smooth_map(resolution: int, seed: int = 0) -> np.ndarray:
+    """A (3, M, M) float32 map: a tilted, bent sheet over the crop."""
+    rng = np.random.default_rng(seed)
+    v, u = np.meshgrid(*(((np.arange(resolution) + 0.5) / resolution,) * 2), indexing="ij")
+    bend = rng.normal(0, 0.05, (3, 3))
+    terms = np.stack([u * v, u**2, v**2])
+    sheet = np.stack([0.2 + 0.6 * u, 0.2 + 0.6 * v, 0.3 - (u - 0.5) ** 2])
+    return (sheet + np.tensordot(bend, terms, 1)).astype(np.float32)
+
+
+def write_pack(folder: Path, count: int = 24, resolution: int = 16, codes: int = 4) -> Path:
+    """A position-map pack of invented faces in the real pack's format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(7)
+    mean = smooth_map(resolution).transpose(1, 2, 0)
+    components = rng.normal(0, 0.01, (codes, resolution, resolution, 3)).astype(np.float16)
+    uv = rng.uniform(0.2, 0.8, (68, 2)).astype(np.float32)
+    mask = np.ones((resolution, resolution), bool)
+    np.savez(folder / "basis.npz", mean=mean, components=components, mask=mask, kpt_uv=uv)
+    for name, number in (("train-0", count), ("val", 6)):
+        pictures = [
+            cv2.imencode(".jpg", rng.integers(0, 255, (120, 120, 3), np.uint8))[1]
+            for _ in range(number)
+        ]
+        offsets = np.cumsum([0, *(len(p) for p in pictures)])
+        np.savez(
+            folder / f"{name}.npz",
+            jpeg=np.concatenate(pictures),
+            offsets=offsets,
+            codes=rng.normal(0, 1, (number, codes)).astype(np.float32),
+            yaw=np.zeros(number, np.float32),
+            name=np.array([f"face{i}" for i in range(number)]),
+        )
+    return folder
+
+
+def write_folder_data(folder: Path, count: int = 3) -> Path:
+    """Training data in the original's folder layout."""
+    rng = np.random.default_rng(3)
+    for sub in ("InputImage", "LabelImage_npy", "angle_npy"):
+        (folder / sub).mkdir(parents=True)
+    for i in range(count):
+        cv2.imwrite(
+            str(folder / "InputImage" / f"f{i}.jpg"), rng.integers(0, 255, (256, 256, 3), np.uint8)
+        )
+        pixels = smooth_map(256, i).transpose(1, 2, 0) * 256 - 0.5
+        np.save(folder / "LabelImage_npy" / f"f{i}.npy", pixels.astype(np.float32))
+        np.save(folder / "angle_npy" / f"f{i}_angle.npy", 0.0)
+    return folder
+
+
+def write_aflw2000(folder: Path, count: int = 4) -> Path:
+    """AFLW2000-3D look-alikes: photos and labels in the official format."""
+    from scipy.io import savemat
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(5)
+    names, again = [], []
+    for i in range(count):
+        name = f"image{i:05d}"
+        points = rng.uniform(120, 320, (3, 68)).astype(np.float32)
+        pose = np.radians([[5.0 * i, 20.0 * i, -3.0 * i, 0, 0, 0, 1]])
+        cv2.imwrite(str(folder / f"{name}.jpg"), rng.integers(0, 255, (450, 450, 3), np.uint8))
+        savemat(folder / f"{name}.mat", {"pt3d_68": points, "Pose_Para": pose})
+        names.append(name)
+        again.append(points[:2] + 1)
+    np.savez(folder / "reannotated.npz", name=np.array(names), pts68=np.array(again))
+    return folder
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
