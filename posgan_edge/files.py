@@ -20,8 +20,12 @@ def check_writable(path: str | Path) -> Path:
         raise BadInput(f"{path}: its folder cannot be made ({error.strerror})") from error
     if path.is_dir():
         raise BadInput(f"{path}: is a folder, a file name is needed")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise BadInput(f"{path}: cannot be written (no permission)")
+    probe = temporary_name(path)
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror})") from error
     return path
 
 

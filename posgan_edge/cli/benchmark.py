@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from posgan_edge.evaluation.scoring import Prediction, Scores
 
 _LABEL_SETS = ("original", "reannotated")
+_ANGLES = ("0-30", "30-60", "60-90")
+_ROLLS = ("0-60", "60-120", "120-180")
 
 
 @click.command()
@@ -123,14 +125,18 @@ def _print(scores: Scores) -> None:
     from rich.table import Table
 
     table = Table(title=f"2D-68 NME (%), {scores.faces} faces, {len(scores.missed)} not found")
-    table.add_column("labels")
-    columns = ("mean of all", "mean of yaw bins", "yaw 0-30", "30-60", "60-90",
-               "roll 0-60", "60-120", "120-180")  # fmt: skip
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, labels in scores.labels.items():
-        values = (labels.mean, labels.mean_of_yaw_bins, *labels.yaw, *labels.roll)
-        table.add_row(name, *(f"{v:.3f}" for v in values))
+    table.add_column("faces")
+    for name in scores.labels:
+        table.add_column(name, justify="right")
+    rows = [
+        ("mean of all", lambda s: s.mean),
+        ("mean of yaw bins", lambda s: s.mean_of_yaw_bins),
+        *((f"yaw {n}", lambda s, i=i: s.yaw[i]) for i, n in enumerate(_ANGLES)),
+        *((f"pitch {n}", lambda s, i=i: s.pitch[i]) for i, n in enumerate(_ANGLES)),
+        *((f"roll {n}", lambda s, i=i: s.roll[i]) for i, n in enumerate(_ROLLS)),
+    ]
+    for title, value in rows:
+        table.add_row(title, *(f"{value(s):.3f}" for s in scores.labels.values()))
     console = Console()
     console.print(table)
     pose = scores.pose_mae

@@ -67,7 +67,7 @@ def load_torch_file(path: Path) -> dict[str, Any]:
     """``torch.load(weights_only=True)`` with one-line errors; the answer is a dict."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         reason = "is not a checkpoint of plain tensors"
         if os.path.getsize(path) == 0:
             reason = "is empty"

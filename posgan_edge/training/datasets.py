@@ -67,6 +67,7 @@ class PackMaps:
                     images.extend(_decode(data["jpeg"], data["offsets"], file))
         except (KeyError, ValueError, OSError) as error:
             raise BadInput(f"{folder}: a file of the pack is broken: {error}") from error
+        self.folder = folder
         self.codes = np.pad(np.concatenate(codes), ((0, 0), (1, 0)), constant_values=1.0)
         self.images = np.stack(images)
         self._basis: Tensor | None = None

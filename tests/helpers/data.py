@@ -46,16 +46,17 @@ def write_pack(folder: Path, count: int = 24, resolution: int = 16, codes: int =
     mask = np.ones((resolution, resolution), bool)
     np.savez(folder / "basis.npz", mean=mean, components=components, mask=mask, kpt_uv=uv)
     for name, number in (("train-0", count), ("val", 6)):
-        pictures = [
-            cv2.imencode(".jpg", rng.integers(0, 255, (120, 120, 3), np.uint8))[1]
-            for _ in range(number)
-        ]
+        drawn = rng.normal(0, 1, (number, codes)).astype(np.float32)
+        # The first three codes are the colour of the picture, so that there is something to learn.
+        colors = np.clip(128 + 50 * drawn[:, None, None, :3], 0, 255)
+        noisy = np.clip(colors + rng.normal(0, 10, (number, 120, 120, 3)), 0, 255)
+        pictures = [cv2.imencode(".jpg", p.astype(np.uint8))[1] for p in noisy]
         offsets = np.cumsum([0, *(len(p) for p in pictures)])
         np.savez(
             folder / f"{name}.npz",
             jpeg=np.concatenate(pictures),
             offsets=offsets,
-            codes=rng.normal(0, 1, (number, codes)).astype(np.float32),
+            codes=drawn,
             yaw=np.zeros(number, np.float32),
             name=np.array([f"face{i}" for i in range(number)]),
         )

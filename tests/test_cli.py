@@ -1,0 +1,285 @@
+import json
+import os
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from posgan_edge.cli import main
+from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines, real_data, write_aflw2000
+
+BOX = ",".join(map(str, PORTRAIT_BOX))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["posgan-edge", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capsys.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return call
+
+
+def picture(path, image):
+    cv2.imwrite(str(path), image)
+    return path
+
+
+def test_picture_to_everything(run, tmp_path):
+    save, lines, mesh = tmp_path / "a.png", tmp_path / "a.jsonl", tmp_path / "a.obj"
+    code, out, err = run(
+        "run", "--image", PORTRAIT, "--box", BOX, "--save", save, "--json", lines, "--mesh", mesh
+    )
+    assert (code, err) == (0, "")
+    assert "1 face, pitch" in out
+    assert cv2.imread(str(save)).shape == (512, 512, 3)
+    assert mesh.read_text().count("\nv ") > 10000
+    (record,) = read_lines(lines)
+    (face,) = record["faces"]
+    assert record["source"] == str(PORTRAIT)
+    assert np.array(face["landmarks"]).shape == (68, 3)
+    assert set(face["pose"]) == {"pitch", "yaw", "roll"}
+    assert len(face["box"]) == 4
+    assert 0 <= face["score"] <= 1
+    assert record["timestamp"] == 0
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_detector_finds_the_portrait(run, tmp_path):
+    pytest.importorskip("mediapipe")
+    code, _, _ = run("run", PORTRAIT, "--json", tmp_path / "a.jsonl")
+    assert code == 0
+    (face,) = read_lines(tmp_path / "a.jsonl")[0]["faces"]
+    assert face["box"][:2] == pytest.approx(PORTRAIT_BOX[:2], abs=12)
+    assert face["score"] > 0.5
+
+
+def test_turned_portrait_is_found(run, tmp_path):
+    pytest.importorskip("mediapipe")
+    image = cv2.rotate(cv2.imread(str(PORTRAIT)), cv2.ROTATE_180)
+    picture(tmp_path / "down.png", image)
+    code, _, _ = run("run", tmp_path / "down.png", "--json", tmp_path / "a.jsonl")
+    assert code == 0
+    (face,) = read_lines(tmp_path / "a.jsonl")[0]["faces"]
+    assert abs(face["pose"]["roll"]) > 160
+    assert face["landmarks"][30][:2] == pytest.approx([512 - 222, 512 - 132], abs=6)
+
+
+def deep(path):
+    cv2.imwrite(str(path), cv2.imread(str(PORTRAIT)).astype(np.uint16) * 257)
+
+
+def with_alpha(path):
+    cv2.imwrite(str(path), cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2BGRA))
+
+
+def grey(path):
+    cv2.imwrite(str(path), cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE))
+
+
+@pytest.mark.parametrize("make", [deep, with_alpha, grey])
+def test_unusual_pictures_work(run, tmp_path, make):
+    make(tmp_path / "a.png")
+    code, _, err = run("run", tmp_path / "a.png", "--box", BOX, "--json", tmp_path / "a.jsonl")
+    assert (code, err) == (0, "")
+    points = np.array(read_lines(tmp_path / "a.jsonl")[0]["faces"][0]["landmarks"])
+    assert points[30, :2] == pytest.approx((222, 132), abs=6)
+
+
+def truncated(path):
+    path.write_bytes(PORTRAIT.read_bytes()[:4000])
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("absent.jpg", lambda p: None, "cannot be read (No such file or directory)"),
+        ("empty.jpg", lambda p: p.write_bytes(b""), "is empty"),
+        ("cut.jpg", truncated, "is a truncated JPEG"),
+        ("text.png", lambda p: p.write_text("hello"), "is not a picture that can be decoded"),
+        ("folder.jpg", lambda p: p.mkdir(), "cannot be read (Is a directory)"),
+    ],
+)
+def test_bad_pictures_do_not_stop_the_others(run, tmp_path, name, make, message):
+    make(tmp_path / name)
+    code, out, err = run(
+        "run", tmp_path / name, PORTRAIT, "--box", BOX, "--save", tmp_path / "out",
+        "--json", tmp_path / "a.jsonl",
+    )  # fmt: skip
+    assert code == 4
+    assert f"error: {tmp_path / name}: {message}" in err
+    assert "error: 1 of 2 pictures failed" in err
+    assert "Traceback" not in err
+    assert "portrait.jpg: 1 face" in out
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["portrait.jpg"]
+    assert len(read_lines(tmp_path / "a.jsonl")) == 1
+
+
+def test_no_face_is_reported(run, tmp_path):
+    pytest.importorskip("mediapipe")
+    picture(tmp_path / "grey.png", np.full((200, 300, 3), 127, np.uint8))
+    picture(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
+    code, _, err = run("run", tmp_path / "grey.png", tmp_path / "dot.png", "--save", tmp_path)
+    assert code == 4
+    assert err.count("no face was found") == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dot.png", "grey.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run"], 2, "exactly one of the three"),
+        (["run", PORTRAIT, "--video", "x.mp4"], 2, "exactly one of the three"),
+        (["run", PORTRAIT, "--box", "1,2,3"], 2, "give four numbers"),
+        (["run", PORTRAIT, "--box", "1,2,0,5"], 2, "above zero"),
+        (["run", "--camera", "0", "--mesh", "a.obj"], 2, "--mesh needs pictures"),
+        (["run", PORTRAIT, "--nonsense"], 2, "No such option"),
+        (["run", "--camera", "/dev/video99", "--box", BOX], 4, "camera cannot be opened"),
+        (["run", "--video", "absent.mp4", "--box", BOX], 4, "no such video file"),
+        (["run", "--video", str(PORTRAIT.with_suffix(".npz")), "--box", BOX], 4, "no such video"),
+        (["run", PORTRAIT, "--model", "absent.onnx"], 4, "no such model file"),
+        (["run", PORTRAIT, "--box", BOX, "--save", "/proc/none/a.png"], 4, "cannot be made"),
+        (["run", PORTRAIT, "--box", BOX, "--json", "/proc/a.jsonl"], 4, "cannot be written"),
+        (["run", PORTRAIT, "--box", BOX, "--mesh", "a.stl"], 4, "use .obj or .ply"),
+        (["benchmark", "--dataset", "/nowhere"], 4, "no folder found"),
+        (["benchmark", "--dataset", ".", "--labels", "new"], 4, "no NAME.jpg"),
+        (["export", "--model", "absent.pth", "--output", "a.onnx"], 4, "no such checkpoint"),
+        (["export", "--model", "absent.pth", "--output", "a.bin"], 4, "must end in .onnx"),
+        (["train", "edge", "--data", "/nowhere", "--output", "o"], 4, "no basis.npz"),
+        (["teach"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_line(run, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    found, _, err = run(*arguments)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def moving_portrait(path, count=5):
+    portrait = cv2.imread(str(PORTRAIT))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 12.5, (512, 512))
+    for i in range(count):
+        writer.write(np.roll(portrait, 2 * i, axis=1))
+    writer.release()
+    return path
+
+
+def test_video_in_gives_video_out(run, tmp_path):
+    source = moving_portrait(tmp_path / "in.mp4")
+    code, out, err = run(
+        "run", "--video", source, "--box", BOX, "--save", tmp_path / "out.mp4",
+        "--json", tmp_path / "out.jsonl",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "5 frames, a face in 5" in out
+    capture = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    stamps = [line["timestamp"] for line in read_lines(tmp_path / "out.jsonl")]
+    assert stamps == pytest.approx([0, 0.08, 0.16, 0.24, 0.32])
+
+
+def test_broken_video(run, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video" * 50)
+    code, _, err = run("run", "--video", tmp_path / "a.mp4", "--box", BOX)
+    assert (code, err.count("\n")) == (4, 1)
+    assert "not a video that can be decoded" in err
+
+
+@pytest.mark.slow
+def test_video_whose_header_promises_too_much(run, tmp_path):
+    video = real_data("video/talking-head-720p.mp4")
+    code, out, _ = run("run", "--video", video, "--json", tmp_path / "a.jsonl")
+    assert code == 0
+    assert "its header promises 158" in out
+    assert len(read_lines(tmp_path / "a.jsonl")) == 55
+
+
+def test_interrupt_finishes_files(tmp_path):
+    from posgan_edge.types import Frame
+    from posgan_edge.vision.sinks import JsonLinesSink
+
+    def interrupted():
+        with JsonLinesSink(tmp_path / "a.jsonl") as sink:
+            sink.write(Frame(np.zeros((2, 2, 3), np.uint8)), [])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(read_lines(tmp_path / "a.jsonl")) == 1
+    with pytest.raises(ZeroDivisionError), JsonLinesSink(tmp_path / "b.jsonl"):
+        raise ZeroDivisionError
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_missing_detector_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    for name in [m for m in sys.modules if m.startswith("mediapipe.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    code, _, err = run("run", PORTRAIT)
+    assert code == 3
+    assert "pip install 'posgan-edge[detect]'" in err
+
+
+def test_benchmark_writes_scores(run, tmp_path):
+    folder = write_aflw2000(tmp_path / "set")
+    code, out, err = run(
+        "benchmark", "--dataset", folder, "--json", tmp_path / "s.json", "--limit", 3
+    )
+    assert code == 0, err
+    assert "mean of yaw bins" in out
+    document = json.loads((tmp_path / "s.json").read_text())
+    scores = document["engines"]["edge"]
+    assert (document["schema"], document["crop"], scores["faces"]) == (1, "gt", 3)
+    assert set(scores["labels"]) == {"original", "reannotated"}
+    assert document["machine"]["cpu"]
+
+
+def test_doctor_names_what_is_there(run):
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "running ONNX models: onnxruntime" in out
+
+
+@pytest.mark.parametrize("command", [["-c", "import posgan_edge"], ["-m", "posgan_edge", "--help"]])
+def test_start_up_is_quick_and_light(command):
+    heavy = "torch mediapipe tensorrt pycuda onnxruntime cv2 scipy matplotlib"
+    probe = (
+        "import sys, posgan_edge, posgan_edge.cli\n"
+        f"print([m for m in {heavy.split()} if m in sys.modules])"
+    )
+    listed = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert listed.stdout.strip() == "[]"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True,
+                       env=environment)  # fmt: skip
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+
+
+def test_run_path_needs_no_torch(tmp_path):
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"sys.argv = ['posgan-edge', 'run', {str(PORTRAIT)!r}, '--box', {BOX!r}, "
+        f"'--no-window', '--json', {str(tmp_path / 'a.jsonl')!r}]\n"
+        "from posgan_edge.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(read_lines(tmp_path / "a.jsonl")) == 1

@@ -1,0 +1,283 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from posgan_edge.errors import BadInput
+from posgan_edge.geometry.layout import load_layout
+from posgan_edge.training.augment import augment_image, augment_maps
+from posgan_edge.training.began import Began
+from posgan_edge.training.datasets import EpochBatches, FolderMaps, PackMaps, open_maps
+from posgan_edge.training.losses import MapLoss
+from posgan_edge.training.recipe import (
+    Adversarial,
+    Augmentation,
+    Losses,
+    Optimizer,
+    Recipe,
+    load_recipe,
+)
+from posgan_edge.training.trainer import Trainer
+from tests.helpers.data import real_data, smooth_map, write_folder_data, write_pack
+
+TINY = {"name": "edge", "modes": 13, "map_size": 16, "stem": [8, 8], "neck": 4, "hidden": 16,
+        "stages": [[1, 8, 2, 1, True], [1, 8, 2, 1, False], [1, 8, 2, 1, False]]}  # fmt: skip
+
+
+def tiny_recipe(**changes):
+    values = {
+        "name": "tiny",
+        "generator": TINY,
+        "epochs": 3,
+        "batch_size": 8,
+        "workers": 0,
+        "adversarial": Adversarial(enabled=True, ngf=2, pretrain_epochs=1),
+        **changes,
+    }
+    return Recipe(**values)
+
+
+@pytest.fixture
+def pack(tmp_path):
+    return PackMaps(write_pack(tmp_path / "pack"))
+
+
+def weights(trainer):
+    return torch.cat([v.flatten().float() for v in trainer.average.state_dict().values()])
+
+
+def test_resume_is_exact(pack, tmp_path):
+    straight = Trainer(tiny_recipe(), pack, None)
+    while not straight.done:
+        straight.train()
+    first = Trainer(tiny_recipe(), pack, None)
+    first.train()
+    first.save(tmp_path / "last.pth")
+    second = Trainer(tiny_recipe(seed=1), pack, None)
+    second.resume(tmp_path / "last.pth")
+    while not second.done:
+        second.train()
+    assert second.samples == straight.samples == 3 * 24
+    assert torch.equal(weights(straight), weights(second))
+    assert straight.began.k == second.began.k
+    assert straight.history[-1]["nme"] == second.history[-1]["nme"]
+
+
+def test_training_learns_the_pack(pack):
+    still = Augmentation(
+        flip=0, rotation_std=0, rotation_any=0, scale_std=0, shift_std=0, color=0, grey=0,
+        blur=0, low_resolution=0, noise=0, erase=0,
+    )  # fmt: skip
+    recipe = tiny_recipe(
+        epochs=30,
+        adversarial=Adversarial(),
+        augmentation=still,
+        optimizer=Optimizer(lr=1e-2, warmup_steps=5),
+    )
+    trainer = Trainer(recipe, pack, PackMaps(pack.folder, "val"))
+    scores = [trainer.train() for _ in range(30)]
+    assert trainer.history[-1]["map"] < 0.8 * trainer.history[0]["map"]
+    assert scores[-1] < 0.9 * scores[0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "expected"),
+    [
+        ("cosine", 0, 0.1 * 1.001),  # the first of ten warm-up steps
+        ("cosine", 15, 0.5 + 0.001),  # half of 10 epochs of 3 steps
+        ("cosine", 30, 0.001),
+        ("exponential", 29, 0.9**9),
+        ("exponential", 30, 0.9**10),
+    ],
+)
+def test_learning_rates(pack, schedule, step, expected):
+    config = Optimizer(lr=1.0, schedule=schedule, decay=0.9, warmup_steps=10)
+    recipe = tiny_recipe(optimizer=config, epochs=10, adversarial=Adversarial())
+    trainer = Trainer(recipe, pack, None)
+    trainer.step = step
+    assert trainer.learning_rate() == pytest.approx(expected, rel=1e-6)
+
+
+def test_began_balance_and_cleared_gradients():
+    began = Began(Adversarial(ngf=2, gamma=0.5, lambda_k=0.5), 32, torch.device("cpu"))
+    began._balance(real=1.0, fake=0.2)
+    assert began.k == pytest.approx(0.15)
+    began._balance(real=0.0, fake=9.0)
+    assert began.k == 0.0
+    over = Began(Adversarial(ngf=2, gamma=2.0, lambda_k=0.5), 32, torch.device("cpu"))
+    over._balance(real=1.0, fake=1.0)  # gamma > 1 divides the fake term
+    assert over.k == pytest.approx(0.25)
+    image, real = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    # The generator's term leaves no gradient behind, and a step starts from none.
+    began.generator_term(image, real.clone().requires_grad_()).backward()
+    assert all(p.grad is None for p in began.network.parameters())
+    began.config = Adversarial(ngf=2, lr=0.0)
+    norms = []
+    for _ in range(2):
+        for group in began.optimizer.param_groups:
+            group["lr"] = 0.0
+        began.network.eval()
+        began.step(image, real, None)
+        norms.append(sum(p.grad.norm().item() for p in began.network.parameters()))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_pretraining_uses_real_pairs_alone():
+    began = Began(Adversarial(ngf=4, lr=2e-3), 32, torch.device("cpu"))
+    image, real = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 32, 32)
+    first = began.step(image, real, None)
+    for _ in range(20):
+        last = began.step(image, real, None)
+    assert set(last) == {"d_real", "k"}
+    assert last["d_real"] < first["d_real"]
+    assert began.k == 0.0
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_image_and_map_move_together(seed):
+    """A marked point is found in the changed picture where the changed map says it is."""
+    size = 64
+    rng = np.random.default_rng(seed)
+    image = np.zeros((size, size, 3), np.uint8)
+    row, column = 20, 38
+    image[row - 2 : row + 3, column - 2 : column + 3] = 255
+    maps = torch.zeros(1, 3, 1, 2)
+    maps[0, :, 0, 0] = torch.tensor([(column + 0.5) / size, (row + 0.5) / size, 0.25])
+    maps[0, :, 0, 1] = maps[0, :, 0, 0]
+    config = Augmentation(color=0, grey=0, blur=0, low_resolution=0, noise=0, erase=0)
+    changed, flipped, transform = augment_image(image, 128, config, rng)
+    moved = augment_maps(maps, torch.tensor([flipped]), torch.from_numpy(transform)[None])
+    x, y, z = moved[0, :, 0, 0].tolist()
+    # The border may be bright: look at the neighbourhood of the predicted place.
+    c, r = int(x * 128), int(y * 128)
+    patch = changed[max(0, r - 12) : r + 13, max(0, c - 12) : c + 13].astype(float).mean(-1)
+    patch[patch < 250] = 0
+    rows, columns = np.nonzero(patch)
+    found = np.array([columns.mean() + max(0, c - 12), rows.mean() + max(0, r - 12)]) + 0.5
+    assert found == pytest.approx([x * 128, y * 128], abs=1.2)
+    scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
+    assert z == pytest.approx(0.25 * scale, rel=1e-4)
+
+
+def test_mirrored_map_is_the_mirrored_face():
+    face = torch.from_numpy(smooth_map(8))[None]
+    eye = torch.eye(2, 3)[None]
+    mirrored = augment_maps(face, torch.tensor([True]), eye)
+    assert torch.allclose(mirrored[:, 0], 1 - face[:, 0].flip(-1), atol=1e-6)
+    assert torch.allclose(mirrored[:, 1:], face[:, 1:].flip(-1), atol=1e-6)
+    assert torch.equal(augment_maps(face, torch.tensor([False]), eye), face)
+
+
+def test_loss_is_the_nme():
+    layout = load_layout("ict")
+    face = torch.from_numpy(smooth_map(64))[None]
+    loss = MapLoss(layout, 64, Losses(map=0, depth=0))
+    points = layout.landmarks(face[0].numpy())
+    size = np.sqrt(np.prod(np.ptp(points[:, :2], axis=0)))
+    shifted = face + torch.tensor([0.03, 0.04, 0.0])[:, None, None]
+    value, parts = loss(shifted, face)
+    assert value.item() == pytest.approx(0.05 / size, rel=1e-3)
+    assert parts["nme"].item() == pytest.approx(5 / size, rel=1e-3)
+
+
+def test_batches_are_shared_out_and_repeatable():
+    ranks = [EpochBatches(50, 4, seed=3, rank=r, world=2) for r in range(2)]
+    for sampler in ranks:
+        sampler.epoch = 2
+    drawn = [i for sampler in ranks for batch in sampler for _, _, i in batch]
+    assert len(drawn) == len(set(drawn)) == 48
+    assert list(ranks[0]) == list(ranks[0])
+    ranks[0].epoch = 3
+    assert next(iter(ranks[0]))[0] != (2, 0, drawn[0])
+
+
+def test_originals_folders(tmp_path):
+    data = open_maps(write_folder_data(tmp_path / "data"), "folder")
+    assert isinstance(data, FolderMaps)
+    assert (len(data), data.layout) == (3, "prnet")
+    assert data.target(1) == pytest.approx(smooth_map(256, 1), abs=1e-5)
+
+
+def test_real_sample_of_the_original(tmp_path):
+    sample = real_data("reference/AFW_261068_1_0.npy")
+    for sub, name in (("InputImage", ".jpg"), ("LabelImage_npy", ".npy")):
+        (tmp_path / sub).mkdir()
+        (tmp_path / sub / f"AFW_261068_1_0{name}").symlink_to(sample.with_suffix(name))
+    data = FolderMaps(tmp_path)
+    points = load_layout("prnet").landmarks(data.target(0))
+    assert data.image(0).shape == (256, 256, 3)
+    # The chin lies under the nose tip, which lies between the eyes and nearest to the camera.
+    assert points[8, 1] > points[30, 1] > points[36, 1]
+    assert points[:, 2].argmax() in range(27, 36)
+
+
+@pytest.mark.parametrize(
+    ("make", "data_format", "message"),
+    [
+        (lambda p: None, "pack", "no basis.npz"),
+        (lambda p: (p / "basis.npz").write_bytes(b""), "pack", "no basis.npz and train files"),
+        (lambda p: None, "folder", "no InputImage"),
+        (lambda p: None, "lmdb", "unknown data format"),
+    ],
+)
+def test_unusable_data(tmp_path, make, data_format, message):
+    make(tmp_path)
+    with pytest.raises(BadInput, match=message):
+        open_maps(tmp_path, data_format)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\ngenerator: {name: edge}\nlerning_rate: 1", "unknown key 'lerning_rate'"),
+        ("name: x\ngenerator: {}\noptimizer: {lr: fast}", "not a number"),
+        ("name: x\ngenerator: {}\nepochs: many", "not of type int"),
+        ("name: [x", "not valid YAML"),
+        ("- a list", "a recipe is a mapping"),
+        ("name: x", "generator"),
+    ],
+)
+def test_broken_recipes(tmp_path, text, message):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(BadInput, match=message):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_shipped_recipes():
+    edge = load_recipe("edge", ("optimizer.lr=1e-4", "epochs=7"))
+    assert (edge.optimizer.lr, edge.epochs) == (1e-4, 7)
+    unet = load_recipe("unet")
+    assert (unet.epochs, unet.optimizer.decay, unet.generator["ngf"]) == (300, 0.9924, 64)
+    assert unet.adversarial.enabled
+    with pytest.raises(BadInput, match="no such recipe"):
+        load_recipe("absent")
+
+
+@pytest.mark.slow
+def test_train_command_writes_all_it_promises(tmp_path):
+    write_pack(tmp_path / "pack")
+    recipe = {
+        "name": "tiny", "generator": TINY, "epochs": 2, "batch_size": 8, "workers": 1,
+        "checkpoint_every": 1,
+    }  # fmt: skip
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    command = [
+        sys.executable, "-m", "posgan_edge", "train", str(tmp_path / "r.yaml"),
+        "--data", str(tmp_path / "pack"), "--output", str(tmp_path / "out"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"last.pth", "checkpoint-001.pth", "checkpoint-002.pth", "history.json",
+            "tracking.png", "tensorboard"} == names  # fmt: skip
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert [h["epoch"] for h in history] == [1, 2]
+    again = subprocess.run(
+        [*command, "--resume", "--set", "epochs=3"], capture_output=True, text=True, timeout=300
+    )
+    assert again.returncode == 0, again.stderr
+    assert Path(tmp_path / "out" / "checkpoint-003.pth").is_file()
