@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from posgan_edge.engines import Engine
     from posgan_edge.evaluation.aflw2000 import LabelledFace
-    from posgan_edge.evaluation.scoring import Prediction, Scores
+    from posgan_edge.evaluation.scoring import LabelScores, Prediction, Scores
 
 _LABEL_SETS = ("original", "reannotated")
 _ANGLES = ("0-30", "30-60", "60-90")
@@ -128,15 +128,8 @@ def _print(scores: Scores) -> None:
     table.add_column("faces")
     for name in scores.labels:
         table.add_column(name, justify="right")
-    rows = [
-        ("mean of all", lambda s: s.mean),
-        ("mean of yaw bins", lambda s: s.mean_of_yaw_bins),
-        *((f"yaw {n}", lambda s, i=i: s.yaw[i]) for i, n in enumerate(_ANGLES)),
-        *((f"pitch {n}", lambda s, i=i: s.pitch[i]) for i, n in enumerate(_ANGLES)),
-        *((f"roll {n}", lambda s, i=i: s.roll[i]) for i, n in enumerate(_ROLLS)),
-    ]
-    for title, value in rows:
-        table.add_row(title, *(f"{value(s):.3f}" for s in scores.labels.values()))
+    for title, *values in zip(*map(_column, scores.labels.values()), strict=True):
+        table.add_row(title[0], *(f"{v[1]:.3f}" for v in (title, *values)))
     console = Console()
     console.print(table)
     pose = scores.pose_mae
@@ -145,6 +138,17 @@ def _print(scores: Scores) -> None:
         f"yaw {pose['yaw']:.2f}, roll {pose['roll']:.2f}, mean {pose['mean']:.2f}",
         highlight=False,
     )
+
+
+def _column(labels: LabelScores) -> list[tuple[str, float]]:
+    """One label set's figures by name, in the table's order."""
+    return [
+        ("mean of all", labels.mean),
+        ("mean of yaw bins", labels.mean_of_yaw_bins),
+        *((f"yaw {n}", v) for n, v in zip(_ANGLES, labels.yaw, strict=True)),
+        *((f"pitch {n}", v) for n, v in zip(_ANGLES, labels.pitch, strict=True)),
+        *((f"roll {n}", v) for n, v in zip(_ROLLS, labels.roll, strict=True)),
+    ]
 
 
 def _machine() -> dict[str, Any]:
