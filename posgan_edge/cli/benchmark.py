@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -50,6 +49,7 @@ def command(
     from rich.progress import Progress
 
     from posgan_edge.engines import load_engine
+    from posgan_edge.engines.machine import machine_block
     from posgan_edge.evaluation.aflw2000 import load_aflw2000, turned
     from posgan_edge.evaluation.scoring import score
     from posgan_edge.files import check_writable, replaced
@@ -78,7 +78,7 @@ def command(
                 "crop": crop,
                 "passes": passes or (1 if crop == "gt" else 2),
                 "turn": turn,
-                "machine": _machine(),
+                "machine": machine_block(),
                 "engines": results,
             }
             temporary.write_text(json.dumps(document, indent=1) + "\n")
@@ -149,18 +149,3 @@ def _column(labels: LabelScores) -> list[tuple[str, float]]:
         *((f"pitch {n}", v) for n, v in zip(_ANGLES, labels.pitch, strict=True)),
         *((f"roll {n}", v) for n, v in zip(_ROLLS, labels.roll, strict=True)),
     ]
-
-
-def _machine() -> dict[str, Any]:
-    import os
-
-    from posgan_edge import __version__
-    from posgan_edge.engines.machine import cpu_name
-
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "posgan_edge": __version__,
-    }

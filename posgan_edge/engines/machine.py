@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from posgan_edge import __version__
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,17 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def machine_block() -> dict[str, Any]:
+    """What a figure ran on, for reports."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "posgan_edge": __version__,
+    }
 
 
 def abilities() -> list[Ability]:
