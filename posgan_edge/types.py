@@ -85,6 +85,12 @@ class PositionMap:
     def resolution(self) -> int:
         return int(self.xyz.shape[-1])
 
+    def resampled(self, resolution: int = 256) -> PositionMap:
+        """This map at another resolution (256 for PRNet-style users), bilinear."""
+        from posgan_edge.geometry.sampling import resample_map
+
+        return PositionMap(resample_map(self.xyz, resolution), self.layout)
+
 
 @dataclass(frozen=True)
 class Face:

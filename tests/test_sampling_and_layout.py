@@ -5,9 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posgan_edge import PositionMap
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.layout import REGIONS, load_layout
 from posgan_edge.geometry.sampling import resample_map, sample_map
+from tests.helpers.data import smooth_map
 
 
 def grid_sample(maps: np.ndarray, uv: np.ndarray) -> np.ndarray:
@@ -60,6 +62,14 @@ def test_resampling_keeps_a_plane(resolution):
     inside = slice(1, -1)
     assert out[0, :, inside] == pytest.approx(plane(resolution)[0, :, inside], abs=0.035)
     assert resample_map(plane(8), 8) == pytest.approx(plane(8))
+
+
+def test_maps_resample_for_prnet_style_users():
+    big = PositionMap(smooth_map(128), "ict").resampled()
+    assert (big.resolution, big.layout, big.xyz.dtype) == (256, "ict", np.float32)
+    assert load_layout("ict").landmarks(big.xyz) == pytest.approx(
+        load_layout("ict").landmarks(smooth_map(128)), abs=2e-4
+    )
 
 
 @pytest.mark.parametrize(("name", "resolution"), [("ict", 128), ("prnet", 256)])

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -281,3 +282,22 @@ def test_train_command_writes_all_it_promises(tmp_path):
     )
     assert again.returncode == 0, again.stderr
     assert Path(tmp_path / "out" / "checkpoint-003.pth").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(tmp_path):
+    write_pack(tmp_path / "pack")
+    recipe = {
+        "name": "tiny", "generator": TINY, "epochs": 1, "batch_size": 4, "workers": 0,
+        "adversarial": {"enabled": True, "ngf": 2},
+    }  # fmt: skip
+    (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "posgan_edge", "train", str(tmp_path / "r.yaml"), "--data", str(tmp_path / "pack"),
+         "--output", str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    (entry,) = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert entry["samples"] == 24

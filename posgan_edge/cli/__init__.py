@@ -45,7 +45,8 @@ def main() -> None:
     """The console entry point: errors become one line and an exit code."""
     try:
         sys.exit(cli(standalone_mode=False) or 0)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted: files that were open are finished", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -53,9 +54,6 @@ def main() -> None:
     except PosganError as error:
         report_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("interrupted: files that were open are finished", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
 

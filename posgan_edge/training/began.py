@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from posgan_edge.models.unet import Discriminator
@@ -38,13 +38,18 @@ class Began:
         image = self._fit(image)
         self.optimizer.zero_grad(set_to_none=True)
         energy_real = self.network.energy(image, real)
-        loss, values = energy_real, {"d_real": energy_real.item()}
+        loss, values = energy_real, {"d_real": _mean_over_ranks(energy_real)}
         if fake is not None:
             energy_fake = self.network.energy(image, fake.detach())
             loss = energy_real - self.k * energy_fake
-            values["d_fake"] = energy_fake.item()
+            values["d_fake"] = _mean_over_ranks(energy_fake)
             self._balance(values["d_real"], values["d_fake"])
         loss.backward()
+        if distributed.is_initialized():
+            for parameter in self.network.parameters():
+                assert parameter.grad is not None
+                distributed.all_reduce(parameter.grad)
+                parameter.grad.div_(distributed.get_world_size())
         self.optimizer.step()
         return {**values, "k": self.k}
 
@@ -70,3 +75,11 @@ class Began:
         self.network.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.k = state["k"]
+
+
+def _mean_over_ranks(value: Tensor) -> float:
+    value = value.detach().clone()
+    if distributed.is_initialized():
+        distributed.all_reduce(value)
+        value /= distributed.get_world_size()
+    return value.item()

@@ -61,7 +61,10 @@ class JsonLinesSink(FileSink):
         self._stream = open(self.temporary, "w", encoding="utf-8")  # noqa: SIM115
 
     def write(self, frame: Frame, faces: Sequence[Face]) -> None:
-        self._stream.write(json.dumps(frame_record(frame, faces)) + "\n")
+        try:
+            self._stream.write(json.dumps(frame_record(frame, faces)) + "\n")
+        except OSError as error:
+            raise BadInput(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def finish(self) -> None:
         self._stream.close()
