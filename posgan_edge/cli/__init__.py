@@ -13,6 +13,9 @@ from posgan_edge.errors import PosganError
 _COMMANDS = {
     "run": "Find faces in pictures, a video or a camera, and draw or write what they are.",
     "benchmark": "Score engines on AFLW2000-3D.",
+    "calibrate": "Take INT8 ranges from real faces into a portable record.",
+    "build-engine": "Build an engine: FP32, FP16 or INT8, for ONNX Runtime or TensorRT.",
+    "inspect": "Print what an engine file is.",
     "export": "Turn a generator into an ONNX file.",
     "train": "Train a generator by a recipe.",
     "doctor": "Print what this machine can run and what is missing.",
@@ -26,7 +29,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command = import_module(f"posgan_edge.cli.{name}").command
+        command = import_module(f"posgan_edge.cli.{name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

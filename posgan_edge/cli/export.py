@@ -12,8 +12,9 @@ from posgan_edge.errors import BadInput, missing
 @click.command()
 @click.option("--model", required=True, help="Checkpoint file of a generator.")
 @click.option("--output", required=True, help="ONNX file to write.")
+@click.option("--landmarks", is_flag=True, help="Also output the 68 landmarks (N, 68, 3).")
 @click.option("--safetensors", default=None, help="Also write the weights as safetensors here.")
-def command(model: str, output: str, safetensors: str | None) -> None:
+def command(model: str, output: str, landmarks: bool, safetensors: str | None) -> None:
     """Turn a generator into one ONNX file (image -> position_map, dynamic batch)."""
     try:
         from posgan_edge.models.checkpoints import load_generator, save_safetensors
@@ -24,7 +25,7 @@ def command(model: str, output: str, safetensors: str | None) -> None:
     if Path(output).suffix != ".onnx":
         raise BadInput(f"{output}: the output must end in .onnx")
     generator = load_generator(model)
-    difference = export_onnx(generator, output)
+    difference = export_onnx(generator, output, landmarks)
     click.echo(
         f"{output}: {name_of(generator)}, layout {generator.layout}, "
         f"{count_parameters(generator) / 1e6:.2f} M parameters, "

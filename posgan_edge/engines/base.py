@@ -92,7 +92,7 @@ class EngineBase:
 
 
 def load_engine(model: str | Path, threads: int | None = None) -> Engine:
-    """An engine from a shipped name (``edge``) or a file: .onnx, .pth, .pt, .ckpt, .safetensors.
+    """An engine from a shipped name (``edge``) or a file, by its suffix: ONNX, plan, checkpoint.
 
     ``threads`` is the number of CPU threads; None lets the runtime's file choose what was
     measured best. Raises BadInput or MissingRuntime in one line.
@@ -115,4 +115,9 @@ def load_engine(model: str | Path, threads: int | None = None) -> Engine:
         from posgan_edge.engines.torch import TorchEngine
 
         return TorchEngine.from_file(path, threads)
-    raise BadInput(f"{path}: unknown model type {path.suffix!r}: give .onnx, .pth or .safetensors")
+    if path.suffix in (".engine", ".plan"):
+        from posgan_edge.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(path)
+    known = ".onnx, .engine, .plan, .pth, .pt, .ckpt or .safetensors"
+    raise BadInput(f"{path}: unknown model type {path.suffix!r}: give {known}")

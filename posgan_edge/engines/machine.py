@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -65,4 +66,18 @@ def abilities() -> list[Ability]:
         except PackageNotFoundError:
             target = f"'posgan-edge[{extra}]'" if extra else "posgan-edge"
             found.append(Ability(purpose, False, f"pip install {target}"))
+    for module, extra in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
+        found.append(_importable(module, f"building {extra} engines", extra))
+    found.append(_importable("pycuda.driver", "running TensorRT engines", "gpu"))
     return found
+
+
+def _importable(module: str, purpose: str, extra: str) -> Ability:
+    """Whether a module with native libraries loads; its metadata alone does not tell."""
+    try:
+        loaded = import_module(module)
+    except (ImportError, OSError) as error:
+        if not isinstance(error, ModuleNotFoundError):
+            return Ability(purpose, False, f"{module} does not load: {str(error)[:80]}")
+        return Ability(purpose, False, f"pip install 'posgan-edge[{extra}]'")
+    return Ability(purpose, True, f"{module} {getattr(loaded, '__version__', '')}".strip())

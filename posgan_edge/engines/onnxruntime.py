@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import EngineBase, EngineInfo
+from posgan_edge.engines.manifest import checked_manifest, manifest_path
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.files import sha256
 
@@ -26,6 +27,8 @@ class OnnxRuntimeEngine(EngineBase):
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         path = Path(path)
+        if manifest_path(path).is_file():
+            checked_manifest(path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or DEFAULT_THREADS
         options.inter_op_num_threads = 1

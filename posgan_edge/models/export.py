@@ -6,14 +6,17 @@ import hashlib
 import logging
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from posgan_edge import __version__
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.files import replaced
+from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.sampling import bilinear_taps
 from posgan_edge.models.registry import Generator, name_of, to_memory_format
 
 if TYPE_CHECKING:
@@ -33,9 +36,30 @@ def weights_digest(generator: Generator) -> str:
     return digest.hexdigest()
 
 
-def export_onnx(generator: Generator, path: str | Path, opset: int = 18) -> float:
+class _WithLandmarks(nn.Module):
+    """A generator that also answers its 68 landmarks (N, 68, 3) in crop units."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+        layout = load_layout(generator.layout)
+        index, weight = bilinear_taps(layout.landmark_uv, generator.map_size)
+        self.register_buffer("index", torch.from_numpy(index.ravel()))
+        self.register_buffer("weight", torch.from_numpy(weight))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.generator(image)
+        taps = maps.flatten(2).index_select(2, cast(Tensor, self.index))
+        points = (taps.reshape(-1, 3, 68, 4) * cast(Tensor, self.weight)).sum(-1)
+        return maps, points.transpose(1, 2)
+
+
+def export_onnx(
+    generator: Generator, path: str | Path, landmarks: bool = False, opset: int = 18
+) -> float:
     """Writes ``image`` (N, 3, S, S) -> ``position_map`` (N, 3, M, M), both float32, dynamic N.
 
+    With ``landmarks`` there is a second output ``landmarks`` (N, 68, 3), sampled in the graph.
     Batch norms are folded; name, layout, precision, weights digest and version are in the file's
     metadata. The checker and shape inference run. Answers the largest difference from PyTorch on
     random images in crop units; raises BadInput where it is above ``PARITY_LIMIT``.
@@ -48,16 +72,18 @@ def export_onnx(generator: Generator, path: str | Path, opset: int = 18) -> floa
         raise missing(error.name or "onnx", "exporting", "export") from error
     generator = to_memory_format(generator.eval().cpu(), torch.contiguous_format)
     size = generator.input_size
+    outputs = ["position_map", "landmarks"] if landmarks else ["position_map"]
+    module = _WithLandmarks(generator).eval() if landmarks else generator
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with replaced(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                generator,
+                module,
                 (images,),
                 input_names=["image"],
-                output_names=["position_map"],
+                output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 opset_version=opset,
                 dynamo=True,
@@ -71,6 +97,7 @@ def export_onnx(generator: Generator, path: str | Path, opset: int = 18) -> floa
                 "name": name_of(generator),
                 "layout": generator.layout,
                 "precision": "fp32",
+                "input_size": str(size),
                 "weights_sha256": weights_digest(generator),
                 "posgan_edge_version": __version__,
             },
@@ -80,9 +107,12 @@ def export_onnx(generator: Generator, path: str | Path, opset: int = 18) -> floa
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(temporary))
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        (answer,) = session.run(None, {"image": images.numpy()})
+        answers = session.run(outputs, {"image": images.numpy()})
         with torch.inference_mode():
-            difference = float(np.abs(answer - generator(images).numpy()).max())
+            expected = module(images) if landmarks else (generator(images),)
+        difference = max(
+            float(np.abs(a - e.numpy()).max()) for a, e in zip(answers, expected, strict=True)
+        )
         if not difference <= PARITY_LIMIT:
             raise BadInput(f"{path}: differs from PyTorch by {difference:.2g}; nothing was written")
     return difference

@@ -1,0 +1,74 @@
+"""``posgan-edge calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from posgan_edge.errors import BadInput
+
+
+@click.command()
+@click.option("--model", default="edge", show_default=True, help="Shipped name, ONNX, checkpoint.")
+@click.option("--images", required=True, help="Folder of faces: with .mat labels or detected.")
+@click.option("--names", type=Path, help="File of names to take, one per line (a split).")
+@click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="mse",
+              show_default=True)  # fmt: skip
+@click.option("--percentile", default=99.99, show_default=True)
+@click.option("--output", required=True, type=Path, help="Calibration record (JSON) to write.")
+@click.option("--sensitivity", type=Path, help="Folder for a table and plot of each layer's cost.")
+def command(
+    model: str,
+    images: str,
+    names: Path | None,
+    method: str,
+    percentile: float,
+    output: Path,
+    sensitivity: Path | None,
+) -> None:
+    """Take INT8 ranges from real faces into a portable record."""
+    from posgan_edge.cli.progress import reporting
+    from posgan_edge.engines.build import source_model
+    from posgan_edge.files import check_writable
+    from posgan_edge.quantization import calibration
+    from posgan_edge.quantization.graph import props
+
+    check_writable(output)
+    with reporting() as report:
+        source = source_model(model, report)
+        size = source.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+        faces = calibration.folder_faces(
+            images, size, read_names(names), lambda d, t: report("reading faces", d, t)
+        )
+        record = calibration.calibrate(
+            source, faces, props(source)["layout"], method, percentile,
+            lambda d, t: report("calibrating", d, t),
+        )  # fmt: skip
+        record.save(output)
+        if sensitivity is not None:
+            from posgan_edge.quantization import sensitivity as costs
+
+            table = costs.sensitivity(
+                source, record, costs.CostMeter(source, faces),
+                lambda d, t: report("sensitivity of each layer", d, t),
+            )  # fmt: skip
+            costs.write_table(table, sensitivity / "sensitivity.md")
+            costs.plot_table(table, sensitivity / "sensitivity.png")
+    click.echo(
+        f"{output}: {len(record.ranges)} ranges by {record.method} from {len(record.images)} "
+        f"faces, digest {record.digest[:12]}"
+    )
+
+
+def read_names(path: Path | None) -> list[str] | None:
+    """Names from a file, one per line, '#' starts a comment; raises BadInput where none are."""
+    if path is None:
+        return None
+    try:
+        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as a list of names: {error}") from error
+    if not any(lines):
+        raise BadInput(f"{path}: holds no names")
+    return [line for line in lines if line]

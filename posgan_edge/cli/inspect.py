@@ -1,0 +1,43 @@
+"""``posgan-edge inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from posgan_edge.errors import BadInput, PosganError
+
+
+@click.command()
+@click.argument("engine", type=Path)
+def command(engine: Path) -> None:
+    """Print what an ENGINE file is: header, manifest, and whether they agree."""
+    from posgan_edge.engines.manifest import checked_manifest, load_manifest, plan_header
+    from posgan_edge.files import sha256
+
+    if not engine.is_file():
+        raise BadInput(f"{engine}: no such engine file")
+    header = plan_header(engine)
+    kind = " ".join(header) + " plan" if header else "not a plan"
+    click.echo(f"{engine}: {engine.stat().st_size / 1e6:.2f} MB, {kind}")
+    click.echo(f"sha256: {sha256(engine)}")
+    if engine.suffix == ".onnx":
+        from posgan_edge.quantization.graph import layers, load_model, props
+
+        model = load_model(engine)
+        for key, value in props(model).items():
+            click.echo(f"{key}: {value}")
+        click.echo(f"layers with weights: {len(layers(model))}")
+    try:
+        manifest = load_manifest(engine)
+    except PosganError:
+        if engine.suffix != ".onnx":
+            raise
+        return
+    for key, value in asdict(manifest).items():
+        if value not in ("", [], {}):
+            click.echo(f"{key}: {value}")
+    checked_manifest(engine)
+    click.echo("the manifest vouches for this file")

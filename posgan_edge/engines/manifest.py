@@ -1,0 +1,105 @@
+"""The sidecar that says what an engine file is, and vouches for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from posgan_edge.errors import BadInput
+from posgan_edge.files import replaced, sha256
+
+SCHEMA = 1
+#: First bytes of a plan, and the runtime that reads it.
+PLAN_MAGIC = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an engine was built from, with what, and for what.
+
+    A plan is native code: only a file whose SHA-256 stands in its manifest is loaded.
+    ``accuracy`` holds the cost against FP32 where it was measured; ``command`` rebuilds it.
+    """
+
+    engine_sha256: str
+    onnx_sha256: str
+    runtime: str
+    runtime_version: str
+    precision: str
+    name: str
+    layout: str
+    input_size: int
+    map_size: int
+    batch: int
+    command: str
+    compute_capability: str = ""
+    gpu: str = ""
+    system: str = ""
+    kept_float: list[str] = field(default_factory=list)
+    calibration: str = ""
+    timing_cache: str = ""
+    build_seconds: float = 0.0
+    accuracy: dict[str, float] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def save(self, engine: str | Path) -> None:
+        """Writes the manifest beside its engine file (atomically)."""
+        with replaced(manifest_path(engine)) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def manifest_path(engine: str | Path) -> Path:
+    """``X.engine`` -> ``X.engine.json``."""
+    engine = Path(engine)
+    return engine.with_name(engine.name + ".json")
+
+
+def load_manifest(engine: str | Path) -> Manifest:
+    """The manifest beside an engine file. Raises BadInput when absent or broken."""
+    path = manifest_path(engine)
+    if not path.is_file():
+        raise BadInput(f"{engine}: has no manifest {path.name}; build it with build-engine")
+    try:
+        content = json.loads(path.read_text())
+        if content.get("schema") != SCHEMA:
+            raise BadInput(f"{path}: manifest version {content.get('schema')}, not {SCHEMA}")
+        return Manifest(**content)
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path}: a broken manifest: {error}") from error
+
+
+def checked_manifest(engine: str | Path) -> Manifest:
+    """The manifest, once the file's hash and the version in its header agree with it."""
+    manifest = load_manifest(engine)
+    if sha256(engine) != manifest.engine_sha256:
+        raise BadInput(
+            f"{engine}: is not the file its manifest vouches for; rebuild it: {manifest.command}"
+        )
+    header = plan_header(engine)
+    if header is not None and header != (manifest.runtime, manifest.runtime_version):
+        raise BadInput(
+            f"{engine}: its header says {' '.join(header)}, its manifest {manifest.runtime} "
+            f"{manifest.runtime_version}; rebuild it: {manifest.command}"
+        )
+    return manifest
+
+
+def plan_header(engine: str | Path) -> tuple[str, str] | None:
+    """(runtime, version) from a plan's first bytes; None for a file that is no plan."""
+    try:
+        with open(engine, "rb") as stream:
+            head = stream.read(28)
+    except OSError as error:
+        raise BadInput(f"{engine}: cannot be read ({error.strerror})") from error
+    return parse_plan_header(head)
+
+
+def parse_plan_header(head: bytes) -> tuple[str, str] | None:
+    """(runtime, version) from at least the first 28 bytes of a plan; None for anything else."""
+    runtime = PLAN_MAGIC.get(head[:4])
+    if runtime is None or len(head) < 28:
+        return None
+    return runtime, ".".join(str(b) for b in head[24:28])

@@ -1,0 +1,110 @@
+"""Building TensorRT and TensorRT-RTX plans; one implementation for 10.3 to 11.4 and RTX.
+
+Precision lives in the ONNX (FP16 casts, explicit Q/DQ): networks are strongly typed, and nothing
+that TensorRT 11 removed is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from posgan_edge.errors import BadInput, MissingRuntime, UsageError
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How to build a plan: largest batch, workspace in MiB (0: the builder's choice), the
+    compute capability to build for (``8.9``; RTX only, empty: the GPU here), timing cache."""
+
+    batch: int = 1
+    workspace_mib: int = 0
+    compute_capability: str = ""
+    timing_cache: bytes = b""
+
+
+def load_tensorrt(target: str) -> Any:
+    """The Python module of a target. Raises MissingRuntime with what to install."""
+    from importlib import import_module
+
+    try:
+        return import_module(MODULES[target])
+    except (ImportError, OSError) as error:
+        raise MissingRuntime(
+            f"{target} is not installed or its libraries are absent: "
+            f"pip install 'posgan-edge[{target}]' (on a Jetson it comes with JetPack)"
+        ) from error
+
+
+def build_plan(
+    onnx_bytes: bytes,
+    target: str,
+    options: PlanOptions,
+    on_message: Callable[[str], None] | None = None,
+) -> tuple[bytes, bytes]:
+    """(plan, timing cache) of a model with input ``image``; raises BadInput where it cannot.
+
+    With ``batch`` 1 the shape is fixed; else it runs from 1 to ``batch``, tuned for ``batch``.
+    """
+    trt = load_tensorrt(target)
+    messages: list[str] = []
+    logger = _logger(trt, messages, on_message)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx_bytes):
+        first = parser.get_error(0).desc() if parser.num_errors else "unknown reason"
+        raise BadInput(f"{target} cannot read the model: {' '.join(first.split())[:300]}")
+    config = builder.create_builder_config()
+    profile = builder.create_optimization_profile()
+    shape = tuple(network.get_input(0).shape)[1:]
+    largest = (options.batch, *shape)
+    profile.set_shape(network.get_input(0).name, (1, *shape), largest, largest)
+    config.add_optimization_profile(profile)
+    if options.workspace_mib:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.compute_capability:
+        _set_capability(trt, config, target, options.compute_capability)
+    cache = None
+    if target == "tensorrt":
+        cache = config.create_timing_cache(options.timing_cache)
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        why = messages[-1] if messages else "no reason given"
+        raise BadInput(f"{target} cannot build the model: {why[:300]}")
+    return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+
+def _set_capability(trt: Any, config: Any, target: str, capability: str) -> None:
+    if target != "tensorrt-rtx":
+        raise UsageError("--compute-capability is for tensorrt-rtx; tensorrt builds for this GPU")
+    name = "SM" + capability.replace(".", "")
+    known = sorted(n for n in dir(trt.ComputeCapability) if n.startswith("SM"))
+    if name not in known:
+        raise UsageError(f"--compute-capability {capability}: {target} knows {', '.join(known)}")
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(getattr(trt.ComputeCapability, name), 0)
+
+
+def _logger(trt: Any, messages: list[str], on_message: Callable[[str], None] | None) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                messages.append(" ".join(message.split()))
+            if on_message is not None and severity <= trt.ILogger.WARNING:
+                on_message(message)
+
+    return Logger()
+
+
+def runtime_version(target: str) -> str:
+    """The version of a target's library as it stands in a plan's header."""
+    version: str = load_tensorrt(target).__version__
+    return version

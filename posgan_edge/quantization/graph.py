@@ -1,0 +1,92 @@
+"""Looking at an exported ONNX graph: its head, its layers, its metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posgan_edge.errors import BadInput, missing
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def load_model(path: str | Path) -> onnx.ModelProto:
+    """An exported model. Raises BadInput for a corrupt or foreign file."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise missing("onnx", "converting models", "export") from error
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"{path}: no such ONNX file")
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf and the checker raise many kinds
+        raise BadInput(f"{path}: a corrupt ONNX file, or none: {type(error).__name__}") from error
+    names = {i.name for i in model.graph.input}, {o.name for o in model.graph.output}
+    if "image" not in names[0] or "position_map" not in names[1] or "layout" not in props(model):
+        raise BadInput(f"{path}: not a posgan-edge model: make it with posgan-edge export")
+    return model
+
+
+def props(model: onnx.ModelProto) -> dict[str, str]:
+    """The model's metadata."""
+    return {p.key: p.value for p in model.metadata_props}
+
+
+def set_props(model: onnx.ModelProto, **values: str) -> None:
+    """Adds metadata, keeping what is there."""
+    import onnx
+
+    merged = {**props(model), **values}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, merged)
+
+
+def layers(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that carry weights, in order: convolutions and linear layers."""
+    weights = {i.name for i in model.graph.initializer}
+    return [
+        n.name
+        for n in model.graph.node
+        if n.op_type in ("Conv", "ConvTranspose", "Gemm") and n.input[1] in weights
+    ]
+
+
+def head(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes after the last convolution's activation: what answers coordinates.
+
+    Rounding there moves points directly (one pixel is 0.5 % NME), and it costs next to nothing,
+    so it stays in FP32.
+    """
+    nodes = list(model.graph.node)
+    last = max(i for i, n in enumerate(nodes) if n.op_type in ("Conv", "ConvTranspose"))
+    if last + 1 < len(nodes) and nodes[last + 1].op_type == "Relu":
+        last += 1
+    return [n.name for n in nodes[last + 1 :]]
+
+
+def stem(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes before the first convolution: the normalisation of the image."""
+    nodes = list(model.graph.node)
+    first = min(i for i, n in enumerate(nodes) if n.op_type == "Conv")
+    return [n.name for n in nodes[:first]]
+
+
+def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A converted model in topological order with fresh shapes and types, fully checked.
+
+    onnxruntime's converters append their nodes at the end and leave the old types behind.
+    """
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    sorter = ONNXModel(model)
+    sorter.topological_sort()
+    model = sorter.model
+    del model.graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    onnx.checker.check_model(model, full_check=True)
+    return model
