@@ -34,6 +34,7 @@ _ROLLS = ("0-60", "60-120", "120-180")
               help="Crops per face: 1 on gt, 2 with the detector unless given.")  # fmt: skip
 @click.option("--turn", default=0.0, help="Turn every photo by this many degrees first.")
 @click.option("--limit", default=None, type=click.IntRange(1), help="Score this many faces only.")
+@click.option("--exclude", type=Path, help="File of names that are not scored, one per line.")
 @click.option("--json", "json_path", type=Path, help="Write the scores here.")
 def command(
     engines: tuple[str, ...],
@@ -43,11 +44,13 @@ def command(
     passes: int | None,
     turn: float,
     limit: int | None,
+    exclude: Path | None,
     json_path: Path | None,
 ) -> None:
     """Score engines on AFLW2000-3D: NME by label set and angle, 3D NME, head pose."""
     from rich.progress import Progress
 
+    from posgan_edge.cli.calibrate import read_names
     from posgan_edge.engines import load_engine
     from posgan_edge.engines.machine import machine_block
     from posgan_edge.evaluation.aflw2000 import load_aflw2000, turned
@@ -57,6 +60,9 @@ def command(
     if json_path is not None:
         check_writable(json_path)
     faces = load_aflw2000(dataset, limit)
+    if exclude is not None:
+        left_out = set(read_names(exclude) or ())
+        faces = [face for face in faces if face.name not in left_out]
     if turn:
         faces = [turned(face, turn) for face in faces]
     label_sets = _label_sets(labels, faces)
@@ -78,6 +84,7 @@ def command(
                 "crop": crop,
                 "passes": passes or (1 if crop == "gt" else 2),
                 "turn": turn,
+                "excluded": exclude.name if exclude is not None else None,
                 "machine": machine_block(),
                 "engines": results,
             }

@@ -1,0 +1,270 @@
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from posgan_edge import load_engine
+from posgan_edge.cli import main
+from posgan_edge.engines.manifest import checked_manifest, load_manifest, plan_header
+from posgan_edge.errors import BadInput
+from posgan_edge.models.export import export_onnx
+from posgan_edge.models.unet import UNetGenerator
+from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
+
+EDGE = PORTRAIT.with_name("edge.onnx")
+BOX = ",".join(map(str, PORTRAIT_BOX))
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["posgan-edge", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capfd.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """A folder of labelled faces: the portrait, shifted."""
+    from scipy.io import savemat
+
+    from posgan_edge import FaceBox, FacePipeline, Frame
+    from posgan_edge.vision.images import read_image
+
+    folder = tmp_path_factory.mktemp("faces")
+    image = read_image(PORTRAIT)
+    (face,) = FacePipeline(load_engine("edge")).process(Frame(image), [FaceBox(*PORTRAIT_BOX)])
+    for i in range(34):
+        moved = np.roll(image, (i, 2 * i), axis=(0, 1))
+        points = face.landmarks.T.copy() + np.array([[2 * i + 0.5], [i + 0.5], [0]])
+        cv2.imwrite(str(folder / f"face{i:02d}.jpg"), moved)
+        savemat(folder / f"face{i:02d}.mat", {"pt3d_68": points, "Pose_Para": np.zeros((1, 7))})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("unet") / "unet.onnx"
+    export_onnx(UNetGenerator(2), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def record(faces, tmp_path_factory):
+    """Calibration records of both generators on the same faces."""
+    from posgan_edge.quantization.calibration import calibrate, folder_faces
+    from posgan_edge.quantization.graph import load_model
+
+    folder = tmp_path_factory.mktemp("records")
+
+    def make(model, size, layout):
+        path = folder / f"{model.stem}.json"
+        if not path.exists():
+            calibrate(load_model(model), folder_faces(faces, size), layout, "minmax").save(path)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_onnxruntime_engines(run, tmp_path, faces, record, precision):
+    output = tmp_path / "edge.onnx"
+    code, out, err = run(
+        "build-engine", "--precision", precision, "--output", output, "--even-if-slower",
+        "--calibration", record(EDGE, 128, "ict"), "--calibration-images", faces,
+    )  # fmt: skip
+    assert code == 0, err
+    manifest = checked_manifest(output)
+    assert (manifest.precision, manifest.runtime, manifest.layout) == (
+        precision, "onnxruntime", "ict",
+    )  # fmt: skip
+    assert output.name in out
+    images = np.random.default_rng(0).random((2, 3, 128, 128), np.float32)
+    limit = {"fp32": 1e-6, "fp16": 2e-3, "int8": 0.05}[precision]
+    answer = load_engine(output).infer(images)
+    assert np.abs(answer - load_engine("edge").infer(images)).mean() < limit
+    if precision == "int8":
+        assert manifest.accuracy["pixels"] < 0.5
+        assert manifest.calibration
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["edge.onnx", "edge.onnx.json"]
+
+
+def test_int8_that_is_slower_gives_way_to_fp32(run, tmp_path, faces, record):
+    code, out, _ = run(
+        "build-engine", "--recipe", EDGE.parents[2] / "export" / "cpu.yaml",
+        "--output", tmp_path / "edge.onnx", "--calibration", record(EDGE, 128, "ict"),
+    )  # fmt: skip
+    assert code == 0
+    manifest = load_manifest(tmp_path / "edge.onnx")
+    if manifest.precision == "fp32":
+        assert manifest.accuracy["int8_latency_ratio"] > 1
+        assert "FP32 was kept" in out
+    else:
+        assert manifest.accuracy["latency_ratio"] <= 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("name", ["edge", "unet"])
+def test_real_rtx_engines(run, tmp_path, faces, record, unet, name, precision):
+    pytest.importorskip("tensorrt_rtx")
+    model, size, layout = (EDGE, 128, "ict") if name == "edge" else (unet, 256, "prnet")
+    arguments = [
+        "build-engine", "--model", model, "--precision", precision, "--target", "tensorrt-rtx",
+        "--compute-capability", "8.9", "--calibration", record(model, size, layout),
+    ]  # fmt: skip
+    code, _, err = run(*arguments, "--output", tmp_path / "a.engine")
+    assert code == 0, err
+    manifest = checked_manifest(tmp_path / "a.engine")
+    assert (manifest.name, manifest.precision, manifest.batch) == (name, precision, 1)
+    assert plan_header(tmp_path / "a.engine") == ("tensorrt-rtx", manifest.runtime_version)
+    code, _, _ = run(*arguments, "--output", tmp_path / "b.engine")
+    assert code == 0
+    assert (tmp_path / "a.engine").read_bytes() == (tmp_path / "b.engine").read_bytes()
+    code, out, _ = run("inspect", tmp_path / "a.engine")
+    assert code == 0
+    assert "the manifest vouches for this file" in out
+
+
+def test_rtx_engine_with_a_dynamic_batch(run, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    code, _, err = run(
+        "build-engine", "--target", "tensorrt-rtx", "--compute-capability", "8.9", "--batch", 8,
+        "--precision", "fp16", "--output", tmp_path / "a.engine",
+    )  # fmt: skip
+    assert code == 0, err
+    assert load_manifest(tmp_path / "a.engine").batch == 8
+
+
+def engine_file(folder):
+    """A file that passes for a plan, with its manifest."""
+    import posgan_edge.engines.manifest as m
+
+    path = folder / "a.engine"
+    path.write_bytes(b"vtrt" + bytes(20) + bytes([1, 7, 1, 116]) + bytes(100))
+    m.Manifest(
+        engine_sha256=m.sha256(path), onnx_sha256="0", runtime="tensorrt-rtx",
+        runtime_version="1.7.1.116", precision="fp32", name="edge", layout="ict", input_size=128,
+        map_size=128, batch=1, command="posgan-edge build-engine --x",
+    ).save(path)  # fmt: skip
+    return path
+
+
+def _edit(path, **values):
+    manifest = path.with_name("a.engine.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.with_name("a.engine.json").unlink(), "has no manifest a.engine.json"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "not the file its manifest vouches for"),
+        (lambda p: _edit(p, runtime_version="1.6.0.1"), "its header says tensorrt-rtx 1.7.1.116"),
+        (lambda p: _edit(p, schema=99), "manifest version 99"),
+        (lambda p: _edit(p, colour="red"), "a broken manifest"),
+        (lambda p: p.with_name("a.engine.json").write_text("{"), "a broken manifest"),
+    ],
+)
+def test_engines_without_a_true_manifest_are_not_loaded(tmp_path, change, message):
+    path = engine_file(tmp_path)
+    change(path)
+    with pytest.raises(BadInput, match=message):
+        load_engine(path)
+
+
+def test_manifest_names_the_command_that_rebuilds(tmp_path):
+    path = engine_file(tmp_path)
+    path.write_bytes(b"vtrt" + bytes(60))
+    with pytest.raises(BadInput, match="rebuild it: posgan-edge build-engine --x"):
+        load_engine(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--precision", "int8"], 2, "needs --calibration RECORD or --calibration-images"),
+        (["--model", "broken.onnx"], 4, "a corrupt ONNX file"),
+        (["--model", "absent.onnx"], 4, "no such ONNX file"),
+        (["--target", "tensorrt-rtx"], 2, "does not end in .onnx"),
+        (["--batch", "9"], 2, "not in the range"),
+        (["--recipe", "bad.yaml"], 4, "unknown key 'precisoin'"),
+        (["--recipe", "absent.yaml"], 4, "not a recipe"),
+        (["--precision", "int8", "--calibration-images", "few"], 4,
+         "0 faces were found for calibration, 32 are needed"),
+        (["--precision", "int8", "--calibration", "other.json"], 4, "made from another model"),
+    ],
+)  # fmt: skip
+def test_bad_input_leaves_what_was_there(run, tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    (tmp_path / "bad.yaml").write_text("precisoin: int8")
+    (tmp_path / "few").mkdir()
+    (tmp_path / "out.onnx").write_text("earlier")
+    from posgan_edge.quantization.calibration import CalibrationRecord
+
+    CalibrationRecord("0" * 64, "mse", 99.9, "ict", (), {"x": (0.0, 1.0)}).save("other.json")
+    found, _, err = run("build-engine", "--output", "out.onnx", *arguments)
+    assert (found, message in err) == (code, True), err
+    assert "Traceback" not in err
+    assert (tmp_path / "out.onnx").read_text() == "earlier"
+
+
+def test_unreachable_budget_exits_with_one(run, tmp_path, faces):
+    code, _, err = run(
+        "build-engine", "--precision", "int8", "--output", tmp_path / "a.onnx",
+        "--calibration-images", faces, "--max-pixels", "0.0001", "--method", "minmax",
+    )  # fmt: skip
+    assert code == 1
+    assert "out of reach: best" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibrate_writes_a_record(run, tmp_path, faces):
+    names = tmp_path / "names.txt"
+    names.write_text("# a split\n" + "\n".join(f"face{i:02d}" for i in range(33)))
+    code, out, err = run(
+        "calibrate", "--images", faces, "--names", names, "--method", "minmax",
+        "--output", tmp_path / "r.json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "from 33 faces" in out
+    assert len(json.loads((tmp_path / "r.json").read_text())["images"]) == 33
+
+
+def test_export_with_landmarks_runs_as_an_engine(run, tmp_path):
+    output = tmp_path / "edge.onnx"
+    code, _, err = run(
+        "export", "--model", EDGE.with_suffix(".safetensors"), "--output", output, "--landmarks"
+    )
+    assert code == 0, err
+    assert [o.name for o in onnx.load(output).graph.output] == ["position_map", "landmarks"]
+    import onnxruntime
+
+    from posgan_edge import load_layout
+
+    image = np.random.default_rng(0).random((1, 3, 128, 128), np.float32)
+    maps, points = onnxruntime.InferenceSession(output).run(None, {"image": image})
+    assert points == pytest.approx(load_layout("ict").landmarks(maps), abs=1e-5)
+    code, _, _ = run("run", PORTRAIT, "--box", BOX, "--model", output, "--no-window")
+    assert code == 0
+
+
+def test_building_from_onnx_needs_no_torch(tmp_path):
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"sys.argv = ['posgan-edge', 'build-engine', '--precision', 'fp16', "
+        f"'--output', {str(tmp_path / 'a.onnx')!r}]\n"
+        "from posgan_edge.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
