@@ -5,7 +5,7 @@ import torch
 
 from posgan_edge import load_engine
 from posgan_edge.engines.torch import TorchEngine
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, MissingRuntime
 from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.models.export import export_onnx, weights_digest
 from posgan_edge.models.unet import UNetGenerator
@@ -97,6 +97,18 @@ def test_unusable_models_get_one_line(tmp_path, monkeypatch, name, make, message
     with pytest.raises(BadInput, match=message) as caught:
         load_engine(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_is_not_there_is_refused(exported, provider):
+    import onnxruntime
+
+    from posgan_edge.engines.onnxruntime import PROVIDERS
+
+    if PROVIDERS[provider] in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime has the {provider} provider")
+    with pytest.raises(MissingRuntime, match=f"no {provider} provider"):
+        load_engine(exported[1], provider=provider)
 
 
 def test_describe_says_runtime_and_threads(exported):

@@ -40,6 +40,8 @@ class _Outputs:
 @click.option("--passes", default=2, show_default=True, type=click.IntRange(1, 3),
               help="Crop again round the first result.")  # fmt: skip
 @click.option("--threads", default=None, type=click.IntRange(1, 256), help="Network threads.")
+@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu",
+              show_default=True, help="Where ONNX Runtime runs.")  # fmt: skip
 @click.option("--max-frames", default=None, type=click.IntRange(1), help="Stop after this many.")
 @click.option("--scale", default=1, show_default=True, type=click.IntRange(1, 8),
               help="Draw on the frame enlarged this many times.")  # fmt: skip
@@ -58,6 +60,7 @@ def command(
     box: str | None,
     passes: int,
     threads: int | None,
+    provider: str,
     max_frames: int | None,
     scale: int,
     no_dense: bool,
@@ -78,7 +81,7 @@ def command(
         save, json_path, mesh, not no_window and WindowSink.available(), not no_dense, scale
     )
     _check_outputs(outputs, pictures)
-    engine = load_engine(model, threads)
+    engine = load_engine(model, threads, provider)
     detector = None
     if boxes is None:
         from posgan_edge.vision.detector import MediaPipeDetector

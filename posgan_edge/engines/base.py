@@ -91,11 +91,11 @@ class EngineBase:
         )
 
 
-def load_engine(model: str | Path, threads: int | None = None) -> Engine:
+def load_engine(model: str | Path, threads: int | None = None, provider: str = "cpu") -> Engine:
     """An engine from a shipped name (``edge``) or a file, by its suffix: ONNX, plan, checkpoint.
 
     ``threads`` is the number of CPU threads; None lets the runtime's file choose what was
-    measured best. Raises BadInput or MissingRuntime in one line.
+    measured best. ``provider`` is ONNX Runtime's: cpu, cuda or tensorrt. Raises BadInput or MissingRuntime in one line.
     """
     name = str(model)
     if name in SHIPPED:
@@ -110,7 +110,7 @@ def load_engine(model: str | Path, threads: int | None = None) -> Engine:
     if path.suffix == ".onnx":
         from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(path, threads)
+        return OnnxRuntimeEngine(path, threads, provider)
     if path.suffix in (".pth", ".pt", ".ckpt", ".safetensors"):
         from posgan_edge.engines.torch import TorchEngine
 

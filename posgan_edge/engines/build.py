@@ -27,7 +27,7 @@ from posgan_edge.quantization.calibration import (
     model_digest,
 )
 from posgan_edge.quantization.fp16 import to_fp16
-from posgan_edge.quantization.graph import load_model, props
+from posgan_edge.quantization.graph import load_model, props, set_props
 from posgan_edge.quantization.int8 import matching_layers, to_int8
 from posgan_edge.quantization.sensitivity import Budget, CostMeter, meet_budget
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 TARGETS = ("onnxruntime", "tensorrt", "tensorrt-rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
+#: From this opset on, Q/DQ may carry FP16, so that what is not INT8 runs in FP16.
+FP16_SCALES_OPSET = 19
 #: Called with what is being done, how much of it is done and how much there is.
 Report = Callable[[str, int, int], None]
 
@@ -171,6 +173,9 @@ def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> C
     # ONNX Runtime's INT8 kernels saturate without VNNI; TensorRT's never do.
     narrow = request.target == "onnxruntime"
     quantized = to_int8(source, record, keep, reduce_range=narrow)
+    if not narrow and source.opset_import[0].version >= FP16_SCALES_OPSET:
+        quantized = to_fp16(quantized)
+        set_props(quantized, precision="int8")
     return Converted(quantized, "int8", keep, record.digest, accuracy)
 
 

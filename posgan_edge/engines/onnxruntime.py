@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, or on a GPU through its CUDA and TensorRT providers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import EngineBase, EngineInfo
 from posgan_edge.engines.manifest import checked_manifest, manifest_path
-from posgan_edge.errors import BadInput, missing
+from posgan_edge.errors import BadInput, MissingRuntime, UsageError, missing
 from posgan_edge.files import sha256
 
 try:
@@ -20,12 +20,21 @@ except ImportError as _error:
 #: More intra-op threads than one slow these small networks down on the machines measured
 #: (see benchmarks/README.md), and leave no core for capture and detection.
 DEFAULT_THREADS = 1
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 
 class OnnxRuntimeEngine(EngineBase):
-    """An ONNX file with input ``image`` and output ``position_map``, as ``export`` writes it."""
+    """An ONNX file with input ``image`` and output ``position_map``, as ``export`` writes it.
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    ``provider`` is ``cpu``, ``cuda`` or ``tensorrt``; where it cannot be had MissingRuntime is
+    raised, and the CPU never steps in unasked.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None, provider: str = "cpu") -> None:
         path = Path(path)
         if manifest_path(path).is_file():
             checked_manifest(path)
@@ -35,13 +44,14 @@ class OnnxRuntimeEngine(EngineBase):
         options.log_severity_level = 3
         # Spinning workers take the cores that capture and detection need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wanted = _provider(provider)
         try:
-            self._session = ort.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(str(path), options, providers=[wanted])
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             reason = " ".join(str(error).split())[:160]
             raise BadInput(f"{path}: not an ONNX model that can be run: {reason}") from error
+        if self._session.get_providers()[0] != wanted:
+            raise MissingRuntime(f"onnxruntime cannot start its {provider} provider here")
         inputs = {i.name: i.shape for i in self._session.get_inputs()}
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -53,14 +63,14 @@ class OnnxRuntimeEngine(EngineBase):
         batch = inputs["image"][0]
         self.info = EngineInfo(
             name=metadata.get("name", path.stem),
-            runtime=f"onnxruntime {ort.__version__} (CPU)",
+            runtime=f"onnxruntime {ort.__version__} ({provider})",
             layout=metadata["layout"],
             input_size=int(inputs["image"][2]),
             map_size=int(outputs["position_map"][2]),
             precision=metadata.get("precision", "fp32"),
             batch=batch if isinstance(batch, int) else 0,
             model_hash=sha256(path),
-            threads=options.intra_op_num_threads,
+            threads=options.intra_op_num_threads if provider == "cpu" else 0,
         )
 
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,3 +79,13 @@ class OnnxRuntimeEngine(EngineBase):
 
     def close(self) -> None:
         del self._session
+
+
+def _provider(name: str) -> str:
+    if name not in PROVIDERS:
+        raise UsageError(f"unknown provider {name!r}: use {', '.join(PROVIDERS)}")
+    if PROVIDERS[name] not in ort.get_available_providers():
+        raise MissingRuntime(
+            f"this onnxruntime has no {name} provider: pip install onnxruntime-gpu in its place"
+        )
+    return PROVIDERS[name]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import EngineBase, EngineInfo
+from posgan_edge.engines.cuda_graph import CudaGraph
 from posgan_edge.engines.manifest import checked_manifest
 from posgan_edge.engines.tensorrt_builder import load_tensorrt, runtime_version
 from posgan_edge.errors import BadInput, missing
@@ -17,8 +18,9 @@ from posgan_edge.errors import BadInput, missing
 class TensorRtEngine(EngineBase):
     """A plan that its manifest vouches for, on the first GPU.
 
-    Buffers for the largest batch are allocated once, host memory is pinned, and copies and
-    network run on one stream of their own. Raises BadInput when manifest, version, or GPU do not
+    Buffers for the largest batch are allocated once, host memory is pinned, and upload, network
+    and download are captured as one CUDA graph per batch size; where that fails they are launched
+    one by one, and ``describe`` says so. Raises BadInput when manifest, version, or GPU do not
     match (before the plan is deserialised), MissingRuntime without TensorRT, pycuda or a driver.
     """
 
@@ -61,6 +63,7 @@ class TensorRtEngine(EngineBase):
         self._stream = self._cuda.Stream()
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in ("image", "position_map")}
         self._host, self._device = {}, {}
+        self._graphs: dict[int, CudaGraph | None] = {}
         for name, shape in shapes.items():
             host = self._cuda.pagelocked_empty((batch, *shape[1:]), np.float32)
             self._host[name] = host
@@ -73,21 +76,44 @@ class TensorRtEngine(EngineBase):
             raise BadInput(f"{self.info.name}: {count} images, the plan takes {self.info.batch}")
         self._context.push()
         try:
-            source, answer = self._host["image"][:count], self._host["position_map"][:count]
-            source[...] = images
-            self._cuda.memcpy_htod_async(self._device["image"], source, self._stream)
-            self._execution.set_input_shape("image", images.shape)
-            if not self._execution.execute_async_v3(self._stream.handle):
+            self._host["image"][:count] = images
+            if count not in self._graphs:
+                self._graphs[count] = self._capture(count)
+            graph = self._graphs[count]
+            if not (graph.launch() if graph is not None else self._enqueue(count)):
                 raise BadInput(f"{self.info.name}: TensorRT refused a batch of {count}")
-            self._cuda.memcpy_dtoh_async(answer, self._device["position_map"], self._stream)
             self._stream.synchronize()
-            return np.array(answer)
+            return np.array(self._host["position_map"][:count])
         finally:
             self._context.pop()
+
+    def _enqueue(self, count: int) -> bool:
+        """Upload, network and download of a batch, asynchronously on the engine's stream."""
+        source, answer = self._host["image"][:count], self._host["position_map"][:count]
+        self._execution.set_input_shape("image", source.shape)
+        self._cuda.memcpy_htod_async(self._device["image"], source, self._stream)
+        done = self._execution.execute_async_v3(self._stream.handle)
+        self._cuda.memcpy_dtoh_async(answer, self._device["position_map"], self._stream)
+        return bool(done)
+
+    def _capture(self, count: int) -> CudaGraph | None:
+        """A graph of one batch size, after one plain run: a new shape does work of its own."""
+        if not self._enqueue(count):
+            raise BadInput(f"{self.info.name}: TensorRT refused a batch of {count}")
+        self._stream.synchronize()
+        return CudaGraph.capture(int(self._stream.handle), lambda: self._enqueue(count))
+
+    def describe(self) -> str:
+        plain = [count for count, graph in self._graphs.items() if graph is None]
+        return super().describe() + (f", no CUDA graph for batch {plain}" if plain else "")
 
     def close(self) -> None:
         self._context.push()
         try:
+            for graph in self._graphs.values():
+                if graph is not None:
+                    graph.close()
+            self._graphs.clear()
             for memory in self._device.values():
                 memory.free()
             self._device.clear()

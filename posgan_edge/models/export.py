@@ -55,7 +55,7 @@ class _WithLandmarks(nn.Module):
 
 
 def export_onnx(
-    generator: Generator, path: str | Path, landmarks: bool = False, opset: int = 18
+    generator: Generator, path: str | Path, landmarks: bool = False, opset: int = 20
 ) -> float:
     """Writes ``image`` (N, 3, S, S) -> ``position_map`` (N, 3, M, M), both float32, dynamic N.
 

@@ -1,0 +1,110 @@
+"""FP32, FP16 and INT8 of a model: NME on AFLW2000-3D, size, and cost against FP32.
+
+    python benchmarks/precision.py --dataset AFLW2000_DIR [--model edge] [--json OUT] [--markdown OUT]
+
+INT8 is calibrated on the faces of calibration/aflw2000-3d.txt, and all precisions are scored on
+the other faces. "int8" is the Q/DQ graph as TensorRT follows it (run without ONNX Runtime's
+optimisations); "int8, onnxruntime" is what build-engine makes for ONNX Runtime, as it runs there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from posgan_edge.engines import load_engine
+from posgan_edge.engines.build import latency_ratio
+from posgan_edge.engines.machine import machine_block
+from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
+from posgan_edge.evaluation.aflw2000 import load_aflw2000
+from posgan_edge.evaluation.scoring import predict_from_labels, score
+from posgan_edge.quantization.calibration import calibrate, folder_faces
+from posgan_edge.quantization.fp16 import to_fp16
+from posgan_edge.quantization.graph import load_model, props
+from posgan_edge.quantization.int8 import to_int8
+
+SPLIT = Path(__file__).parents[1] / "calibration" / "aflw2000-3d.txt"
+
+
+class PlainEngine(OnnxRuntimeEngine):
+    """The graph as it is written, without ONNX Runtime's optimisations."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
+    path = options.model or Path(__file__).parents[1] / "posgan_edge" / "assets" / "edge.onnx"
+    source = load_model(path)
+    split = [line.strip() for line in SPLIT.read_text().splitlines() if line[0] != "#"]
+    faces = [f for f in load_aflw2000(options.dataset) if f.name not in set(split)]
+    size = source.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    calibration = folder_faces(options.dataset, size, split)
+    record = calibrate(source, calibration, props(source)["layout"], "mse")
+    models = {
+        "fp32": (source, load_engine),
+        "fp16": (to_fp16(source), load_engine),
+        "int8": (to_int8(source, record), PlainEngine),
+        "int8, onnxruntime": (to_int8(source, record, reduce_range=True), load_engine),
+    }
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (model, loader) in models.items():
+            file = Path(folder) / f"{name}.onnx"
+            file.write_bytes(model.SerializeToString())
+            scores = score(faces, list(predict_from_labels(loader(file), faces)))
+            rows[name] = {
+                "megabytes": file.stat().st_size / 1e6,
+                "latency_ratio": latency_ratio(source, model),
+                **{k: v.mean for k, v in scores.labels.items()},
+            }
+            print(name, {k: round(v, 4) for k, v in rows[name].items()}, flush=True)
+    document = {
+        "machine": machine_block(),
+        "model": path.name,
+        "weights_sha256": props(source).get("weights_sha256"),
+        "calibration_faces": len(calibration.images),
+        "scored_faces": len(faces),
+        "precisions": rows,
+    }
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    if options.markdown:
+        options.markdown.write_text(table(document))
+
+
+def table(document: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    base = document["precisions"]["fp32"]
+    lines = [
+        "| precision | NME original | NME re-annotated | against FP32 | MB | time / FP32, CPU |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in document["precisions"].items():
+        delta = np.array([row[k] - base[k] for k in ("original", "reannotated")])
+        lines.append(
+            f"| {name} | {row['original']:.3f} | {row['reannotated']:.3f} | "
+            f"{delta[0]:+.3f} / {delta[1]:+.3f} | {row['megabytes']:.2f} | "
+            f"{row['latency_ratio']:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
