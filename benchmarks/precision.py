@@ -1,6 +1,6 @@
 """FP32, FP16 and INT8 of a model: NME on AFLW2000-3D, size, and cost against FP32.
 
-    python benchmarks/precision.py --dataset AFLW2000_DIR [--model edge] [--json OUT] [--markdown OUT]
+    python benchmarks/precision.py --dataset AFLW2000_DIR [--model ONNX] [--json F] [--markdown F]
 
 INT8 is calibrated on the faces of calibration/aflw2000-3d.txt, and all precisions are scored on
 the other faces. "int8" is the Q/DQ graph as TensorRT follows it (run without ONNX Runtime's

@@ -126,6 +126,20 @@ def test_turned_portrait_gives_turned_landmarks(portrait, angle):
     )
 
 
+def test_mirrored_average_is_symmetric(portrait):
+    """A picture and its mirror image get mirrored maps once both crops are averaged."""
+    frame, _ = portrait
+    width = frame.image.shape[1]
+    x, y, w, h = PORTRAIT_BOX
+    pipeline = FacePipeline(load_engine("edge"), passes=1, mirror=True)
+    (face,) = pipeline.process(frame, [FaceBox(x, y, w, h)])
+    flipped = Frame(np.ascontiguousarray(frame.image[:, ::-1]))
+    (again,) = pipeline.process(flipped, [FaceBox(width - x - w, y, w, h)])
+    expected = again.position_map.xyz[:, :, ::-1].copy()
+    expected[0] = 1 - expected[0]
+    assert face.position_map.xyz == pytest.approx(expected, abs=2e-3)
+
+
 def test_boxes_go_through_in_one_batch(portrait):
     frame, face = portrait
     boxes = [FaceBox(*PORTRAIT_BOX), FaceBox(10, 10, 50, 50), FaceBox(*PORTRAIT_BOX)]

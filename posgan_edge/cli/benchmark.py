@@ -32,6 +32,7 @@ _ROLLS = ("0-60", "60-120", "120-180")
 @click.option("--crop", type=click.Choice(["gt", "detector"]), default="gt", show_default=True)
 @click.option("--passes", default=None, type=click.IntRange(1, 3),
               help="Crops per face: 1 on gt, 2 with the detector unless given.")  # fmt: skip
+@click.option("--mirror", is_flag=True, help="Average with the mirrored crop.")
 @click.option("--turn", default=0.0, help="Turn every photo by this many degrees first.")
 @click.option("--limit", default=None, type=click.IntRange(1), help="Score this many faces only.")
 @click.option("--exclude", type=Path, help="File of names that are not scored, one per line.")
@@ -42,6 +43,7 @@ def command(
     labels: str | None,
     crop: str,
     passes: int | None,
+    mirror: bool,
     turn: float,
     limit: int | None,
     exclude: Path | None,
@@ -71,7 +73,7 @@ def command(
         for name in engines:
             engine = load_engine(name)
             start = time.perf_counter()
-            predictions = _predict(engine, faces, crop, passes, progress)
+            predictions = _predict(engine, faces, crop, passes, mirror, progress)
             scores = score(faces, predictions, label_sets)
             seconds = time.perf_counter() - start
             results[name] = {"engine": asdict(engine.info), "seconds": seconds, **asdict(scores)}
@@ -83,6 +85,7 @@ def command(
                 "schema": 1,
                 "crop": crop,
                 "passes": passes or (1 if crop == "gt" else 2),
+                "mirror": mirror,
                 "turn": turn,
                 "excluded": exclude.name if exclude is not None else None,
                 "machine": machine_block(),
@@ -96,6 +99,7 @@ def _predict(
     faces: list[LabelledFace],
     crop: str,
     passes: int | None,
+    mirror: bool,
     progress: Progress,
 ) -> list[Prediction | None]:
     from posgan_edge.evaluation.scoring import predict_from_labels, predict_from_photos
@@ -105,14 +109,15 @@ def _predict(
     def advance() -> None:
         progress.advance(task)
 
-    if crop == "gt" and passes in (None, 1):
+    if crop == "gt" and passes in (None, 1) and not mirror:
         return list(predict_from_labels(engine, faces, on_face=advance))
     detector = None
     if crop == "detector":
         from posgan_edge.vision.detector import MediaPipeDetector
 
         detector = MediaPipeDetector()
-    return list(predict_from_photos(engine, faces, detector, passes or 2, advance))
+    count = passes or (1 if crop == "gt" else 2)
+    return list(predict_from_photos(engine, faces, detector, count, mirror, advance))
 
 
 def _label_sets(labels: str | None, faces: list[LabelledFace]) -> list[str]:

@@ -39,6 +39,7 @@ class _Outputs:
 @click.option("--box", default=None, metavar="X,Y,W,H", help="Face box; no detector is run.")
 @click.option("--passes", default=2, show_default=True, type=click.IntRange(1, 3),
               help="Crop again round the first result.")  # fmt: skip
+@click.option("--mirror", is_flag=True, help="Average with the mirrored crop: twice the time.")
 @click.option("--threads", default=None, type=click.IntRange(1, 256), help="Network threads.")
 @click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu",
               show_default=True, help="Where ONNX Runtime runs.")  # fmt: skip
@@ -59,6 +60,7 @@ def command(
     max_faces: int,
     box: str | None,
     passes: int,
+    mirror: bool,
     threads: int | None,
     provider: str,
     max_frames: int | None,
@@ -87,7 +89,7 @@ def command(
         from posgan_edge.vision.detector import MediaPipeDetector
 
         detector = MediaPipeDetector(thorough=bool(pictures))
-    pipeline = FacePipeline(engine, detector, passes)
+    pipeline = FacePipeline(engine, detector, passes, mirror)
     if pictures:
         _run_pictures(pictures, pipeline, boxes, max_faces, outputs)
     else:

@@ -95,7 +95,8 @@ def load_engine(model: str | Path, threads: int | None = None, provider: str = "
     """An engine from a shipped name (``edge``) or a file, by its suffix: ONNX, plan, checkpoint.
 
     ``threads`` is the number of CPU threads; None lets the runtime's file choose what was
-    measured best. ``provider`` is ONNX Runtime's: cpu, cuda or tensorrt. Raises BadInput or MissingRuntime in one line.
+    measured best. ``provider`` is ONNX Runtime's: cpu, cuda or tensorrt. Raises BadInput or
+    MissingRuntime in one line.
     """
     name = str(model)
     if name in SHIPPED:

@@ -67,6 +67,7 @@ def predict_from_photos(
     faces: Sequence[LabelledFace],
     detector: Detector | None,
     passes: int = 2,
+    mirror: bool = False,
     on_face: Callable[[], None] | None = None,
 ) -> Iterator[Prediction | None]:
     """Predictions the way ``run`` makes them, on the photo as it is; None for a face not found.
@@ -75,7 +76,7 @@ def predict_from_photos(
     that overlaps most is taken (photos show more people than the labelled one). Without a
     detector the label boxes are used.
     """
-    pipeline = FacePipeline(engine, None, passes)
+    pipeline = FacePipeline(engine, None, passes, mirror)
     for face in faces:
         image, truth = face.image(), FaceBox.around(face.original)
         box: FaceBox | None = truth

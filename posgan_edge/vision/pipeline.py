@@ -26,12 +26,22 @@ LEVEL_ABOVE = 0.0
 class FacePipeline:
     """Faces of a frame. ``passes`` = 2 crops again round the first pass's landmarks, level.
 
+    ``mirror`` averages each map with that of the mirrored crop (UV layouts are symmetric), which
+    doubles the network's time.
+
     All faces of a frame go through the engine in one batch. The detector is not needed when
     boxes are given.
     """
 
-    def __init__(self, engine: Engine, detector: Detector | None = None, passes: int = 2) -> None:
-        self.engine, self.detector, self.passes = engine, detector, passes
+    def __init__(
+        self,
+        engine: Engine,
+        detector: Detector | None = None,
+        passes: int = 2,
+        mirror: bool = False,
+    ) -> None:
+        self.engine, self.detector = engine, detector
+        self.passes, self.mirror = passes, mirror
         self.layout: UvLayout = load_layout(engine.info.layout)
 
     def process(
@@ -71,11 +81,14 @@ class FacePipeline:
         start = time.perf_counter()
         inputs = np.stack([extract_crop(frame.image, crop, info.input_size) for crop in crops])
         cut = time.perf_counter()
+        if self.mirror:
+            inputs = np.concatenate([inputs, inputs[..., ::-1]])
         limit = info.batch or len(inputs)
         parts = [self.engine.infer(inputs[i : i + limit]) for i in range(0, len(inputs), limit)]
         timings["crop"] += (cut - start) * 1e3
         timings["network"] += (time.perf_counter() - cut) * 1e3
-        return np.concatenate(parts)
+        maps = np.concatenate(parts)
+        return _averaged(maps) if self.mirror else maps
 
     def _face(self, index: int, box: FaceBox, crop: Crop, xyz: NDArray[np.float32]) -> Face:
         landmarks = crop.to_frame(self.layout.landmarks(xyz))
@@ -87,6 +100,14 @@ class FacePipeline:
             pose=fit_pose(xyz, self.layout, crop.angle),
             id=index,
         )
+
+
+def _averaged(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maps of N crops followed by those of their mirror images -> N averaged maps."""
+    plain, mirrored = np.split(maps, 2)
+    mirrored = mirrored[..., ::-1].copy()
+    mirrored[:, 0] = 1.0 - mirrored[:, 0]
+    return (plain + mirrored) / 2
 
 
 def _next_crop(face: Face) -> Crop:
