@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
+PYTEST ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: demo test lint clean
@@ -13,7 +14,7 @@ demo: $(VENV)/.demo
 	@echo "look at: $(OUT)/portrait.png (picture), $(OUT)/portrait.obj (mesh), $(OUT)/portrait.jsonl"
 
 test: $(VENV)/.all lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
