@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from posgan_edge import load_engine
-from posgan_edge.cli import main
 from posgan_edge.engines.manifest import checked_manifest, load_manifest, plan_header
 from posgan_edge.errors import BadInput
 from posgan_edge.models.export import export_onnx
@@ -18,18 +17,6 @@ from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
 
 EDGE = PORTRAIT.with_name("edge.onnx")
 BOX = ",".join(map(str, PORTRAIT_BOX))
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["posgan-edge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capfd.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +84,19 @@ def test_onnxruntime_engines(run, tmp_path, faces, record, precision):
         assert manifest.accuracy["pixels"] < 0.5
         assert manifest.calibration
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["edge.onnx", "edge.onnx.json"]
+
+
+def test_fp16_inputs_and_outputs_on_request(run, tmp_path):
+    output = tmp_path / "edge.onnx"
+    code, _, err = run("build-engine", "--precision", "fp16", "--fp16-io", "--output", output)
+    assert code == 0, err
+    model = onnx.load(output)
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    images = np.random.default_rng(0).random((2, 3, 128, 128), np.float32)
+    answer = load_engine(output).infer(images)
+    assert answer.dtype == np.float32
+    assert np.abs(answer - load_engine("edge").infer(images)).mean() < 5e-3
 
 
 def test_int8_that_is_slower_gives_way_to_fp32(run, tmp_path, faces, record):

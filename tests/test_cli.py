@@ -8,26 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from posgan_edge.cli import main
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines, real_data, write_aflw2000
 
 BOX = ",".join(map(str, PORTRAIT_BOX))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["posgan-edge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return call
 
 
 def picture(path, image):
@@ -142,6 +125,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", PORTRAIT, "--video", "x.mp4"], 2, "exactly one of the three"),
         (["run", PORTRAIT, "--box", "1,2,3"], 2, "give four numbers"),
         (["run", PORTRAIT, "--box", "1,2,0,5"], 2, "above zero"),
+        (["run", PORTRAIT, PORTRAIT, "--save", "a.png"], 2, "names one file"),
         (["run", "--camera", "0", "--mesh", "a.obj"], 2, "--mesh needs pictures"),
         (["run", PORTRAIT, "--nonsense"], 2, "No such option"),
         (["run", "--camera", "/dev/video99", "--box", BOX], 4, "camera cannot be opened"),

@@ -41,6 +41,12 @@ def test_export_is_one_checked_file_that_says_what_it_is(exported):
     assert b".py" not in path.read_bytes()  # no source paths of the exporting machine
 
 
+def test_export_repeats_byte_for_byte(exported, tmp_path):
+    generator, path, _ = exported
+    export_onnx(generator, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize("batch", [0, 1, 2, 5])
 def test_onnx_runtime_equals_torch_at_any_batch(exported, batch):
     generator, path, _ = exported

@@ -1,12 +1,9 @@
 """TensorRT engines on a GPU against PyTorch; run with ``pytest -m gpu`` where there is one."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from posgan_edge import Crop, load_engine
-from posgan_edge.cli import main
 from posgan_edge.vision.images import read_image
 from posgan_edge.vision.preprocess import extract_crop
 from tests.helpers.data import PORTRAIT
@@ -24,16 +21,14 @@ def images():
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-3), ("fp16", 5e-3)])
 @pytest.mark.parametrize("target", MODULES)
-def test_engine_equals_torch(tmp_path, monkeypatch, images, target, precision, limit):
+def test_engine_equals_torch(run, tmp_path, images, target, precision, limit):
     pytest.importorskip(MODULES[target])
     cuda = pytest.importorskip("pycuda.driver", exc_type=ImportError)
     cuda.init()
     path = tmp_path / "edge.engine"
     arguments = ["build-engine", "--target", target, "--precision", precision, "--batch", "8"]
-    monkeypatch.setattr(sys, "argv", ["posgan-edge", *arguments, "--output", str(path)])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert not exit_.value.code
+    code, _, err = run(*arguments, "--output", path)
+    assert code == 0, err
     reference = load_engine(PORTRAIT.with_name("edge.safetensors"))
     engine = load_engine(path)
     for count in (1, 8, 3, 1):

@@ -68,6 +68,12 @@ def test_parts_of_the_graph(model):
     assert matching_layers(model, "^node_linear") == ["node_linear", "node_linear_1"]
 
 
+def test_fp32_equals_torch_on_real_faces(faces):
+    reference = load_engine(EDGE.with_suffix(".safetensors")).infer(faces.images)
+    spread = reference.max() - reference.min()
+    assert np.abs(load_engine("edge").infer(faces.images) - reference).max() < 1e-4 * spread
+
+
 def test_fp16_is_strongly_typed_and_close(model, meter):
     half = to_fp16(model)
     assert types(half, "Conv") == {onnx.TensorProto.FLOAT16}

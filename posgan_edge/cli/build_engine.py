@@ -33,6 +33,7 @@ from posgan_edge.errors import BadInput
 @click.option("--workspace", default=0, type=click.IntRange(0), help="MiB; 0 leaves it open.")
 @click.option("--compute-capability", default="", metavar="CC", help="As 8.9; tensorrt-rtx only.")
 @click.option("--timing-cache", type=Path, help="Read and written; tensorrt only.")
+@click.option("--fp16-io", is_flag=True, help="Inputs and outputs in FP16 too (onnxruntime).")
 @click.option("--even-if-slower", is_flag=True,
               help="Keep INT8 on onnxruntime where FP32 is faster on this machine.")  # fmt: skip
 @click.pass_context
@@ -59,6 +60,7 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
         budget=Budget(options["max_nme"], options["max_pixels"]),
         plan=PlanOptions(options["batch"], options["workspace"], options["compute_capability"]),
         timing_cache=options["timing_cache"],
+        fp16_io=options["fp16_io"],
         faster_only=not options["even_if_slower"],
         command=shlex.join(["posgan-edge", *sys.argv[1:]]),
     )

@@ -10,7 +10,7 @@ from posgan_edge.errors import BadInput, missing
 
 
 @click.command()
-@click.option("--model", required=True, help="Checkpoint file of a generator.")
+@click.option("--model", required=True, help="Checkpoint file, or 'edge'.")
 @click.option("--output", required=True, help="ONNX file to write.")
 @click.option("--landmarks", is_flag=True, help="Also output the 68 landmarks (N, 68, 3).")
 @click.option("--safetensors", default=None, help="Also write the weights as safetensors here.")

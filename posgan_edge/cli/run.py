@@ -210,8 +210,8 @@ def _check_outputs(outputs: _Outputs, pictures: list[str]) -> None:
         if path is None:
             continue
         many = len(pictures) > 1
-        if many and path.is_file():
-            raise UsageError(f"{path}: is a file; many pictures need a folder")
+        if many and path.suffix:
+            raise UsageError(f"{path}: names one file; many pictures need a folder")
         if pictures:
             check_writable(_target(path, Path("picture"), suffix, many))
         else:

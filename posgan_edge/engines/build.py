@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from posgan_edge.engines.base import SHIPPED, load_engine
-from posgan_edge.engines.machine import machine_block
+from posgan_edge.engines.machine import gpu_here, machine_block
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
 from posgan_edge.engines.tensorrt_builder import PlanOptions, build_plan, load_tensorrt
 from posgan_edge.errors import BadInput, UsageError, missing
@@ -59,6 +59,7 @@ class BuildRequest:
     plan: PlanOptions = field(default_factory=PlanOptions)
     timing_cache: Path | None = None
     faster_only: bool = True
+    fp16_io: bool = False
     command: str = ""
 
 
@@ -105,6 +106,8 @@ def build_engine(request: BuildRequest, report: Report | None = None) -> Manifes
     shape = [d.dim_value for d in converted.model.graph.input[0].type.tensor_type.shape.dim]
     answer = [d.dim_value for d in converted.model.graph.output[0].type.tensor_type.shape.dim]
     machine = machine_block()
+    gpu, capability = gpu_here() if request.target == "tensorrt" else ("", "")
+    capability = capability or request.plan.compute_capability
     manifest = Manifest(
         engine_sha256=sha256(request.output),
         onnx_sha256=onnx_hash,
@@ -117,7 +120,8 @@ def build_engine(request: BuildRequest, report: Report | None = None) -> Manifes
         map_size=answer[2],
         batch=0 if request.target == "onnxruntime" else request.plan.batch,
         command=request.command,
-        compute_capability=request.plan.compute_capability,
+        compute_capability=capability,
+        gpu=gpu,
         system=machine["system"],
         kept_float=converted.kept,
         calibration=converted.calibration,
@@ -159,7 +163,7 @@ def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> C
     if request.precision == "fp32":
         return Converted(source, "fp32")
     if request.precision == "fp16":
-        return Converted(to_fp16(source), "fp16")
+        return Converted(to_fp16(source, keep_io=not request.fp16_io), "fp16")
     faces, record = _calibration(request, source, report)
     keep = matching_layers(source, request.keep_float) if request.keep_float else []
     accuracy: dict[str, float] = {}
@@ -239,6 +243,8 @@ def latency_ratio(first: onnx.ModelProto, second: onnx.ModelProto, rounds: int =
 def _check(request: BuildRequest) -> None:
     if request.precision not in PRECISIONS or request.target not in TARGETS:
         raise UsageError(f"unknown precision {request.precision!r} or target {request.target!r}")
+    if request.fp16_io and (request.precision, request.target) != ("fp16", "onnxruntime"):
+        raise UsageError("--fp16-io is for --precision fp16 --target onnxruntime")
     if request.target == "onnxruntime":
         if request.output.suffix != ".onnx":
             raise UsageError(f"{request.output}: an onnxruntime engine ends in .onnx")

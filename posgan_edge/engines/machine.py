@@ -57,6 +57,17 @@ def machine_block() -> dict[str, Any]:
     }
 
 
+def gpu_here() -> tuple[str, str]:
+    """Name and compute capability (``8.7``) of the first GPU; empty where none can be asked."""
+    try:
+        cuda = import_module("pycuda.driver")
+        cuda.init()
+        device = cuda.Device(0)
+    except Exception:  # no pycuda, no driver, no device: each raises a class of its own
+        return "", ""
+    return device.name(), ".".join(map(str, device.compute_capability()))
+
+
 def abilities() -> list[Ability]:
     """What can be done here; absent parts say which command installs them."""
     found = []

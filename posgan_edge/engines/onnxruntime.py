@@ -60,6 +60,7 @@ class OnnxRuntimeEngine(EngineBase):
                 f"{path}: not a posgan-edge model (input 'image', output 'position_map' and "
                 f"'layout' metadata are needed; found {list(inputs)} -> {list(outputs)})"
             )
+        self._half = self._session.get_inputs()[0].type == "tensor(float16)"
         batch = inputs["image"][0]
         self.info = EngineInfo(
             name=metadata.get("name", path.stem),
@@ -74,8 +75,9 @@ class OnnxRuntimeEngine(EngineBase):
         )
 
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        (maps,) = self._session.run(["position_map"], {"image": images})
-        return np.asarray(maps)
+        fed = images.astype(np.float16) if self._half else images
+        (maps,) = self._session.run(["position_map"], {"image": fed})
+        return np.asarray(maps, np.float32)
 
     def close(self) -> None:
         del self._session

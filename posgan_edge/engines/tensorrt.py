@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import EngineBase, EngineInfo
 from posgan_edge.engines.cuda_graph import CudaGraph
+from posgan_edge.engines.machine import gpu_here
 from posgan_edge.engines.manifest import checked_manifest
 from posgan_edge.engines.tensorrt_builder import load_tensorrt, runtime_version
 from posgan_edge.errors import BadInput, missing
@@ -35,6 +36,13 @@ class TensorRtEngine(EngineBase):
                 f"rebuild it: {manifest.command}"
             )
         self._cuda = _pycuda()
+        gpu, capability = gpu_here()
+        wanted = manifest.compute_capability
+        if wanted and capability and wanted != capability:
+            raise BadInput(
+                f"{path}: was built for compute capability {wanted}, this GPU ({gpu}) has "
+                f"{capability}; rebuild it: {manifest.command}"
+            )
         self._context = self._cuda.Device(0).retain_primary_context()
         self._context.push()
         try:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import zipfile
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,24 @@ from posgan_edge.errors import BadInput
 from posgan_edge.files import replaced
 from posgan_edge.models.registry import Generator, build_generator, name_of
 
+#: Weights inside the package, by the name of their generator.
+SHIPPED_WEIGHTS = {"edge": "edge.safetensors"}
 _FIRST_KEY = "encoder.0.block.0.weight"
 
 
 def load_generator(path: str | Path, layout: str | None = None) -> Generator:
-    """A generator in evaluation mode from a ``.pth``/``.pt``/``.ckpt`` or ``.safetensors`` file.
+    """A generator in evaluation mode from a shipped name (``edge``) or a checkpoint file.
 
-    Reads the original's checkpoints (a dict with ``Generator``; ngf is inferred from the shapes;
-    UV layout ``prnet`` unless ``layout`` says otherwise), this package's training checkpoints
+    Reads .pth, .pt, .ckpt and .safetensors: the original's checkpoints (a dict with
+    ``Generator``; ngf is inferred from the shapes; UV layout ``prnet`` unless ``layout`` says otherwise), this package's training checkpoints
     (averaged weights where they exist) and its safetensors files. Pickled code is never run.
     Raises BadInput in one line for a missing, truncated or foreign file.
     """
+    if str(path) in SHIPPED_WEIGHTS:
+        path = str(resources.files("posgan_edge.assets") / SHIPPED_WEIGHTS[str(path)])
     path = Path(path)
     if not path.is_file():
-        raise BadInput(f"{path}: no such checkpoint file")
+        raise BadInput(f"{path}: no such checkpoint file (shipped: {', '.join(SHIPPED_WEIGHTS)})")
     generator = _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
     if layout is not None and generator.layout != layout:
         raise BadInput(f"{path}: speaks UV layout {generator.layout!r}, not {layout!r}")

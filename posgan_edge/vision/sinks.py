@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, MissingRuntime
 from posgan_edge.files import check_writable, temporary_name
 from posgan_edge.types import Face, Frame, Image
 
@@ -112,7 +112,10 @@ class WindowSink:
         return True
 
     def write(self, image: Image, wait_ms: int = 1) -> bool:
-        cv2.imshow(self.title, image)
+        try:
+            cv2.imshow(self.title, image)
+        except cv2.error as error:
+            raise MissingRuntime("this OpenCV cannot open a window: use --no-window") from error
         key = cv2.waitKey(wait_ms) & 0xFF
         visible = cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
         return visible and key not in (ord("q"), 27)

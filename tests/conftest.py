@@ -1,0 +1,21 @@
+import sys
+
+import pytest
+
+from posgan_edge.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Runs the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["posgan-edge", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        out, err = capfd.readouterr()
+        return int(exit_.value.code or 0), out, err
+
+    return call
