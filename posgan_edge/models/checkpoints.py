@@ -25,9 +25,10 @@ def load_generator(path: str | Path, layout: str | None = None) -> Generator:
     """A generator in evaluation mode from a shipped name (``edge``) or a checkpoint file.
 
     Reads .pth, .pt, .ckpt and .safetensors: the original's checkpoints (a dict with
-    ``Generator``; ngf is inferred from the shapes; UV layout ``prnet`` unless ``layout`` says otherwise), this package's training checkpoints
-    (averaged weights where they exist) and its safetensors files. Pickled code is never run.
-    Raises BadInput in one line for a missing, truncated or foreign file.
+    ``Generator``; ngf is inferred from the shapes; UV layout ``prnet`` unless ``layout`` says
+    otherwise), this package's training checkpoints (averaged weights where they exist) and its
+    safetensors files. Pickled code is never run. Raises BadInput in one line for a missing,
+    truncated or foreign file.
     """
     if str(path) in SHIPPED_WEIGHTS:
         path = str(resources.files("posgan_edge.assets") / SHIPPED_WEIGHTS[str(path)])
