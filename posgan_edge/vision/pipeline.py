@@ -17,11 +17,6 @@ from posgan_edge.types import Face, FaceBox, Frame, PositionMap
 from posgan_edge.vision.detector import Detector
 from posgan_edge.vision.preprocess import extract_crop
 
-#: The first crop round a detected box is this much wider than one round true landmarks.
-FIRST_PASS_SCALE = 1.0
-#: The second crop is turned level when the face is rolled by more than this, in degrees.
-LEVEL_ABOVE = 0.0
-
 
 class FacePipeline:
     """Faces of a frame. ``passes`` = 2 crops again round the first pass's landmarks, level.
@@ -53,14 +48,12 @@ class FacePipeline:
             assert self.detector is not None, "give boxes or a detector"
             boxes = self.detector.detect(frame.image, max_faces)
         detected = time.perf_counter()
-        crops = [
-            replace(crop, side=crop.side * FIRST_PASS_SCALE) for crop in map(Crop.from_box, boxes)
-        ]
+        crops = [Crop.from_box(box) for box in boxes]
         timings = {"detect": (detected - start) * 1e3, "crop": 0.0, "network": 0.0}
         faces: list[Face] = []
         for number in range(self.passes):
             if number:
-                crops = [_next_crop(face) for face in faces]
+                crops = [Crop.from_landmarks(f.landmarks, f.pose.in_plane) for f in faces]
             maps = self._maps(frame, crops, timings)
             faces = [
                 self._face(index, box, crop, xyz)
@@ -108,8 +101,3 @@ def _averaged(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     mirrored = mirrored[..., ::-1].copy()
     mirrored[:, 0] = 1.0 - mirrored[:, 0]
     return (plain + mirrored) / 2
-
-
-def _next_crop(face: Face) -> Crop:
-    angle = face.pose.in_plane
-    return Crop.from_landmarks(face.landmarks, angle if abs(angle) > LEVEL_ABOVE else 0.0)
