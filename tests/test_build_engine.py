@@ -86,6 +86,16 @@ def test_onnxruntime_engines(run, tmp_path, faces, record, precision):
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["edge.onnx", "edge.onnx.json"]
 
 
+def test_shipped_calibration_fits_the_shipped_model(run, tmp_path):
+    record = EDGE.parents[2] / "calibration" / "edge-mse.json"
+    code, out, err = run(
+        "build-engine", "--precision", "int8", "--calibration", record, "--even-if-slower",
+        "--output", tmp_path / "edge.onnx",
+    )  # fmt: skip
+    assert code == 0, err
+    assert load_manifest(tmp_path / "edge.onnx").precision == "int8"
+
+
 def test_fp16_inputs_and_outputs_on_request(run, tmp_path):
     output = tmp_path / "edge.onnx"
     code, _, err = run("build-engine", "--precision", "fp16", "--fp16-io", "--output", output)

@@ -88,6 +88,7 @@ def plot_tracking(history: list[dict[str, float]], path: Path) -> None:
     """The NME of every checkpoint and epoch against samples seen (the original's tracking plot)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -104,6 +105,8 @@ def plot_tracking(history: list[dict[str, float]], path: Path) -> None:
             best = min(y for _, y in points)
             axes.plot(*zip(*points, strict=True), marker=".", label=f"{label} (best {best:.2f})")
     axes.set(xlabel="samples seen (thousands)", ylabel="NME (%)", yscale="log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(ScalarFormatter())
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     with replaced(path) as temporary:
