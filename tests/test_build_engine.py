@@ -88,7 +88,7 @@ def test_onnxruntime_engines(run, tmp_path, faces, record, precision):
 
 def test_shipped_calibration_fits_the_shipped_model(run, tmp_path):
     record = EDGE.parents[2] / "calibration" / "edge-mse.json"
-    code, out, err = run(
+    code, _, err = run(
         "build-engine", "--precision", "int8", "--calibration", record, "--even-if-slower",
         "--output", tmp_path / "edge.onnx",
     )  # fmt: skip
