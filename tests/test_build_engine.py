@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -147,12 +148,35 @@ def test_real_rtx_engines(run, tmp_path, faces, record, unet, name, precision):
 
 def test_rtx_engine_with_a_dynamic_batch(run, tmp_path):
     pytest.importorskip("tensorrt_rtx")
-    code, _, err = run(
-        "build-engine", "--target", "tensorrt-rtx", "--compute-capability", "8.9", "--batch", 8,
-        "--precision", "fp16", "--output", tmp_path / "a.engine",
-    )  # fmt: skip
-    assert code == 0, err
+    for name in ("a.engine", "b.engine"):
+        code, _, err = run(
+            "build-engine", "--target", "tensorrt-rtx", "--compute-capability", "8.9",
+            "--batch", 8, "--precision", "fp16", "--output", tmp_path / name,
+        )  # fmt: skip
+        assert code == 0, err
     assert load_manifest(tmp_path / "a.engine").batch == 8
+    probe = "import ctypes, sys; sys.exit(ctypes.CDLL(None).personality(0x0040000) == -1)"
+    if sys.platform != "linux" or subprocess.run([sys.executable, "-c", probe]).returncode:
+        pytest.skip("this system does not let a process fix its addresses")
+    assert (tmp_path / "a.engine").read_bytes() == (tmp_path / "b.engine").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--compute-capability", "3.5"], 2, "tensorrt-rtx knows"),
+        (["--target", "tensorrt"], 3, "pip install 'posgan-edge[tensorrt]'"),
+    ],
+)
+def test_builder_errors_come_through(run, tmp_path, arguments, code, message):
+    pytest.importorskip("tensorrt_rtx")
+    if "tensorrt" in arguments and importlib.util.find_spec("tensorrt"):
+        pytest.skip("TensorRT is installed")
+    output = tmp_path / "a.engine"
+    found, _, err = run("build-engine", "--target", "tensorrt-rtx", "--output", output, *arguments)
+    assert found == code
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def engine_file(folder):

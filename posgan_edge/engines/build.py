@@ -16,7 +16,7 @@ import numpy as np
 from posgan_edge.engines.base import SHIPPED, load_engine
 from posgan_edge.engines.machine import gpu_here, machine_block
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
-from posgan_edge.engines.tensorrt_builder import PlanOptions, build_plan, load_tensorrt
+from posgan_edge.engines.tensorrt_builder import PlanOptions, build_plan_apart, load_tensorrt
 from posgan_edge.errors import BadInput, UsageError, missing
 from posgan_edge.files import check_writable, replaced, sha256
 from posgan_edge.quantization.calibration import (
@@ -92,7 +92,7 @@ def build_engine(request: BuildRequest, report: Report | None = None) -> Manifes
         version, payload = onnxruntime.__version__, data
     else:
         report(f"building the {request.target} plan", 0, 1)
-        payload, cache = build_plan(data, request.target, _with_cache(request))
+        payload, cache = build_plan_apart(data, request.target, _with_cache(request))
         report(f"building the {request.target} plan", 1, 1)
         header = parse_plan_header(payload)
         version = header[1] if header else load_tensorrt(request.target).__version__

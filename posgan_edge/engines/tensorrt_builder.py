@@ -6,11 +6,17 @@ that TensorRT 11 removed is named.
 
 from __future__ import annotations
 
+import ctypes
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from posgan_edge.errors import BadInput, MissingRuntime, UsageError
+from posgan_edge.errors import BadInput, MissingRuntime, PosganError, UsageError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
@@ -108,3 +114,57 @@ def runtime_version(target: str) -> str:
     """The version of a target's library as it stands in a plan's header."""
     version: str = load_tensorrt(target).__version__
     return version
+
+
+def build_plan_apart(onnx_bytes: bytes, target: str, options: PlanOptions) -> tuple[bytes, bytes]:
+    """``build_plan`` in a process of its own: a crash of the builder is an error, not our end.
+
+    On Linux that process has fixed addresses: with a range of batch sizes TensorRT-RTX names
+    parts of a plan by what depends on them, and two builds would differ.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "model.onnx").write_bytes(onnx_bytes)
+        (folder / "timing.cache").write_bytes(options.timing_cache)
+        values = asdict(replace(options, timing_cache=b"")) | {"target": target}
+        del values["timing_cache"]
+        (folder / "options.json").write_text(json.dumps(values))
+        child = subprocess.run(
+            [sys.executable, "-m", __name__, name],
+            capture_output=True,
+            text=True,
+            preexec_fn=_fix_addresses if sys.platform == "linux" else None,
+        )
+        if (folder / "error.json").is_file():
+            error = json.loads((folder / "error.json").read_text())
+            raise _error_class(error["exit_code"])(error["message"])
+        if child.returncode or not (folder / "plan").is_file():
+            last = (child.stderr.strip().splitlines() or ["no message"])[-1]
+            raise BadInput(f"{target}'s builder died (exit code {child.returncode}): {last[:200]}")
+        return (folder / "plan").read_bytes(), (folder / "timing.cache").read_bytes()
+
+
+def _fix_addresses() -> None:
+    ctypes.CDLL(None).personality(0x0040000)  # ADDR_NO_RANDOMIZE; kept over exec
+
+
+def _error_class(exit_code: int) -> type[PosganError]:
+    return {c.exit_code: c for c in (BadInput, MissingRuntime, UsageError)}[exit_code]
+
+
+def _child(folder: Path) -> None:
+    values = json.loads((folder / "options.json").read_text())
+    target = values.pop("target")
+    options = PlanOptions(**values, timing_cache=(folder / "timing.cache").read_bytes())
+    try:
+        plan, cache = build_plan((folder / "model.onnx").read_bytes(), target, options)
+    except PosganError as error:
+        content = {"exit_code": error.exit_code, "message": str(error)}
+        (folder / "error.json").write_text(json.dumps(content))
+        return
+    (folder / "timing.cache").write_bytes(cache)
+    (folder / "plan").write_bytes(plan)
+
+
+if __name__ == "__main__":
+    _child(Path(sys.argv[1]))
