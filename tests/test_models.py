@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from posgan_edge.errors import BadInput
-from posgan_edge.geometry.layout import load_layout
 from posgan_edge.models.checkpoints import load_generator, save_safetensors
 from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.models.registry import build_generator, count_macs, count_parameters
@@ -195,5 +194,3 @@ def test_shipped_weights_agree_in_both_forms():
     assert shipped.info.layout == reference.info.layout == "ict"
     images = np.random.default_rng(0).random((3, 3, 128, 128), np.float32)
     assert shipped.infer(images) == pytest.approx(reference.infer(images), abs=1e-4)
-    uv = load_layout("ict").landmark_uv
-    assert uv.shape == (68, 2)

@@ -12,7 +12,7 @@ import click
 from posgan_edge.errors import BadInput, PosganError, UsageError
 
 if TYPE_CHECKING:
-    from posgan_edge.types import Face, FaceBox, Frame
+    from posgan_edge.types import Face, FaceBox, Frame, Image
     from posgan_edge.vision.pipeline import FacePipeline
 
 
@@ -133,7 +133,7 @@ def _run_pictures(
         raise BadInput(f"{failed} of {len(paths)} pictures failed")
 
 
-def _write_picture(frame: Frame, faces: list[Face], outputs: _Outputs, many: bool):  # type: ignore[no-untyped-def]
+def _write_picture(frame: Frame, faces: list[Face], outputs: _Outputs, many: bool) -> Image:
     from posgan_edge.geometry.mesh import face_mesh, save_mesh
     from posgan_edge.vision.draw import draw_faces
     from posgan_edge.vision.images import write_image

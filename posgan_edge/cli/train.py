@@ -10,6 +10,7 @@ import click
 from posgan_edge.errors import missing
 
 if TYPE_CHECKING:
+    from posgan_edge.training.tracking import Tracker
     from posgan_edge.training.trainer import Trainer
 
 
@@ -48,14 +49,11 @@ def command(
         _train(trainer, folder, tracker)
 
 
-def _train(trainer: Trainer, folder: Path, tracker: object) -> None:
-    from posgan_edge.training.tracking import Tracker
-
-    assert isinstance(tracker, Tracker)
+def _train(trainer: Trainer, folder: Path, tracker: Tracker) -> None:
     while not trainer.done:
         trainer.train(tracker.on_progress)
-        trainer.save(folder / "last.pth")
         if trainer.epoch % trainer.recipe.checkpoint_every == 0 or trainer.done:
             tracker.on_checkpoint()
             trainer.save(folder / f"checkpoint-{trainer.epoch:03d}.pth")
+        trainer.save(folder / "last.pth")
         tracker.on_epoch()
