@@ -1,0 +1,142 @@
+"""The same operations on device memory: addresses, shapes and a stream handle, nothing copied.
+
+Addresses are integers (``int(allocation)`` of pycuda, ``tensor.data_ptr()`` of PyTorch,
+``array.data.ptr`` of CuPy), streams the integer handle (``stream.handle``; 0 is the default
+stream). Work is queued, not waited for, and runs in the current CUDA context. Sizes, alignment,
+addresses and the stream are checked before each launch: ValueError names the argument;
+``CudaError`` carries CUDA's message. A transform that is no use (zero scale, not finite) gives
+NaN in everything that is computed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from posgan_edge_kernels import _native
+
+if not _native.with_cuda:
+    raise ImportError(
+        "posgan_edge_kernels was built without CUDA: install the CUDA toolkit (nvcc) and "
+        "build it again"
+    )
+
+CudaError: type[RuntimeError] = _native.CudaError
+#: Compute capabilities with code inside, and the last one as PTX too: ``("7.5", ... "12.0")``.
+ARCHITECTURES: tuple[str, ...] = tuple(
+    f"{name.split('-')[0][:-1]}.{name.split('-')[0][-1]}"
+    for name in _native.cuda.architectures.split(",")
+)
+
+
+def device_count() -> tuple[int, str]:
+    """How many devices there are; with none, CUDA's reason."""
+    return _native.cuda.device_count()
+
+
+def extract_landmarks(
+    *,
+    maps: int,
+    uv: int,
+    transforms: int,
+    points: int,
+    shape: tuple[int, int, int],
+    count: int,
+    facing: int = 0,
+    dtype: str = "float32",
+    stream: int = 0,
+) -> None:
+    """``posgan_edge_kernels.extract_landmarks``, in one launch.
+
+    ``shape`` is (N, H, W) of ``maps`` (N, 3, H, W) in ``dtype`` float32 or float16; ``count`` is
+    P. ``facing`` 0: not wanted.
+    """
+    _native.cuda.extract_landmarks(
+        maps=maps, uv=uv, transforms=transforms, points=points, facing=facing, shape=shape,
+        count=count, dtype=dtype, stream=stream,
+    )  # fmt: skip
+
+
+def crop_normalize(
+    *,
+    frame: int,
+    transforms: int,
+    out: int,
+    shape: tuple[int, int, int],
+    faces: int,
+    size: int,
+    dtype: str = "float32",
+    border: tuple[float, float, float] = (0, 0, 0),
+    stream: int = 0,
+) -> None:
+    """``posgan_edge_kernels.crop_normalize``, in one launch; ``shape`` is (H, W, bytes a row)."""
+    _native.cuda.crop_normalize(
+        frame=frame, transforms=transforms, out=out, shape=shape, faces=faces, size=size,
+        dtype=dtype, border=list(border), stream=stream,
+    )  # fmt: skip
+
+
+def crop_normalize_nv12(
+    *,
+    luma: int,
+    chroma: int,
+    transforms: int,
+    out: int,
+    shape: tuple[int, int, int],
+    chroma_pitch: int,
+    faces: int,
+    size: int,
+    dtype: str = "float32",
+    border: tuple[float, float, float] = (0, 0, 0),
+    matrix: str = "bt601",
+    stream: int = 0,
+) -> None:
+    """``posgan_edge_kernels.crop_normalize_nv12``, in one launch; ``shape`` is luma's."""
+    _native.cuda.crop_normalize_nv12(
+        luma=luma, chroma=chroma, transforms=transforms, out=out, shape=shape,
+        chroma_pitch=chroma_pitch, faces=faces, size=size, dtype=dtype, border=list(border),
+        matrix=matrix, stream=stream,
+    )  # fmt: skip
+
+
+def pose_fit(
+    *,
+    points: int,
+    mean: int,
+    out: int,
+    faces: int,
+    count: int,
+    stride: int = 0,
+    iterations: int = 4,
+    stream: int = 0,
+) -> None:
+    """``posgan_edge_kernels.pose_fit``, in one launch.
+
+    ``points`` (faces, ``stride``, 3), of which the first ``count`` of each face are fitted
+    (``stride`` 0: all); ``out`` (faces, 13).
+    """
+    _native.cuda.pose_fit(
+        points=points, mean=mean, out=out, faces=faces, count=count, stride=stride,
+        iterations=iterations, stream=stream,
+    )  # fmt: skip
+
+
+class Graph:
+    """Work captured from a stream (not the default one), to be launched as one.
+
+    ``work`` is called once while the stream captures; it must enqueue on that stream alone.
+    Raises CudaError when CUDA cannot capture it, and whatever ``work`` raises; the stream stays
+    usable. What the work reads and writes must stay allocated as long as the graph is launched.
+    """
+
+    def __init__(self, stream: int, work: Callable[[], Any]) -> None:
+        self._stream = stream
+        self._native = _native.cuda.Graph(stream, work)
+
+    def launch(self) -> None:
+        """Queues the captured work on its stream."""
+        self._native.launch(self._stream)
+
+    def close(self) -> None:
+        """Frees the graph; more than once does no harm."""
+        self._native.close()

@@ -1,0 +1,97 @@
+#include "operations.h"
+#include "device.h"
+
+#include <cuda_runtime.h>
+
+namespace posgan::device {
+
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / 32;
+
+template <class Functor>
+__global__ void __launch_bounds__(kThreads) each_point(Functor functor, size_t count) {
+  const size_t point = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (point < count) functor(blockIdx.y, point);
+}
+
+template <class Functor>
+__global__ void __launch_bounds__(kThreads) each_pixel(Functor functor, int size) {
+  const int column = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y * kWarps + threadIdx.y;
+  if (column < size && row < size) functor(blockIdx.z, row, column);
+}
+
+// The threads of one block.
+struct BlockTeam {
+  float* room;  // shared: 10 floats for each warp
+
+  __device__ static int rank() { return threadIdx.x; }
+  __device__ static int size() { return kThreads; }
+  __device__ static void wait() { __syncthreads(); }
+
+  template <int N>
+  __device__ void sum(float (&values)[N]) const {
+    for (int k = 0; k < N; ++k)
+      for (int step = 16; step > 0; step /= 2)
+        values[k] += __shfl_xor_sync(0xffffffffu, values[k], step);
+    if (threadIdx.x % 32 == 0)
+      for (int k = 0; k < N; ++k) room[10 * (threadIdx.x / 32) + k] = values[k];
+    __syncthreads();
+    for (int k = 0; k < N; ++k) {
+      values[k] = room[k];
+      for (int warp = 1; warp < kWarps; ++warp) values[k] += room[10 * warp + k];
+    }
+    __syncthreads();
+  }
+
+  __device__ int sum(int value) const {
+    int* counts = reinterpret_cast<int*>(room);
+    for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+    if (threadIdx.x % 32 == 0) counts[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = counts[0];
+    for (int warp = 1; warp < kWarps; ++warp) value += counts[warp];
+    __syncthreads();
+    return value;
+  }
+};
+
+__global__ void __launch_bounds__(kThreads, 1) each_face(FitPose<BlockTeam> fit) {
+  __shared__ float room[10 * kWarps];
+  extern __shared__ float residuals[];
+  fit(BlockTeam{room}, blockIdx.x, residuals);
+}
+
+}  // namespace
+
+void extract_landmarks(const LandmarkBatch& b, uintptr_t stream) {
+  const dim3 grid(static_cast<unsigned>((b.count + kThreads - 1) / kThreads),
+                  static_cast<unsigned>(b.faces));
+  const auto queue = reinterpret_cast<cudaStream_t>(stream);
+  if (b.half) {
+    each_point<<<grid, kThreads, 0, queue>>>(functor<Half>(b), b.count);
+  } else {
+    each_point<<<grid, kThreads, 0, queue>>>(functor<float>(b), b.count);
+  }
+  check(cudaGetLastError(), "extract_landmarks");
+}
+
+void crop_normalize(const CropBatch& b, uintptr_t stream) {
+  const dim3 block(32, kWarps);
+  const dim3 grid((b.size + 31) / 32, (b.size + kWarps - 1) / kWarps,
+                  static_cast<unsigned>(b.faces));
+  with_functor(b, [&](auto functor) {
+    each_pixel<<<grid, block, 0, reinterpret_cast<cudaStream_t>(stream)>>>(functor, b.size);
+  });
+  check(cudaGetLastError(), "crop_normalize");
+}
+
+void pose_fit(const PoseBatch& b, uintptr_t stream) {
+  const FitPose<BlockTeam> fit{b.points, b.mean, b.out, b.count, b.stride, b.iterations};
+  each_face<<<static_cast<unsigned>(b.faces), kThreads, sizeof(float) * b.count,
+              reinterpret_cast<cudaStream_t>(stream)>>>(fit);
+  check(cudaGetLastError(), "pose_fit");
+}
+
+}  // namespace posgan::device

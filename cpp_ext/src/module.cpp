@@ -1,0 +1,147 @@
+// The Python module: the host path on NumPy arrays; module_cuda.cpp adds the device.
+#include "arguments.h"
+
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+
+#include <memory>
+
+namespace posgan {
+
+void add_device(nb::module_& module);
+
+namespace {
+
+const nb::dlpack::dtype kFloat = nb::dtype<float>(), kByte = nb::dtype<uint8_t>();
+const nb::dlpack::dtype kHalf{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+
+// A new NumPy array and where its values lie.
+template <class T>
+nb::object created(std::initializer_list<size_t> shape, nb::dlpack::dtype type, T** data) {
+  size_t count = 1;
+  for (const size_t n : shape) count *= n;
+  auto owner = std::make_unique<T[]>(count ? count : 1);
+  *data = owner.get();
+  nb::capsule capsule(owner.release(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy>(*data, shape, capsule, {}, type));
+}
+
+nb::object extract_landmarks(nb::handle maps_, nb::handle uv_, nb::handle transforms_,
+                             bool facing) {
+  const Array maps = array("maps", maps_, {kFloat, kHalf}, {kAny, 3, kAny, kAny});
+  const Array uv = array("uv", uv_, {kFloat}, {kAny, 2});
+  const auto faces = static_cast<int64_t>(maps.shape(0));
+  const Array transforms = array("transforms", transforms_, {kFloat}, {faces, 2, 3});
+  LandmarkBatch batch{};
+  batch.height = static_cast<int>(bounded("maps (height)", maps.shape(2), 1, 1 << 14));
+  batch.width = static_cast<int>(bounded("maps (width)", maps.shape(3), 1, 1 << 14));
+  batch.count = bounded("uv (points)", uv.shape(0), 1, 1 << 28);
+  check_transforms(transforms);
+  batch.maps = maps.data();
+  batch.half = maps.dtype() == kHalf;
+  batch.uv = static_cast<const float*>(uv.data());
+  batch.transforms = static_cast<const float*>(transforms.data());
+  batch.faces = maps.shape(0);
+  nb::object points = created<float>({batch.faces, batch.count, 3}, kFloat, &batch.points);
+  nb::object cosines;
+  if (facing) cosines = created<float>({batch.faces, batch.count}, kFloat, &batch.facing);
+  {
+    nb::gil_scoped_release unlocked;
+    host::extract_landmarks(batch);
+  }
+  return facing ? nb::make_tuple(points, cosines) : points;
+}
+
+nb::object cropped(CropBatch& batch, nb::handle transforms_, int64_t size,
+                   const std::string& dtype, const std::array<float, 3>& border) {
+  const Array transforms = array("transforms", transforms_, {kFloat}, {kAny, 2, 3});
+  batch.size = static_cast<int>(bounded("size", size, 1, 4096));
+  batch.half = is_half("dtype", dtype);
+  set_border(batch, border);
+  check_transforms(transforms);
+  batch.transforms = static_cast<const float*>(transforms.data());
+  batch.faces = transforms.shape(0);
+  const auto side = static_cast<size_t>(batch.size);
+  nb::object out;
+  if (batch.half) {
+    uint16_t* data;
+    out = created<uint16_t>({batch.faces, 3, side, side}, kHalf, &data);
+    batch.out = data;
+  } else {
+    float* data;
+    out = created<float>({batch.faces, 3, side, side}, kFloat, &data);
+    batch.out = data;
+  }
+  nb::gil_scoped_release unlocked;
+  host::crop_normalize(batch);
+  return out;
+}
+
+nb::object crop_normalize(nb::handle frame_, nb::handle transforms, int64_t size,
+                          const std::string& dtype, const std::array<float, 3>& border) {
+  const Array frame = array("frame", frame_, {kByte}, {kAny, kAny, 3}, true);
+  CropBatch batch{};
+  batch.frame.height = static_cast<int>(bounded("frame (height)", frame.shape(0), 1, 1 << 16));
+  batch.frame.width = static_cast<int>(bounded("frame (width)", frame.shape(1), 1, 1 << 16));
+  batch.frame.data = static_cast<const uint8_t*>(frame.data());
+  batch.frame.pitch = static_cast<size_t>(frame.stride(0));
+  return cropped(batch, transforms, size, dtype, border);
+}
+
+nb::object crop_normalize_nv12(nb::handle luma_, nb::handle chroma_, nb::handle transforms,
+                               int64_t size, const std::string& dtype,
+                               const std::array<float, 3>& border, const std::string& matrix) {
+  const Array luma = array("luma", luma_, {kByte}, {kAny, kAny}, true);
+  CropBatch batch{};
+  FrameView& frame = batch.frame;
+  frame.nv12 = true;
+  frame.height = static_cast<int>(bounded("luma (height)", luma.shape(0), 1, 1 << 16));
+  frame.width = static_cast<int>(bounded("luma (width)", luma.shape(1), 1, 1 << 16));
+  const Array chroma = array("chroma", chroma_, {kByte},
+                             {(frame.height + 1) / 2, (frame.width + 1) / 2, 2}, true);
+  frame.data = static_cast<const uint8_t*>(luma.data());
+  frame.chroma = static_cast<const uint8_t*>(chroma.data());
+  frame.pitch = static_cast<size_t>(luma.stride(0));
+  frame.chroma_pitch = static_cast<size_t>(chroma.stride(0));
+  frame.bt709 = is_bt709(matrix);
+  return cropped(batch, transforms, size, dtype, border);
+}
+
+nb::object pose_fit(nb::handle points_, nb::handle mean_, int64_t iterations) {
+  const Array points = array("points", points_, {kFloat}, {kAny, kAny, 3});
+  const auto count = static_cast<int64_t>(points.shape(1));
+  const Array mean = array("mean", mean_, {kFloat}, {count, 3});
+  PoseBatch batch{};
+  batch.count = static_cast<int>(bounded("mean (points)", count, 3, kMostPosePoints));
+  batch.iterations = static_cast<int>(bounded("iterations", iterations, 1, 100));
+  batch.points = static_cast<const float*>(points.data());
+  batch.mean = static_cast<const float*>(mean.data());
+  batch.faces = points.shape(0);
+  batch.stride = points.shape(1);
+  nb::object out = created<float>({batch.faces, size_t{kPoseSize}}, kFloat, &batch.out);
+  nb::gil_scoped_release unlocked;
+  host::pose_fit(batch);
+  return out;
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+  using namespace nb::literals;
+  const std::array<float, 3> black{0.0f, 0.0f, 0.0f};
+  module.def("extract_landmarks", &extract_landmarks, "maps"_a, "uv"_a, "transforms"_a,
+             "facing"_a = false);
+  module.def("crop_normalize", &crop_normalize, "frame"_a, "transforms"_a, "size"_a,
+             "dtype"_a = "float32", "border"_a = black);
+  module.def("crop_normalize_nv12", &crop_normalize_nv12, "luma"_a, "chroma"_a, "transforms"_a,
+             "size"_a, "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601");
+  module.def("pose_fit", &pose_fit, "points"_a, "mean"_a, "iterations"_a = 4);
+#if defined(POSGAN_WITH_CUDA)
+  module.attr("with_cuda") = true;
+  add_device(module);
+#else
+  module.attr("with_cuda") = false;
+#endif
+}
+
+}  // namespace posgan
