@@ -6,7 +6,7 @@ OUT ?= out
 PYTEST ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint sanitize clean
 
 demo: $(VENV)/.demo
 	$(BIN)/posgan-edge run --image posgan_edge/assets/portrait.jpg --no-window --scale 2 \
@@ -29,10 +29,20 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 # PyTorch comes first and pinned, so that nothing pulls a CUDA build in.
-$(VENV)/.all: $(VENV)/bin/python pyproject.toml constraints.txt
+$(VENV)/.all: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard cpp_ext/* cpp_ext/*/*.py cpp_ext/src/* cpp_ext/src/*/*)
 	$(PIP) torch
-	$(PIP) --editable '.[all]'
+	$(PIP) --editable '.[all]' ./cpp_ext
 	touch $@
 
+# The kernels' tests under the address and undefined-behaviour sanitizers, in a copy of their own.
+SANITIZERS = $(shell gcc -print-file-name=libasan.so):$(shell gcc -print-file-name=libubsan.so)
+sanitize: $(VENV)/.all
+	$(PIP) --no-deps --upgrade --target $(OUT)/sanitized ./cpp_ext \
+	  --config-settings=build-dir=$(CURDIR)/$(OUT)/sanitized-build \
+	  --config-settings=cmake.define.POSGAN_SANITIZE=ON \
+	  --config-settings=cmake.define.POSGAN_CUDA=OFF
+	LD_PRELOAD=$(SANITIZERS) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(OUT)/sanitized \
+	  $(BIN)/python -m pytest -p no:cacheprovider tests/test_kernels.py
+
 clean:
-	rm -rf $(VENV) $(OUT) build dist *.egg-info
+	rm -rf $(VENV) $(OUT) build dist *.egg-info cpp_ext/build

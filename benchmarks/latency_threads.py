@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from posgan_edge import load_engine
 from posgan_edge.engines.machine import machine_block
+from posgan_edge.evaluation.latency import Latency, take_turns
 
 
 def main() -> None:
@@ -30,26 +31,12 @@ def main() -> None:
     engines = {n: load_engine(options.model, threads=n) for n in counts}
     size = engines[counts[0]].info.input_size
     image = np.random.default_rng(0).random((1, 3, size, size), np.float32)
-    times: dict[int, list[float]] = {n: [] for n in counts}
-    for engine in engines.values():
-        engine.warm_up()
-    for _ in range(options.rounds):
-        for n, engine in engines.items():
-            start = time.perf_counter()
-            engine.infer(image)
-            times[n].append((time.perf_counter() - start) * 1e3)
+    calls = {str(n): lambda e=engine: e.infer(image) for n, engine in engines.items()}
+    times = take_turns(calls, options.rounds)
     result = {
         "machine": machine_block(),
         "model": options.model,
-        "rounds": options.rounds,
-        "latency_ms": {
-            str(n): {
-                "median": float(np.median(t)),
-                "p90": float(np.percentile(t, 90)),
-                "min": min(t),
-            }
-            for n, t in times.items()
-        },
+        "latency_ms": {n: asdict(Latency.of(t, 5)) for n, t in times.items()},
     }
     print(json.dumps(result, indent=1))
     if options.json:

@@ -24,9 +24,10 @@ from posgan_edge.engines.machine import machine_block
 from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 from posgan_edge.evaluation.aflw2000 import load_aflw2000
 from posgan_edge.evaluation.scoring import predict_from_labels, score
+from posgan_edge.files import read_names
 from posgan_edge.quantization.calibration import calibrate, folder_faces
 from posgan_edge.quantization.fp16 import to_fp16
-from posgan_edge.quantization.graph import load_model, props
+from posgan_edge.quantization.graph import load_model, props, sizes
 from posgan_edge.quantization.int8 import to_int8
 
 SPLIT = Path(__file__).parents[1] / "calibration" / "aflw2000-3d.txt"
@@ -52,10 +53,9 @@ def main() -> None:
     options = parser.parse_args()
     path = options.model or Path(__file__).parents[1] / "posgan_edge" / "assets" / "edge.onnx"
     source = load_model(path)
-    split = [line.strip() for line in SPLIT.read_text().splitlines() if line[0] != "#"]
+    split = read_names(SPLIT)
     faces = [f for f in load_aflw2000(options.dataset) if f.name not in set(split)]
-    size = source.graph.input[0].type.tensor_type.shape.dim[2].dim_value
-    calibration = folder_faces(options.dataset, size, split)
+    calibration = folder_faces(options.dataset, sizes(source)[0], split)
     record = calibrate(source, calibration, props(source)["layout"], "mse")
     models = {
         "fp32": (source, load_engine),

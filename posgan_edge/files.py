@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever left under its final name."""
+"""Lists of names; writing files so that nothing half-written is left under its final name."""
 
 from __future__ import annotations
 
@@ -55,3 +55,16 @@ def sha256(path: str | Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_names(path: Path | None) -> list[str] | None:
+    """Names from a file, one per line, '#' starts a comment; raises BadInput where none are."""
+    if path is None:
+        return None
+    try:
+        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: cannot be read as a list of names: {error}") from error
+    if not any(lines):
+        raise BadInput(f"{path}: holds no names")
+    return [line for line in lines if line]

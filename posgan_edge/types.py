@@ -96,14 +96,17 @@ class PositionMap:
 class Face:
     """What the pipeline knows of one face in one frame.
 
-    ``landmarks`` is (68, 3) float32 in frame pixels, iBUG order; ``box`` is their tight box and
-    carries the detection score; ``crop`` maps the position map to the frame.
+    ``landmarks`` is (68, 3) float32 in frame pixels, iBUG order; ``facing`` (68,) float32 the
+    cosine between the surface there and the direction to the camera, above zero where it can be
+    seen; ``box`` is their tight box and carries the detection score; ``crop`` maps the position
+    map to the frame. ``position_map`` is None only where the pipeline was asked for none.
     """
 
     box: FaceBox
     crop: Crop
-    position_map: PositionMap
+    position_map: PositionMap | None
     landmarks: NDArray[np.float32]
+    facing: NDArray[np.float32]
     pose: Pose
     id: int = 0
     timings_ms: dict[str, float] = field(default_factory=dict)

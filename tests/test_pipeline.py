@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine
+from posgan_edge.engines.base import EngineBase
 from posgan_edge.vision.draw import draw_faces, shaded_surface
 from posgan_edge.vision.images import read_image
 from posgan_edge.vision.preprocess import extract_crop
@@ -58,10 +59,10 @@ def test_every_user_of_crops_preprocesses_alike(tmp_path, monkeypatch):
     image = pack.image(0)
     seen = []
 
-    class Spy:
+    class Spy(EngineBase):
         info = load_engine("edge").info
 
-        def infer(self, images):
+        def _infer(self, images):
             seen.append(images)
             return np.tile(np.random.default_rng(0).random((1, 3, 128, 128), np.float32),
                            (len(images), 1, 1, 1))  # fmt: skip
@@ -157,7 +158,7 @@ def test_drawing_changes_the_face_and_nothing_far_from_it(portrait):
     assert (drawn[100:160, 190:250] != before[100:160, 190:250]).mean() > 0.5
     assert np.array_equal(drawn[300:], before[300:])
     assert draw_faces(frame.image, [face], scale=2).shape == (1024, 1024, 3)
-    _, cover = shaded_surface(face)
+    _, cover = shaded_surface(face.position_map)
     assert 0.25 < cover.mean() < 0.8
 
 

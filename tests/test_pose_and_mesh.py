@@ -73,7 +73,7 @@ def test_pose_of_a_map_with_outliers(crop_angle):
     turned = np.einsum("ij,jhw->ihw", np.diag([1, -1, 1]) @ rotation @ np.diag([1, -1, 1]), face)
     turned = turned.astype(np.float32)
     turned[:, :4, :] += 0.2  # an eighth of the map is torn off
-    pose = fit_pose(turned, layout, crop_angle, iterations=20)
+    pose = fit_pose(turned, layout, Crop(0, 0, 1, crop_angle), iterations=20)
     level = rotation_from_angles(0, 0, crop_angle) @ rotation
     assert pose.rotation == pytest.approx(level, abs=0.03)
     if crop_angle == 0:
@@ -82,7 +82,7 @@ def test_pose_of_a_map_with_outliers(crop_angle):
 
 def test_in_plane_angle_is_the_crop_that_levels():
     face = smooth_map(32)
-    pose = fit_pose(face, _FlatLayout(face), angle=40.0)
+    pose = fit_pose(face, _FlatLayout(face), Crop(50, 60, 200, 40))
     assert pose.in_plane == pytest.approx(40, abs=0.1)
 
 

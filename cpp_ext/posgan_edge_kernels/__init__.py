@@ -42,8 +42,9 @@ def extract_landmarks(
     ``maps`` (N, 3, H, W) float32 or float16 in crop units; ``uv`` (P, 2) float32 in [0, 1], u
     right and v down, the centre of pixel i of W at (i + 0.5) / W, edges held; ``transforms``
     (N, 2, 3) float32. Returns (N, P, 3) float32: x, y, and z times the transform's scale. With
-    ``facing`` also (N, P) float32: the cosine between the surface's normal and the direction to
-    the camera, above zero where the point faces it. NaN in a map gives NaN.
+    ``facing`` also (N, P) float32: the cosine between the surface's normal (of differences over
+    1/32 of the map to either side) and the direction to the camera, above zero where the point
+    faces it, zero where the surface has no area. NaN in a map gives NaN.
     """
     return _native.extract_landmarks(maps, uv, transforms, facing)
 

@@ -52,12 +52,11 @@ def command(
     """Score engines on AFLW2000-3D: NME by label set and angle, 3D NME, head pose."""
     from rich.progress import Progress
 
-    from posgan_edge.cli.calibrate import read_names
     from posgan_edge.engines import load_engine
     from posgan_edge.engines.machine import machine_block
     from posgan_edge.evaluation.aflw2000 import load_aflw2000, turned
     from posgan_edge.evaluation.scoring import score
-    from posgan_edge.files import check_writable, replaced
+    from posgan_edge.files import check_writable, read_names, replaced
 
     if json_path is not None:
         check_writable(json_path)

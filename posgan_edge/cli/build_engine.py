@@ -39,10 +39,10 @@ from posgan_edge.errors import BadInput
 @click.pass_context
 def command(context: click.Context, /, recipe: Path | None, **options: Any) -> None:
     """Build an engine: export, conversion, calibration and building, as needed."""
-    from posgan_edge.cli.calibrate import read_names
     from posgan_edge.cli.progress import reporting
     from posgan_edge.engines.build import BuildRequest, build_engine
     from posgan_edge.engines.tensorrt_builder import PlanOptions
+    from posgan_edge.files import read_names
     from posgan_edge.quantization.sensitivity import Budget
 
     if recipe is not None:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from posgan_edge.errors import BadInput
-
 
 @click.command()
 @click.option("--model", default="edge", show_default=True, help="Shipped name, ONNX, checkpoint.")
@@ -30,16 +28,15 @@ def command(
     """Take INT8 ranges from real faces into a portable record."""
     from posgan_edge.cli.progress import reporting
     from posgan_edge.engines.build import source_model
-    from posgan_edge.files import check_writable
+    from posgan_edge.files import check_writable, read_names
     from posgan_edge.quantization import calibration
-    from posgan_edge.quantization.graph import props
+    from posgan_edge.quantization.graph import props, sizes
 
     check_writable(output)
     with reporting() as report:
         source = source_model(model, report)
-        size = source.graph.input[0].type.tensor_type.shape.dim[2].dim_value
         faces = calibration.folder_faces(
-            images, size, read_names(names), lambda d, t: report("reading faces", d, t)
+            images, sizes(source)[0], read_names(names), lambda d, t: report("reading faces", d, t)
         )
         record = calibration.calibrate(
             source, faces, props(source)["layout"], method, percentile,
@@ -59,16 +56,3 @@ def command(
         f"{output}: {len(record.ranges)} ranges by {record.method} from {len(record.images)} "
         f"faces, digest {record.digest[:12]}"
     )
-
-
-def read_names(path: Path | None) -> list[str] | None:
-    """Names from a file, one per line, '#' starts a comment; raises BadInput where none are."""
-    if path is None:
-        return None
-    try:
-        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read as a list of names: {error}") from error
-    if not any(lines):
-        raise BadInput(f"{path}: holds no names")
-    return [line for line in lines if line]

@@ -89,7 +89,9 @@ def command(
         from posgan_edge.vision.detector import MediaPipeDetector
 
         detector = MediaPipeDetector(thorough=bool(pictures))
-    pipeline = FacePipeline(engine, detector, passes, mirror)
+    drawn = outputs.save is not None or outputs.window
+    dense = mesh is not None or (drawn and not no_dense)
+    pipeline = FacePipeline(engine, detector, passes, mirror, dense)
     if pictures:
         _run_pictures(pictures, pipeline, boxes, max_faces, outputs)
     else:
@@ -143,7 +145,9 @@ def _write_picture(frame: Frame, faces: list[Face], outputs: _Outputs, many: boo
     if outputs.save is not None:
         write_image(_target(outputs.save, source, source.suffix or ".png", many), drawn)
     if outputs.mesh is not None:
-        mesh = face_mesh(faces[0].position_map, faces[0].crop)
+        position_map = faces[0].position_map
+        assert position_map is not None, "the pipeline was asked for maps"
+        mesh = face_mesh(position_map, faces[0].crop)
         save_mesh(mesh, _target(outputs.mesh, source, ".obj", many), frame.image)
     return drawn
 

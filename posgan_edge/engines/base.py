@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput
+
+if TYPE_CHECKING:
+    from posgan_edge.engines.frame_path import FramePath
+    from posgan_edge.geometry.layout import UvLayout
 
 #: Models that are shipped inside the package.
 SHIPPED = {"edge": "edge.onnx"}
@@ -41,6 +45,10 @@ class Engine(Protocol):
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs one batch. Raises BadInput when the shape or dtype is not the engine's."""
+        ...
+
+    def frame_path(self, layout: UvLayout) -> FramePath | None:
+        """The engine's own way from a frame to its faces, where it has one."""
         ...
 
     def warm_up(self, batch: int = 1) -> None:
@@ -74,6 +82,9 @@ class EngineBase:
 
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         raise NotImplementedError
+
+    def frame_path(self, layout: UvLayout) -> FramePath | None:
+        return None
 
     def warm_up(self, batch: int = 1) -> None:
         size = self.info.input_size

@@ -18,7 +18,8 @@ from posgan_edge.engines.machine import gpu_here, machine_block
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
 from posgan_edge.engines.tensorrt_builder import PlanOptions, build_plan_apart, load_tensorrt
 from posgan_edge.errors import BadInput, UsageError, missing
-from posgan_edge.files import check_writable, replaced, sha256
+from posgan_edge.evaluation.latency import take_turns
+from posgan_edge.files import check_writable, replaced
 from posgan_edge.quantization.calibration import (
     CalibrationFaces,
     CalibrationRecord,
@@ -27,7 +28,7 @@ from posgan_edge.quantization.calibration import (
     model_digest,
 )
 from posgan_edge.quantization.fp16 import to_fp16
-from posgan_edge.quantization.graph import load_model, props, set_props
+from posgan_edge.quantization.graph import load_model, props, set_props, sizes
 from posgan_edge.quantization.int8 import matching_layers, to_int8
 from posgan_edge.quantization.sensitivity import Budget, CostMeter, meet_budget
 
@@ -103,21 +104,20 @@ def build_engine(request: BuildRequest, report: Report | None = None) -> Manifes
     with replaced(request.output) as temporary:
         temporary.write_bytes(payload)
     info = props(converted.model)
-    shape = [d.dim_value for d in converted.model.graph.input[0].type.tensor_type.shape.dim]
-    answer = [d.dim_value for d in converted.model.graph.output[0].type.tensor_type.shape.dim]
+    input_size, map_size = sizes(converted.model)
     machine = machine_block()
     gpu, capability = gpu_here() if request.target == "tensorrt" else ("", "")
     capability = capability or request.plan.compute_capability
     manifest = Manifest(
-        engine_sha256=sha256(request.output),
+        engine_sha256=hashlib.sha256(payload).hexdigest(),
         onnx_sha256=onnx_hash,
         runtime=request.target,
         runtime_version=version,
         precision=converted.precision,
         name=info["name"],
         layout=info["layout"],
-        input_size=shape[2],
-        map_size=answer[2],
+        input_size=input_size,
+        map_size=map_size,
         batch=0 if request.target == "onnxruntime" else request.plan.batch,
         command=request.command,
         compute_capability=capability,
@@ -186,7 +186,7 @@ def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> C
 def _calibration(
     request: BuildRequest, source: onnx.ModelProto, report: Report
 ) -> tuple[CalibrationFaces | None, CalibrationRecord]:
-    size = source.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    size, _ = sizes(source)
     faces = None
     if request.images is not None:
         faces = folder_faces(
@@ -230,14 +230,11 @@ def latency_ratio(first: onnx.ModelProto, second: onnx.ModelProto, rounds: int =
             engines.append(load_engine(path, threads=1))
         size = engines[0].info.input_size
         image = np.random.default_rng(0).random((1, 3, size, size), np.float32)
-        times: list[list[float]] = [[], []]
-        for round_ in range(rounds + 5):
-            for engine, taken in zip(engines, times, strict=True):
-                start = time.perf_counter()
-                engine.infer(image)
-                if round_ >= 5:
-                    taken.append(time.perf_counter() - start)
-        return float(np.median(times[1]) / np.median(times[0]))
+        first_, second_ = engines
+        times = take_turns(
+            {"first": lambda: first_.infer(image), "second": lambda: second_.infer(image)}, rounds
+        )
+        return float(np.median(times["second"]) / np.median(times["first"]))
 
 
 def _check(request: BuildRequest) -> None:

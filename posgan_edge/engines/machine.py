@@ -80,7 +80,23 @@ def abilities() -> list[Ability]:
     for module, extra in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
         found.append(_importable(module, f"building {extra} engines", extra))
     found.append(_importable("pycuda.driver", "running TensorRT engines", "gpu"))
+    found.append(_kernels())
     return found
+
+
+def _kernels() -> Ability:
+    purpose = "reading landmarks on the GPU"
+    try:
+        kernels = import_module("posgan_edge_kernels")
+    except ImportError:
+        return Ability(purpose, False, "numpy does it; for the kernels: pip install ./cpp_ext")
+    name = f"posgan_edge_kernels {kernels.__version__}"
+    if not kernels.with_cuda:
+        return Ability(purpose, False, f"{name} was built without CUDA: host path only")
+    cuda = import_module("posgan_edge_kernels.cuda")
+    count, reason = cuda.device_count()
+    built = f"{name} for {', '.join(cuda.ARCHITECTURES)}"
+    return Ability(purpose, count > 0, built if count else f"{built}; no device: {reason}")
 
 
 def _importable(module: str, purpose: str, extra: str) -> Ability:

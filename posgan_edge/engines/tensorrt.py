@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import EngineBase, EngineInfo
-from posgan_edge.engines.cuda_graph import CudaGraph
+from posgan_edge.engines.kernels import NotEnqueued, captured, device_kernels
 from posgan_edge.engines.machine import gpu_here
 from posgan_edge.engines.manifest import checked_manifest
 from posgan_edge.engines.tensorrt_builder import load_tensorrt, runtime_version
 from posgan_edge.errors import BadInput, missing
 
+if TYPE_CHECKING:
+    from posgan_edge.engines.frame_path import DeviceFramePath
+    from posgan_edge.geometry.layout import UvLayout
+
 
 class TensorRtEngine(EngineBase):
     """A plan that its manifest vouches for, on the first GPU.
 
-    Buffers for the largest batch are allocated once, host memory is pinned, and upload, network
-    and download are captured as one CUDA graph per batch size; where that fails they are launched
-    one by one, and ``describe`` says so. Raises BadInput when manifest, version, or GPU do not
-    match (before the plan is deserialised), MissingRuntime without TensorRT, pycuda or a driver.
+    Buffers for the largest batch are allocated once, host memory is pinned, and with the kernels
+    of ``cpp_ext`` upload, network and download are captured as one CUDA graph per batch size;
+    without them, or where that fails, they are launched one by one, and ``describe`` says so.
+    ``frame_path`` is the short way from a frame to its faces. Raises BadInput when manifest,
+    version, or GPU do not match (before the plan is deserialised), MissingRuntime without
+    TensorRT, pycuda or a driver.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -35,7 +43,7 @@ class TensorRtEngine(EngineBase):
                 f"{path}: was built by {manifest.runtime} {built}, {installed} is installed; "
                 f"rebuild it: {manifest.command}"
             )
-        self._cuda = _pycuda()
+        self.cuda = _pycuda()
         gpu, capability = gpu_here()
         wanted = manifest.compute_capability
         if wanted and capability and wanted != capability:
@@ -43,12 +51,11 @@ class TensorRtEngine(EngineBase):
                 f"{path}: was built for compute capability {wanted}, this GPU ({gpu}) has "
                 f"{capability}; rebuild it: {manifest.command}"
             )
-        self._context = self._cuda.Device(0).retain_primary_context()
-        self._context.push()
-        try:
+        self._kernels = device_kernels()
+        self._frame_path: DeviceFramePath | None = None
+        self._context = self.cuda.Device(0).retain_primary_context()
+        with self.current():
             self._open(trt, Path(path), max(1, manifest.batch))
-        finally:
-            self._context.pop()
         self.info = EngineInfo(
             name=manifest.name,
             runtime=f"{manifest.runtime} {manifest.runtime_version}",
@@ -68,66 +75,98 @@ class TensorRtEngine(EngineBase):
             raise BadInput(f"{path}: this GPU cannot run the plan; rebuild it on this machine")
         self._engine = engine
         self._execution = engine.create_execution_context()
-        self._stream = self._cuda.Stream()
+        self.stream = self.cuda.Stream()
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in ("image", "position_map")}
         self._host, self._device = {}, {}
-        self._graphs: dict[int, CudaGraph | None] = {}
+        self._graphs: dict[int, Any | None] = {}
         for name, shape in shapes.items():
-            host = self._cuda.pagelocked_empty((batch, *shape[1:]), np.float32)
+            host = self.cuda.pagelocked_empty((batch, *shape[1:]), np.float32)
             self._host[name] = host
-            self._device[name] = self._cuda.mem_alloc(host.nbytes)
+            self._device[name] = self.cuda.mem_alloc(host.nbytes)
             self._execution.set_tensor_address(name, int(self._device[name]))
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Makes the engine's CUDA context current."""
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._context.pop()
+
+    @property
+    def image_address(self) -> int:
+        """Device address of the network's input (batch, 3, S, S) float32."""
+        return int(self._device["image"])
+
+    @property
+    def map_address(self) -> int:
+        """Device address of the network's output (batch, 3, M, M) float32."""
+        return int(self._device["position_map"])
+
+    def enqueue_network(self, count: int) -> bool:
+        """The network alone on a batch that lies on the device; False when TensorRT refuses."""
+        shape = (count, 3, self.info.input_size, self.info.input_size)
+        self._execution.set_input_shape("image", shape)
+        return bool(self._execution.execute_async_v3(self.stream.handle))
+
+    def frame_path(self, layout: UvLayout) -> DeviceFramePath | None:
+        """From frame to faces on the device; None without the kernels."""
+        if self._frame_path is None and self._kernels is not None:
+            from posgan_edge.engines.frame_path import DeviceFramePath
+
+            self._frame_path = DeviceFramePath(self, layout, self._kernels)
+        return self._frame_path
 
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         count = len(images)
         if count > self.info.batch:
             raise BadInput(f"{self.info.name}: {count} images, the plan takes {self.info.batch}")
-        self._context.push()
-        try:
+        with self.current():
             self._host["image"][:count] = images
-            if count not in self._graphs:
-                self._graphs[count] = self._capture(count)
-            graph = self._graphs[count]
-            if not (graph.launch() if graph is not None else self._enqueue(count)):
-                raise BadInput(f"{self.info.name}: TensorRT refused a batch of {count}")
-            self._stream.synchronize()
+            self._launch(count)
+            self.stream.synchronize()
             return np.array(self._host["position_map"][:count])
-        finally:
-            self._context.pop()
 
-    def _enqueue(self, count: int) -> bool:
+    def _launch(self, count: int) -> None:
+        if count not in self._graphs:
+            # One plain run first: a new shape does work of its own, which no graph may hold.
+            self._enqueue(count)
+            self.stream.synchronize()
+            self._graphs[count] = captured(
+                self._kernels, int(self.stream.handle), lambda: self._enqueue(count)
+            )
+        graph = self._graphs[count]
+        if graph is not None:
+            graph.launch()
+        else:
+            self._enqueue(count)
+
+    def _enqueue(self, count: int) -> None:
         """Upload, network and download of a batch, asynchronously on the engine's stream."""
         source, answer = self._host["image"][:count], self._host["position_map"][:count]
-        self._execution.set_input_shape("image", source.shape)
-        self._cuda.memcpy_htod_async(self._device["image"], source, self._stream)
-        done = self._execution.execute_async_v3(self._stream.handle)
-        self._cuda.memcpy_dtoh_async(answer, self._device["position_map"], self._stream)
-        return bool(done)
-
-    def _capture(self, count: int) -> CudaGraph | None:
-        """A graph of one batch size, after one plain run: a new shape does work of its own."""
-        if not self._enqueue(count):
-            raise BadInput(f"{self.info.name}: TensorRT refused a batch of {count}")
-        self._stream.synchronize()
-        return CudaGraph.capture(int(self._stream.handle), lambda: self._enqueue(count))
+        self.cuda.memcpy_htod_async(self._device["image"], source, self.stream)
+        if not self.enqueue_network(count):
+            raise NotEnqueued(f"{self.info.name}: TensorRT refused a batch of {count}")
+        self.cuda.memcpy_dtoh_async(answer, self._device["position_map"], self.stream)
 
     def describe(self) -> str:
         plain = [count for count, graph in self._graphs.items() if graph is None]
         return super().describe() + (f", no CUDA graph for batch {plain}" if plain else "")
 
     def close(self) -> None:
-        self._context.push()
-        try:
+        with self.current():
             for graph in self._graphs.values():
                 if graph is not None:
                     graph.close()
             self._graphs.clear()
+            if self._frame_path is not None:
+                self._frame_path.close()
+                self._frame_path = None
             for memory in self._device.values():
                 memory.free()
             self._device.clear()
             del self._execution, self._engine, self._runtime
-        finally:
-            self._context.pop()
 
 
 def _pycuda() -> Any:

@@ -53,7 +53,7 @@ def predict_from_labels(
         ]
         maps = engine.infer(np.stack(inputs))
         for crop, position_map in zip(crops, maps, strict=True):
-            pose = fit_pose(position_map, layout, crop.angle)
+            pose = fit_pose(position_map, layout, crop)
             yield Prediction(
                 crop.to_frame(layout.landmarks(position_map)),
                 np.array([pose.pitch, pose.yaw, pose.roll]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.sampling import sample_map
 from posgan_edge.types import FloatArray
@@ -23,7 +24,8 @@ _Y_UP = np.array([1.0, -1.0, 1.0])
 class Pose:
     """Head pose: angles in degrees and the rotation (3, 3) float64 they stand for.
 
-    The mean face maps to y-up space as ``scale * rotation @ point + translation``.
+    The mean face maps to y-up space as ``scale * rotation @ point + translation``; scale and
+    translation are in frame pixels (of crop units where the pose was fitted without a crop).
     """
 
     pitch: float
@@ -81,20 +83,38 @@ def fit_similarity(
 
 
 def fit_pose(
-    position_map: FloatArray, layout: UvLayout, angle: float = 0.0, iterations: int = 4
+    position_map: FloatArray, layout: UvLayout, crop: Crop | None = None, iterations: int = 4
 ) -> Pose:
     """The pose of a map (3, M, M) by Huber-weighted similarity fits of the layout's mean face.
 
-    ``angle`` is the crop's own turn in degrees (``Crop.angle``), taken out of the result so that
-    the pose is that in the frame. Raises ``numpy.linalg.LinAlgError`` on a map with NaN.
+    With ``crop`` it is that in the frame, scale and translation in frame pixels; without, that in
+    the crop, in units of its side. Raises ``numpy.linalg.LinAlgError`` on a map with NaN.
     """
-    points = sample_map(position_map, layout.mean_uv).astype(np.float64) * _Y_UP
-    weights = np.ones(len(points))
-    for _ in range(iterations):
-        scale, rotation, shift = fit_similarity(layout.mean_points, points, weights)
-        residual = np.linalg.norm(scale * layout.mean_points @ rotation.T + shift - points, axis=1)
-        limit = max(1.5 * float(np.median(residual)), 1e-9)
-        weights = np.minimum(1.0, limit / np.maximum(residual, 1e-12))
-    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    rotation = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]]) @ rotation
+    points = sample_map(position_map, layout.mean_uv)
+    if crop is not None:
+        points = crop.to_frame(points)
+    scale, rotation, shift = fit_robust(layout.mean_points, points * _Y_UP, iterations)
     return Pose(*angles_from_rotation(rotation), rotation, scale, shift)
+
+
+def fit_robust(
+    mean: FloatArray, points: FloatArray, iterations: int
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """(scale, R, t) of ``fit_similarity``, Huber-weighted; the limit of each round after the
+    first is 1.5 times the (upper) median residual of the round before."""
+    weights = np.ones(len(points))
+    for number in range(iterations):
+        scale, rotation, shift = fit_similarity(mean, points, weights)
+        if number + 1 < iterations:
+            residual = np.linalg.norm(scale * mean @ rotation.T + shift - points, axis=1)
+            middle = len(residual) // 2
+            limit = max(1.5 * float(np.partition(residual, middle)[middle]), 1e-9 * scale)
+            weights = np.minimum(1.0, limit / np.maximum(residual, 1e-12 * scale))
+    return scale, rotation, shift
+
+
+def pose_of_fit(fit: FloatArray) -> Pose:
+    """The pose of a fit (13,) made in y-down axes: scale, rotation row by row, translation."""
+    flip = np.diag(_Y_UP)
+    rotation = flip @ np.asarray(fit[1:10], np.float64).reshape(3, 3) @ flip
+    return Pose(*angles_from_rotation(rotation), rotation, float(fit[0]), fit[10:] * _Y_UP)

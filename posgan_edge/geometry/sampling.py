@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from posgan_edge.types import FloatArray
 
+#: Half the width of the differences that a surface's normal is made of, of the whole map.
+FACING_STEP = 1 / 32
+
 
 def bilinear_taps(uv: FloatArray, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The four flat pixel indices and weights, each (P, 4), of bilinear reads at uv (P, 2)."""
@@ -32,6 +35,25 @@ def sample_map(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
     flat = maps.reshape(*maps.shape[:-2], -1)
     values = (flat[..., index] * weight).sum(axis=-1)
     return np.ascontiguousarray(np.swapaxes(values, -1, -2), np.float32)
+
+
+def surface_facing(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
+    """How far the surface of maps (..., 3, M, M) faces the camera at uv (P, 2): (..., P) float32.
+
+    The cosine between the direction to the camera and the surface's normal: above zero where it
+    faces the camera, zero where it has no area, NaN where the map has NaN. The normal is that of
+    differences over ``FACING_STEP`` to either side, wide enough to pass over the folds of lids
+    and lips and the map's edge, where neighbouring pixels say nothing of the face.
+    """
+    uv = np.asarray(uv, np.float32)
+    across, down = np.eye(2, dtype=np.float32) * np.float32(FACING_STEP)
+    along_u, along_v = (
+        sample_map(maps, np.clip(uv + step, 0, 1)) - sample_map(maps, np.clip(uv - step, 0, 1))
+        for step in (across, down)
+    )
+    normal = np.cross(along_u, along_v)
+    length = np.linalg.norm(normal, axis=-1)
+    return np.asarray(normal[..., 2] / np.where(length == 0, 1, length), np.float32)
 
 
 def resample_map(maps: FloatArray, resolution: int) -> NDArray[np.float32]:

@@ -36,6 +36,13 @@ def props(model: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props}
 
 
+def sizes(model: onnx.ModelProto) -> tuple[int, int]:
+    """Side of the network's input and of its map, in pixels."""
+    ends = model.graph.input[0], model.graph.output[0]
+    size, map_size = (end.type.tensor_type.shape.dim[2].dim_value for end in ends)
+    return size, map_size
+
+
 def set_props(model: onnx.ModelProto, **values: str) -> None:
     """Adds metadata, keeping what is there."""
     import onnx

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import REGIONS, load_layout
 from posgan_edge.geometry.sampling import resample_map
-from posgan_edge.types import Face, FaceBox, Image
+from posgan_edge.types import Face, FaceBox, Image, PositionMap
 
 _CLOSED = ("right_eye", "left_eye", "outer_lips", "inner_lips")
 _LINE = (120, 255, 120)
@@ -33,8 +33,8 @@ def draw_faces(
         canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         faces = [_enlarged(face, scale) for face in faces]
     for face in faces:
-        if dense:
-            _draw_surface(canvas, face)
+        if dense and face.position_map is not None:
+            _draw_surface(canvas, face.crop, face.position_map)
         _draw_landmarks(canvas, face)
         _draw_pose(canvas, face)
         if label:
@@ -101,16 +101,14 @@ def _draw_label(canvas: Image, face: Face) -> None:
     cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def _draw_surface(canvas: Image, face: Face) -> None:
+def _draw_surface(canvas: Image, crop: Crop, position_map: PositionMap) -> None:
     """Blends the shaded surface over the frame: splatted in depth order in the crop."""
-    shade, alpha = shaded_surface(face)
-    region = _region(canvas, face.crop)
+    shade, alpha = shaded_surface(position_map)
+    region = _region(canvas, crop)
     if region is None:
         return
     left, top, right, bottom = region
-    to_frame = Crop(
-        face.crop.center_x - left, face.crop.center_y - top, face.crop.side, face.crop.angle
-    ).matrix
+    to_frame = Crop(crop.center_x - left, crop.center_y - top, crop.side, crop.angle).matrix
     matrix = np.column_stack([to_frame[:, :2] / _SHADE_SIZE, to_frame[:, 2]])
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     size = (right - left, bottom - top)
@@ -128,18 +126,18 @@ def _region(canvas: Image, crop: Crop) -> tuple[int, int, int, int] | None:
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def shaded_surface(face: Face) -> tuple[Image, NDArray[np.float32]]:
+def shaded_surface(position_map: PositionMap) -> tuple[Image, NDArray[np.float32]]:
     """The shaded face (S, S, 3) uint8 in crop coordinates and its cover (S, S) float32 in [0, 1].
 
     Points of the map, refined twofold, are written back to front (a point buffer needs no
     triangle rasteriser and takes about two milliseconds); one-pixel holes are closed.
     """
-    resolution = 2 * min(face.position_map.resolution, 128)
-    xyz = resample_map(face.position_map.xyz, resolution)
+    resolution = 2 * min(position_map.resolution, 128)
+    xyz = resample_map(position_map.xyz, resolution)
     du, dv = np.gradient(xyz, axis=2), np.gradient(xyz, axis=1)
     normal = np.cross(du, dv, axis=0)
     normal /= np.maximum(np.linalg.norm(normal, axis=0), 1e-12)
-    facing = load_layout(face.position_map.layout).mask_at(resolution) & (normal[2] > 0.05)
+    facing = load_layout(position_map.layout).mask_at(resolution) & (normal[2] > 0.05)
     x, y, z = xyz[:, facing]
     light = np.clip(np.tensordot(_LIGHT, normal[:, facing], 1), 0, 1)
     color = ((0.3 + 0.7 * light)[:, None] * _SURFACE).astype(np.uint8)

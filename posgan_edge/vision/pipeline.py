@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine
+from posgan_edge.engines.frame_path import Located
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import fit_pose
+from posgan_edge.geometry.sampling import surface_facing
 from posgan_edge.types import Face, FaceBox, Frame, PositionMap
 from posgan_edge.vision.detector import Detector
 from posgan_edge.vision.preprocess import extract_crop
@@ -25,7 +27,8 @@ class FacePipeline:
     doubles the network's time.
 
     All faces of a frame go through the engine in one batch. The detector is not needed when
-    boxes are given.
+    boxes are given. ``dense`` False: faces carry no position map, which an engine on a GPU then
+    need not send back.
     """
 
     def __init__(
@@ -34,10 +37,12 @@ class FacePipeline:
         detector: Detector | None = None,
         passes: int = 2,
         mirror: bool = False,
+        dense: bool = True,
     ) -> None:
         self.engine, self.detector = engine, detector
-        self.passes, self.mirror = passes, mirror
+        self.passes, self.mirror, self.dense = passes, mirror, dense
         self.layout: UvLayout = load_layout(engine.info.layout)
+        self._path = None if mirror else engine.frame_path(self.layout)
 
     def process(
         self, frame: Frame, boxes: Sequence[FaceBox] | None = None, max_faces: int = 1
@@ -54,10 +59,12 @@ class FacePipeline:
         for number in range(self.passes):
             if number:
                 crops = [Crop.from_landmarks(f.landmarks, f.pose.in_plane) for f in faces]
-            maps = self._maps(frame, crops, timings)
+            if not crops:
+                break
+            located = self._locate(frame, crops, timings, fresh=number == 0)
             faces = [
-                self._face(index, box, crop, xyz)
-                for index, (box, crop, xyz) in enumerate(zip(boxes, crops, maps, strict=True))
+                self._face(index, box, crop, located)
+                for index, (box, crop) in enumerate(zip(boxes, crops, strict=True))
             ]
         timings["total"] = (time.perf_counter() - start) * 1e3
         timings["landmarks"] = timings["total"] - sum(
@@ -65,12 +72,27 @@ class FacePipeline:
         )
         return [replace(face, timings_ms=timings) for face in faces]
 
+    def _locate(
+        self, frame: Frame, crops: Sequence[Crop], timings: dict[str, float], fresh: bool
+    ) -> Located:
+        if self._path is not None:
+            start = time.perf_counter()
+            located = self._path.locate(frame.image, crops, fresh, self.dense)
+            timings["network"] += (time.perf_counter() - start) * 1e3
+            return located
+        maps = self._maps(frame, crops, timings)
+        read = zip(crops, self.layout.landmarks(maps), strict=True)
+        return Located(
+            landmarks=np.stack([crop.to_frame(points) for crop, points in read]),
+            facing=surface_facing(maps, self.layout.landmark_uv),
+            poses=[fit_pose(xyz, self.layout, crop) for crop, xyz in zip(crops, maps, strict=True)],
+            maps=maps if self.dense else None,
+        )
+
     def _maps(
         self, frame: Frame, crops: Sequence[Crop], timings: dict[str, float]
     ) -> NDArray[np.float32]:
         info = self.engine.info
-        if not crops:
-            return np.empty((0, 3, info.map_size, info.map_size), np.float32)
         start = time.perf_counter()
         inputs = np.stack([extract_crop(frame.image, crop, info.input_size) for crop in crops])
         cut = time.perf_counter()
@@ -83,14 +105,15 @@ class FacePipeline:
         maps = np.concatenate(parts)
         return _averaged(maps) if self.mirror else maps
 
-    def _face(self, index: int, box: FaceBox, crop: Crop, xyz: NDArray[np.float32]) -> Face:
-        landmarks = crop.to_frame(self.layout.landmarks(xyz))
+    def _face(self, index: int, box: FaceBox, crop: Crop, located: Located) -> Face:
+        landmarks, maps = located.landmarks[index], located.maps
         return Face(
             box=FaceBox.around(landmarks, box.score),
             crop=crop,
-            position_map=PositionMap(xyz, self.layout.name),
+            position_map=None if maps is None else PositionMap(maps[index], self.layout.name),
             landmarks=landmarks,
-            pose=fit_pose(xyz, self.layout, crop.angle),
+            facing=located.facing[index],
+            pose=located.poses[index],
             id=index,
         )
 

@@ -45,13 +45,17 @@ struct Corners {
     const float gu = 1.0f - t.fu, gv = 1.0f - t.fv;
     return v00 * (gv * gu) + v01 * (gv * t.fu) + v10 * (t.fv * gu) + v11 * (t.fv * t.fu);
   }
-  POSGAN_HD float along_u(const Tap& t) const {
-    return (v01 - v00) * (1.0f - t.fv) + (v11 - v10) * t.fv;
-  }
-  POSGAN_HD float along_v(const Tap& t) const {
-    return (v10 - v00) * (1.0f - t.fu) + (v11 - v01) * t.fu;
-  }
 };
+
+struct Point {
+  float x, y, z;
+
+  POSGAN_HD Point operator-(const Point& o) const { return {x - o.x, y - o.y, z - o.z}; }
+};
+
+// Half the width of the differences that a surface's normal is made of, of the whole map: wide
+// enough to pass over the folds of lids and lips.
+constexpr float kFacingStep = 1.0f / 32.0f;
 
 // maps (N, 3, H, W), uv (P, 2), transforms (N, 2, 3) -> points (N, P, 3), facing (N, P) or null.
 template <class T>
@@ -64,31 +68,41 @@ struct ExtractLandmarks {
   int height, width;
   size_t count;
 
-  POSGAN_HD Corners corners(const T* plane, const Tap& t) const {
+  POSGAN_HD float read(const T* plane, const Tap& t) const {
     const T* p = plane + t.offset;
-    return {load(p), load(p + t.right), load(p + t.down), load(p + t.down + t.right)};
+    const Corners c{load(p), load(p + t.right), load(p + t.down), load(p + t.down + t.right)};
+    return c.value(t);
   }
+
+  POSGAN_HD Point read(const T* map, float u, float v) const {
+    const Tap t = tap(u, v, height, width);
+    const size_t plane = static_cast<size_t>(height) * width;
+    return {read(map, t), read(map + plane, t), read(map + 2 * plane, t)};
+  }
+
+  // Differences of the surface over the step to either side, held inside of the map.
+  POSGAN_HD Point along(const T* map, float u, float v, float du, float dv) const {
+    return read(map, held(u + du), held(v + dv)) - read(map, held(u - du), held(v - dv));
+  }
+  static POSGAN_HD float held(float value) { return fminf(fmaxf(value, 0.0f), 1.0f); }
 
   POSGAN_HD void operator()(size_t face, size_t point) const {
     const Similarity to_frame = Similarity::read(transforms + 6 * face);
-    const Tap t = tap(uv[2 * point], uv[2 * point + 1], height, width);
-    const size_t plane = static_cast<size_t>(height) * width;
-    const T* map = maps + 3 * plane * face;
-    const Corners x = corners(map, t), y = corners(map + plane, t), z = corners(map + 2 * plane, t);
-    const float px = x.value(t), py = y.value(t), pz = z.value(t);
+    const T* map = maps + 3 * static_cast<size_t>(height) * width * face;
+    const float u = uv[2 * point], v = uv[2 * point + 1];
+    const Point p = read(map, u, v);
     const size_t index = face * count + point;
     float* out = points + 3 * index;
     // Adding 0 * scale turns a transform that is no use into NaN in every coordinate.
     const float bad = 0.0f * to_frame.scale;
-    out[0] = (to_frame.a * px + to_frame.b * py) + to_frame.x + bad;
-    out[1] = (to_frame.c * px + to_frame.d * py) + to_frame.y + bad;
-    out[2] = pz * to_frame.scale;
+    out[0] = (to_frame.a * p.x + to_frame.b * p.y) + to_frame.x + bad;
+    out[1] = (to_frame.c * p.x + to_frame.d * p.y) + to_frame.y + bad;
+    out[2] = p.z * to_frame.scale;
     if (facing != nullptr) {
-      const float ux = x.along_u(t), uy = y.along_u(t), uz = z.along_u(t);
-      const float vx = x.along_v(t), vy = y.along_v(t), vz = z.along_v(t);
-      const float nx = uy * vz - uz * vy, ny = uz * vx - ux * vz, nz = ux * vy - uy * vx;
-      const float length = sqrtf(nx * nx + ny * ny + nz * nz);
-      facing[index] = (length > 0.0f ? nz / length : length) + bad;
+      const Point a = along(map, u, v, kFacingStep, 0.0f), b = along(map, u, v, 0.0f, kFacingStep);
+      const float x = a.y * b.z - a.z * b.y, y = a.z * b.x - a.x * b.z, z = a.x * b.y - a.y * b.x;
+      const float length = sqrtf(x * x + y * y + z * z);
+      facing[index] = (length > 0.0f ? z / length : length) + bad;
     }
   }
 };

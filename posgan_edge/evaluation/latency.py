@@ -1,0 +1,105 @@
+"""Timing calls in turns, and what is said of the times.
+
+Calls take turns within one run, so that what else the machine does falls on all of them alike;
+two of them are compared by the ratio of their medians with a bootstrap interval, never by times
+of different runs. The headline is p90, as MLPerf's single-stream scenario has it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: A coefficient of variation above this is called unstable.
+UNSTABLE = 0.025
+#: Samples from which a 99th percentile says something (MLPerf Inference rules: 1 % +- 0.75 %
+#: of the samples at 95 % confidence).
+P99_SAMPLES = 662
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one call in milliseconds; ``p99`` is None below ``P99_SAMPLES`` samples.
+
+    ``variation`` is the standard deviation over the mean.
+    """
+
+    n: int
+    warm_up: int
+    min: float
+    median: float
+    mean: float
+    p90: float
+    p95: float
+    p99: float | None
+    max: float
+    variation: float
+
+    @property
+    def unstable(self) -> bool:
+        return self.variation > UNSTABLE
+
+    @classmethod
+    def of(cls, times: NDArray[np.float64], warm_up: int = 0) -> Latency:
+        """The figures of times (n,) in milliseconds."""
+        p90, p95, p99 = (float(v) for v in np.percentile(times, [90, 95, 99]))
+        return cls(
+            n=len(times),
+            warm_up=warm_up,
+            min=float(times.min()),
+            median=float(np.median(times)),
+            mean=float(times.mean()),
+            p90=p90,
+            p95=p95,
+            p99=p99 if len(times) >= P99_SAMPLES else None,
+            max=float(times.max()),
+            variation=float(times.std() / times.mean()),
+        )
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median time of one call over that of another, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, times: NDArray[np.float64], reference: NDArray[np.float64]) -> Ratio:
+        """From times (n,) taken in turns: rounds are drawn again 2,000 times, in pairs."""
+        count = min(len(times), len(reference))
+        rng = np.random.default_rng(0)
+        drawn = rng.integers(0, count, (2000, count))
+        medians = np.median(times[:count][drawn], 1) / np.median(reference[:count][drawn], 1)
+        low, high = np.percentile(medians, [2.5, 97.5])
+        return cls(float(np.median(times) / np.median(reference)), float(low), float(high))
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warm_up: int = 5,
+    on_round: Callable[[], None] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Times (rounds,) in milliseconds of each call, one of each a round, in changing order."""
+    times = {name: np.empty(rounds) for name in calls}
+    names = list(calls)
+    rng = np.random.default_rng(0)
+    for round_ in range(-warm_up, rounds):
+        for index in rng.permutation(len(names)):
+            name = names[index]
+            call = calls[name]
+            start = time.perf_counter()
+            call()
+            taken = time.perf_counter() - start
+            if round_ >= 0:
+                times[name][round_] = taken * 1e3
+        if on_round is not None:
+            on_round()
+    return times

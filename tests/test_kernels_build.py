@@ -1,0 +1,113 @@
+"""What is compiled into the kernels, and what their device path says without a device."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+kernels = pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_ext")
+SOURCES = Path(__file__).parents[1] / "cpp_ext" / "src"
+ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
+needs_cuda = pytest.mark.skipif(not kernels.with_cuda, reason="kernels built without CUDA")
+
+
+def nvcc_knows():
+    if shutil.which("nvcc") is None:
+        return set()
+    run = subprocess.run(["nvcc", "--list-gpu-code"], capture_output=True, text=True, check=True)
+    return {int(a) for a in re.findall(r"sm_(\d+)", run.stdout)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on the PATH")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_spills(tmp_path, architecture):
+    if architecture not in nvcc_knows():
+        pytest.skip(f"this nvcc does not know sm_{architecture}")
+    run = subprocess.run(
+        ["nvcc", "-std=c++17", "-DPOSGAN_WITH_CUDA", "-cubin", f"-arch=sm_{architecture}",
+         "--fmad=false", "-Xptxas", "-v", f"-I{SOURCES}", "-o", tmp_path / "kernels.cubin",
+         SOURCES / "kernels.cu"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    stacks = re.findall(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", run.stderr
+    )
+    assert len(stacks) == 7, run.stderr  # two of landmarks, four of crops, one of poses
+    assert set(stacks) == {("0", "0", "0")}, run.stderr
+
+
+@needs_cuda
+def test_the_module_holds_code_for_orin_and_ptx_for_what_comes():
+    from posgan_edge_kernels import cuda
+
+    assert "8.7" in cuda.ARCHITECTURES
+    tool = shutil.which("cuobjdump")
+    spec = find_spec("nvidia")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for found in Path(folder).glob("cu*/bin/cuobjdump"):
+            found.chmod(0o755)
+            tool = tool or str(found)
+    if tool is None:
+        pytest.skip("cuobjdump is not installed (pip install nvidia-cuda-cuobjdump)")
+    module = sys.modules["posgan_edge_kernels._native"].__file__
+    inside = {
+        kind: subprocess.run([tool, option, module], capture_output=True, text=True).stdout
+        for kind, option in (("code", "--list-elf"), ("ptx", "--list-ptx"))
+    }
+    for architecture in cuda.ARCHITECTURES:
+        assert f"sm_{architecture.replace('.', '')}.cubin" in inside["code"]
+    assert f"sm_{cuda.ARCHITECTURES[-1].replace('.', '')}.ptx" in inside["ptx"]
+
+
+@needs_cuda
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("extract_landmarks", {"shape": (-1, 8, 8)}, r"shape \(faces\): is -1"),
+        ("extract_landmarks", {"shape": (1, 0, 8)}, r"shape \(height\): is 0"),
+        ("extract_landmarks", {"count": 0}, "count: is 0"),
+        ("extract_landmarks", {"dtype": "int8"}, "dtype: is 'int8'"),
+        ("crop_normalize", {"shape": (10, 10, 29)}, r"shape \(pitch\): is 29, give 30"),
+        ("crop_normalize", {"size": 5000}, "size: is 5000"),
+        ("crop_normalize", {"border": (0, 0, np.nan)}, "border: give three"),
+        ("crop_normalize_nv12", {"chroma_pitch": 8}, "chroma_pitch: is 8, give 10"),
+        ("crop_normalize_nv12", {"matrix": "rgb"}, "matrix: is 'rgb'"),
+        ("pose_fit", {"count": 9000}, "count: is 9000"),
+        ("pose_fit", {"stride": 5}, "stride: is 5, give 10"),
+        ("pose_fit", {"faces": 70000}, "faces: is 70000"),
+    ],
+)
+def test_bad_sizes_are_named_before_the_device_is_asked(name, change, message):
+    from posgan_edge_kernels import cuda
+
+    frame = {"transforms": 0, "out": 0, "shape": (10, 10, 30), "faces": 1, "size": 8}
+    good = {
+        "extract_landmarks": {
+            "maps": 0, "uv": 0, "transforms": 0, "points": 0, "shape": (1, 8, 8), "count": 5,
+        },
+        "crop_normalize": {"frame": 0, **frame},
+        "crop_normalize_nv12": {"luma": 0, "chroma": 0, "chroma_pitch": 10, **frame},
+        "pose_fit": {"points": 0, "mean": 0, "out": 0, "faces": 1, "count": 10},
+    }[name]  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        getattr(cuda, name)(**{**good, **change})
+
+
+@needs_cuda
+def test_without_a_device_cuda_says_why():
+    from posgan_edge_kernels import cuda
+
+    count, reason = cuda.device_count()
+    if count:
+        pytest.skip("there is a device")
+    assert reason
+    with pytest.raises(cuda.CudaError, match="no CUDA device: "):
+        cuda.pose_fit(points=0, mean=0, out=0, faces=1, count=10)
+    with pytest.raises(cuda.CudaError, match="no CUDA device: "):
+        cuda.Graph(0, lambda: None)
