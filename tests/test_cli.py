@@ -1,8 +1,10 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -236,6 +238,36 @@ def test_doctor_names_what_is_there(run):
     code, out, _ = run("doctor")
     assert code == 0
     assert "running ONNX models: onnxruntime" in out
+
+
+@pytest.mark.parametrize(
+    ("modules", "line"),
+    [
+        ({"posgan_edge_kernels": None}, " no  .*: numpy does it; .*pip install ./cpp_ext"),
+        (
+            {"": {"with_cuda": False}},
+            " no  .*: posgan_edge_kernels 9 was built without CUDA: host path only",
+        ),
+        (
+            {"": {}, ".cuda": {"device_count": lambda: (0, "no driver")}},
+            " no  .*: posgan_edge_kernels 9 for 8.7, 9.0; no device: no driver",
+        ),
+        (
+            {"": {}, ".cuda": {"device_count": lambda: (1, "")}},
+            "yes  .*: posgan_edge_kernels 9 for 8.7, 9.0",
+        ),
+    ],
+)
+def test_doctor_tells_of_the_kernels(run, monkeypatch, modules, line):
+    for name, attributes in modules.items():
+        module = attributes
+        if attributes is not None:
+            shared = {"__version__": "9", "with_cuda": True, "ARCHITECTURES": ("8.7", "9.0")}
+            name = f"posgan_edge_kernels{name}"
+            module = SimpleNamespace(**{**shared, **attributes})
+        monkeypatch.setitem(sys.modules, name, module)
+    _, out, _ = run("doctor")
+    assert re.search(f"^{line}$", out.replace("\n     ", " "), re.MULTILINE), out
 
 
 @pytest.mark.parametrize("command", [["-c", "import posgan_edge"], ["-m", "posgan_edge", "--help"]])

@@ -46,6 +46,26 @@ struct Nv12Frame {
 
 constexpr float kWidest = 64.0f;  // frame pixels from the filter's centre to its end, at most
 
+// A tent over `taps` pixels of one axis from `low` on.
+struct Tent {
+  float offset, inverse;  // from the centre to pixel `low`; one over the reach
+  int low, taps;
+
+  static POSGAN_HD Tent make(float centre, float reach, int taps) {
+    const int low = -whole(reach - centre);
+    return {static_cast<float>(low) - centre, 1.0f / reach, low, taps};
+  }
+  POSGAN_HD float weight(int i) const {
+    const float w = 1.0f - fabsf(offset + static_cast<float>(i)) * inverse;
+    return 0.5f * (w + fabsf(w));  // the positive part, exactly, and with no branch to mispredict
+  }
+  // The largest whole number not above a value.
+  static POSGAN_HD int whole(float value) {
+    const int i = static_cast<int>(value);
+    return i - (static_cast<float>(i) > value ? 1 : 0);
+  }
+};
+
 // One crop made ready: frame pixel of output pixel (row, column), and the filter's half width.
 struct CropGrid {
   float a, b, x, c, d, y;
@@ -61,28 +81,8 @@ struct CropGrid {
     g.y = s.y + 0.5f * (g.c + g.d) - 0.5f;
     const float shrink = s.scale * step;
     g.reach = shrink > 1.0f ? (shrink < kWidest ? shrink : kWidest) : 1.0f + 0.0f * s.scale;
-    g.taps = g.reach > 0.0f ? static_cast<int>(2.0f * g.reach) + 1 : 0;
+    g.taps = g.reach > 0.0f ? -Tent::whole(-2.0f * g.reach) : 0;
     return g;
-  }
-};
-
-// A tent over `taps` pixels of one axis from `low` on.
-struct Tent {
-  float offset, inverse;  // from the centre to pixel `low`; one over the reach
-  int low, taps;
-
-  static POSGAN_HD Tent make(float centre, const CropGrid& g) {
-    const int low = -whole(g.reach - centre);
-    return {static_cast<float>(low) - centre, 1.0f / g.reach, low, g.taps};
-  }
-  POSGAN_HD float weight(int i) const {
-    const float w = 1.0f - fabsf(offset + static_cast<float>(i)) * inverse;
-    return 0.5f * (w + fabsf(w));  // the positive part, exactly, and with no branch to mispredict
-  }
-  // The largest whole number not above a value.
-  static POSGAN_HD int whole(float value) {
-    const int i = static_cast<int>(value);
-    return i - (static_cast<float>(i) > value ? 1 : 0);
   }
 };
 
@@ -117,7 +117,7 @@ struct CropNormalize {
           y < source.height - 1 + g.reach)) {
       return color(border[0], border[1], border[2]);
     }
-    return filtered(Tent::make(x, g), Tent::make(y, g));
+    return filtered(Tent::make(x, g.reach, g.taps), Tent::make(y, g.reach, g.taps));
   }
 
   POSGAN_HD Color bilinear(float x, float y) const {
@@ -134,10 +134,13 @@ struct CropNormalize {
     if (across.low >= 0 && down.low >= 0 && across.low + across.taps < source.width &&
         down.low + down.taps < source.height) {
       switch (across.taps) {
+        case 2: return inside<2>(across, down);
         case 3: return inside<3>(across, down);
         case 4: return inside<4>(across, down);
         case 5: return inside<5>(across, down);
         case 6: return inside<6>(across, down);
+        case 7: return inside<7>(across, down);
+        case 8: return inside<8>(across, down);
         default: return inside(across, down);
       }
     }
