@@ -12,7 +12,8 @@ from posgan_edge.errors import PosganError
 
 _COMMANDS = {
     "run": "Find faces in pictures, a video or a camera, and draw or write what they are.",
-    "benchmark": "Score engines on AFLW2000-3D.",
+    "benchmark": "Score and time engines on AFLW2000-3D, with a report.",
+    "compare": "Print what changed between two benchmarks; fail where it became worse.",
     "calibrate": "Take INT8 ranges from real faces into a portable record.",
     "build-engine": "Build an engine: FP32, FP16 or INT8, for ONNX Runtime or TensorRT.",
     "inspect": "Print what an engine file is.",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +11,21 @@ import click
 from posgan_edge.errors import BadInput, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from posgan_edge.engines import Engine
     from posgan_edge.evaluation.aflw2000 import LabelledFace
-    from posgan_edge.evaluation.scoring import LabelScores, Prediction, Scores
+    from posgan_edge.evaluation.study import Study
 
 _LABEL_SETS = ("original", "reannotated")
-_ANGLES = ("0-30", "30-60", "60-90")
-_ROLLS = ("0-60", "60-120", "120-180")
 
 
 @click.command()
 @click.option("--engine", "engines", multiple=True, default=("edge",), show_default=True,
               help="Shipped name or model file; may be given many times.")  # fmt: skip
-@click.option("--dataset", required=True, help="AFLW2000-3D folder (NAME.jpg with NAME.mat).")
+@click.option("--reference", default="", help="Compare with 'torch' (the shipped weights) or a "
+              "model file.")  # fmt: skip
+@click.option("--dataset", required=True, type=Path,
+              help="AFLW2000-3D: folder or zip of NAME.jpg with NAME.mat, or the original's "
+              "pre-cropped folder.")  # fmt: skip
+@click.option("--reannotated", type=Path, help="LS3D-W labels: .npz, .npy or folder of .t7.")
 @click.option("--labels", default=None, help="original, reannotated or both, by commas.")
 @click.option("--crop", type=click.Choice(["gt", "detector"]), default="gt", show_default=True)
 @click.option("--passes", default=None, type=click.IntRange(1, 3),
@@ -36,10 +34,20 @@ _ROLLS = ("0-60", "60-120", "120-180")
 @click.option("--turn", default=0.0, help="Turn every photo by this many degrees first.")
 @click.option("--limit", default=None, type=click.IntRange(1), help="Score this many faces only.")
 @click.option("--exclude", type=Path, help="File of names that are not scored, one per line.")
-@click.option("--json", "json_path", type=Path, help="Write the scores here.")
+@click.option("--rounds", default=None, type=click.IntRange(0, 100_000),
+              help="Calls of each engine to time; 300 with --report, else none.")  # fmt: skip
+@click.option("--report", "report_path", type=Path, help="Folder for report.html, .md and .json.")
+@click.option("--history", type=Path, help="A training run's history.json, for the report.")
+@click.option("--sensitivity", type=Path, help="PNG that calibrate --sensitivity drew.")
+@click.option("--json", "json_path", type=Path, help="Write the figures here.")
+@click.option("--baseline", type=Path, help="Earlier --json: fail where this run is worse.")
+@click.option("--fail-above", default=0.02, show_default=True,
+              help="Points of NME by which --baseline may be missed.")  # fmt: skip
 def command(
     engines: tuple[str, ...],
-    dataset: str,
+    reference: str,
+    dataset: Path,
+    reannotated: Path | None,
     labels: str | None,
     crop: str,
     passes: int | None,
@@ -47,76 +55,67 @@ def command(
     turn: float,
     limit: int | None,
     exclude: Path | None,
+    rounds: int | None,
+    report_path: Path | None,
+    history: Path | None,
+    sensitivity: Path | None,
     json_path: Path | None,
+    baseline: Path | None,
+    fail_above: float,
 ) -> None:
-    """Score engines on AFLW2000-3D: NME by label set and angle, 3D NME, head pose."""
-    from rich.progress import Progress
-
-    from posgan_edge.engines import load_engine
-    from posgan_edge.engines.machine import machine_block
-    from posgan_edge.evaluation.aflw2000 import load_aflw2000, turned
-    from posgan_edge.evaluation.scoring import score
+    """Score and time engines on AFLW2000-3D, beside a PyTorch reference."""
+    from posgan_edge.cli.compare import report_changes
+    from posgan_edge.cli.progress import reporting
+    from posgan_edge.evaluation import compare
+    from posgan_edge.evaluation.aflw2000 import load_aflw2000, open_dataset, turned
+    from posgan_edge.evaluation.study import Settings, run_study
     from posgan_edge.files import check_writable, read_names, replaced
 
     if json_path is not None:
         check_writable(json_path)
-    faces = load_aflw2000(dataset, limit)
-    if exclude is not None:
-        left_out = set(read_names(exclude) or ())
-        faces = [face for face in faces if face.name not in left_out]
-    if turn:
-        faces = [turned(face, turn) for face in faces]
-    label_sets = _label_sets(labels, faces)
-    results: dict[str, Any] = {}
-    with Progress(transient=True) as progress:
-        for name in engines:
-            engine = load_engine(name)
-            start = time.perf_counter()
-            predictions = _predict(engine, faces, crop, passes, mirror, progress)
-            scores = score(faces, predictions, label_sets)
-            seconds = time.perf_counter() - start
-            results[name] = {"engine": asdict(engine.info), "seconds": seconds, **asdict(scores)}
-            progress.console.print(engine.describe(), highlight=False)
-            _print(scores)
+    if report_path is not None:
+        from posgan_edge.evaluation.report.write import check_report, write_report
+
+        check_report(report_path)
+    before = compare.load_document(baseline) if baseline is not None else None
+    with open_dataset(dataset) as folder, reporting() as progress:
+        faces = load_aflw2000(folder, None, reannotated)
+        if exclude is not None:
+            left_out = set(read_names(exclude) or ())
+            faces = [face for face in faces if face.name not in left_out]
+        faces = faces[:limit]
+        if turn:
+            faces = [turned(face, turn) for face in faces]
+        settings = Settings(
+            engines=engines,
+            label_sets=tuple(_label_sets(labels, faces)),
+            reference=reference,
+            crop=crop,
+            passes=passes or (1 if crop == "gt" else 2),
+            mirror=mirror,
+            turn=turn,
+            excluded=exclude.name if exclude is not None else "",
+            rounds=rounds if rounds is not None else (300 if report_path is not None else 0),
+        )
+        detector = None
+        if crop == "detector":
+            from posgan_edge.vision.detector import MediaPipeDetector
+
+            detector = MediaPipeDetector()
+        study = run_study(settings, faces, detector, progress)
+        written = []
+        if report_path is not None:
+            progress("writing the report", 0, 1)
+            written = write_report(study, report_path, history, sensitivity)
     if json_path is not None:
         with replaced(json_path) as temporary:
-            document = {
-                "schema": 1,
-                "crop": crop,
-                "passes": passes or (1 if crop == "gt" else 2),
-                "mirror": mirror,
-                "turn": turn,
-                "excluded": exclude.name if exclude is not None else None,
-                "machine": machine_block(),
-                "engines": results,
-            }
-            temporary.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def _predict(
-    engine: Engine,
-    faces: list[LabelledFace],
-    crop: str,
-    passes: int | None,
-    mirror: bool,
-    progress: Progress,
-) -> list[Prediction | None]:
-    from posgan_edge.evaluation.scoring import predict_from_labels, predict_from_photos
-
-    task = progress.add_task(engine.info.name, total=len(faces))
-
-    def advance() -> None:
-        progress.advance(task)
-
-    if crop == "gt" and passes in (None, 1) and not mirror:
-        return list(predict_from_labels(engine, faces, on_face=advance))
-    detector = None
-    if crop == "detector":
-        from posgan_edge.vision.detector import MediaPipeDetector
-
-        detector = MediaPipeDetector()
-    count = passes or (1 if crop == "gt" else 2)
-    return list(predict_from_photos(engine, faces, detector, count, mirror, advance))
+            temporary.write_text(json.dumps(study.document, indent=1) + "\n")
+        written.append(json_path)
+    _print(study)
+    for path in written:
+        click.echo(f"wrote {path}")
+    if before is not None:
+        report_changes(compare.compare(before, study.document, fail_above), str(baseline))
 
 
 def _label_sets(labels: str | None, faces: list[LabelledFace]) -> list[str]:
@@ -126,37 +125,41 @@ def _label_sets(labels: str | None, faces: list[LabelledFace]) -> list[str]:
     chosen = labels.split(",")
     if wrong := [label for label in chosen if label not in _LABEL_SETS]:
         raise UsageError(f"--labels {wrong[0]}: use original, reannotated or both by a comma")
-    if "reannotated" in chosen and all(face.reannotated is None for face in faces):
-        raise BadInput("no reannotated.npz beside the photos: use --labels original")
+    if "reannotated" in chosen:
+        without = [face.name for face in faces if face.reannotated is None]
+        if len(without) == len(faces):
+            raise BadInput("no re-annotation beside the photos: give --reannotated, or --labels "
+                           "original")  # fmt: skip
+        if without:
+            raise BadInput(
+                f"{len(without)} of {len(faces)} faces have no re-annotation ({without[0]} first): "
+                "--labels original, or the whole label set"
+            )
     return chosen
 
 
-def _print(scores: Scores) -> None:
+def _print(study: Study) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"2D-68 NME (%), {scores.faces} faces, {len(scores.missed)} not found")
-    table.add_column("faces")
-    for name in scores.labels:
-        table.add_column(name, justify="right")
-    for title, *values in zip(*map(_column, scores.labels.values()), strict=True):
-        table.add_row(title[0], *(f"{v[1]:.3f}" for v in (title, *values)))
+    from posgan_edge.evaluation.report.write import tables_of
+
     console = Console()
-    console.print(table)
-    pose = scores.pose_mae
-    console.print(
-        f"3D-68 NME {scores.nme_3d:.3f} %, head pose error (degrees): pitch {pose['pitch']:.2f}, "
-        f"yaw {pose['yaw']:.2f}, roll {pose['roll']:.2f}, mean {pose['mean']:.2f}",
-        highlight=False,
-    )
+    for content in tables_of(study.document):
+        table = Table(title=content["title"])
+        # Many columns fit a terminal better as rows.
+        for index, name in enumerate(row[0] for row in [content["header"], *content["rows"]]):
+            table.add_column(name, justify="right" if index else "left")
+        for cells in zip(content["header"], *content["rows"], strict=True):
+            if cells[0] != content["header"][0]:
+                table.add_row(*cells)
+        console.print(table)
+    _print_missing(study.document, console)
 
 
-def _column(labels: LabelScores) -> list[tuple[str, float]]:
-    """One label set's figures by name, in the table's order."""
-    return [
-        ("mean of all", labels.mean),
-        ("mean of yaw bins", labels.mean_of_yaw_bins),
-        *((f"yaw {n}", v) for n, v in zip(_ANGLES, labels.yaw, strict=True)),
-        *((f"pitch {n}", v) for n, v in zip(_ANGLES, labels.pitch, strict=True)),
-        *((f"roll {n}", v) for n, v in zip(_ROLLS, labels.roll, strict=True)),
-    ]
+def _print_missing(document: dict[str, Any], console: Any) -> None:
+    for name, row in document["engines"].items():
+        if row["missed"]:
+            console.print(f"{name}: {len(row['missed'])} not found: {', '.join(row['missed'])}")
+    for name, why in document["unreadable"].items():
+        click.echo(f"{name}: left out, cannot be read: {why}", err=True)

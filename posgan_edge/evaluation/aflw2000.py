@@ -1,15 +1,23 @@
-"""Reading AFLW2000-3D as it is distributed, with the LS3D-W re-annotation beside it."""
+"""AFLW2000-3D as it is distributed: a folder or a zip of it, a re-annotation beside it; and the
+pre-cropped folders that the original Image-to-Position GAN is benchmarked on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput, missing
-from posgan_edge.types import Image
+from posgan_edge.evaluation.reannotation import find_reannotation, load_reannotation
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.types import FaceBox, Image
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,12 @@ class LabelledFace:
     original: NDArray[np.float32]
     reannotated: NDArray[np.float32] | None
     angles: NDArray[np.float64]
+    cropped: Crop | None = field(default=None, kw_only=True)  # where the photo is the crop
+
+    @property
+    def crop(self) -> Crop:
+        """The ground-truth crop: round the label box, sqrt(2) times its longer side."""
+        return self.cropped or Crop.from_box(FaceBox.around(self.original))
 
     def image(self) -> Image:
         """The photo (H, W, 3) uint8 BGR."""
@@ -41,26 +55,67 @@ class LabelledFace:
         return points
 
 
-def load_aflw2000(folder: str | Path, limit: int | None = None) -> list[LabelledFace]:
-    """Every ``NAME.jpg`` with a ``NAME.mat`` beside it, by name.
+@contextmanager
+def open_dataset(path: str | Path) -> Iterator[Path]:
+    """The folder of a data set; a zip of one is unpacked for as long as the block runs.
 
-    Re-annotated landmarks are read from ``reannotated.npz`` (``name`` (n,), ``pts68``
-    (n, 2, 68)) where the folder has one. Raises BadInput naming what is not as it should be.
+    Of a zip only ``.jpg``, ``.mat`` and ``reannotated.*`` are taken, by their bare names. Raises
+    BadInput for a file that is no zip.
+    """
+    path = Path(path)
+    if not path.is_file():
+        yield path
+        return
+    with TemporaryDirectory(prefix="posgan-edge-") as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.infolist():
+                    name = Path(member.filename).name
+                    if name.endswith((".jpg", ".mat")) or name.startswith("reannotated."):
+                        (Path(folder) / name).write_bytes(archive.read(member))
+        except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+            raise BadInput(f"{path}: neither a folder nor a whole zip of one: {error}") from error
+        yield Path(folder)
+
+
+def load_aflw2000(
+    folder: str | Path, limit: int | None = None, reannotation: str | Path | None = None
+) -> list[LabelledFace]:
+    """Every ``NAME.jpg`` with a ``NAME.mat`` beside it, by name; or every pre-cropped face
+    ``NAME/NAME_cropped.jpg`` with ``NAME_bbox_info.mat``.
+
+    The re-annotation is that of ``reannotation``, or what the folder has (see
+    ``find_reannotation``). Raises BadInput naming what is not as it should be.
     """
     folder = Path(folder)
     photos = sorted(p for p in folder.glob("*.jpg") if p.with_suffix(".mat").is_file())
-    if not photos:
-        found = len(list(folder.glob("*"))) if folder.is_dir() else "no folder"
-        raise BadInput(f"{folder}: no NAME.jpg with NAME.mat of AFLW2000-3D here ({found} found)")
-    again = _reannotation(folder / "reannotated.npz")
-    return [_read(photo, again.get(photo.stem)) for photo in photos[:limit]]
+    if photos:
+        names = [photo.stem for photo in photos]
+        found = Path(reannotation) if reannotation is not None else find_reannotation(folder)
+        again = load_reannotation(found, names) if found is not None else {}
+        return [_read(photo, again.get(photo.stem)) for photo in photos[:limit]]
+    if cropped := sorted(folder.glob("*/*_cropped.jpg")):
+        return [_read_cropped(photo) for photo in cropped[:limit]]
+    found_ = _kinds(folder)
+    raise BadInput(f"{folder}: no NAME.jpg with NAME.mat of AFLW2000-3D here ({found_} found)")
+
+
+def _kinds(folder: Path) -> str:
+    """What a folder holds, for people."""
+    if not folder.is_dir():
+        return "no folder"
+    counts: dict[str, int] = {}
+    for path in folder.iterdir():
+        kind = "folders" if path.is_dir() else path.suffix or "files without suffix"
+        counts[kind] = counts.get(kind, 0) + 1
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())) or "0"
 
 
 @dataclass(frozen=True)
 class TurnedFace(LabelledFace):
     """A face whose photo is turned about its centre, grown so that nothing is cut off."""
 
-    degrees: float = 0.0
+    degrees: float = field(default=0.0, kw_only=True)
 
     def image(self) -> Image:
         import cv2
@@ -82,7 +137,8 @@ def turned(face: LabelledFace, degrees: float) -> LabelledFace:
         return points
 
     again = None if face.reannotated is None else turn(face.reannotated)
-    return TurnedFace(face.name, face.path, turn(face.original), again, face.angles, degrees)
+    points = turn(face.original)
+    return TurnedFace(face.name, face.path, points, again, face.angles, degrees=degrees)
 
 
 def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64], tuple[int, int]]:
@@ -94,30 +150,60 @@ def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64],
     return np.column_stack([rotation, shift]), (int(size[0]), int(size[1]))
 
 
-def _reannotation(path: Path) -> dict[str, NDArray[np.float32]]:
-    if not path.is_file():
-        return {}
-    try:
-        with np.load(path) as data:
-            points = data["pts68"].transpose(0, 2, 1).astype(np.float32) - 0.5
-            return dict(zip(data["name"].tolist(), points, strict=True))
-    except (KeyError, ValueError, OSError) as error:
-        raise BadInput(f"{path}: needs 'name' (n,) and 'pts68' (n, 2, 68): {error}") from error
-
-
 def _read(photo: Path, reannotated: NDArray[np.float32] | None) -> LabelledFace:
+    path = photo.with_suffix(".mat")
+    content = _load_mat(path, "pt3d_68", "Pose_Para")
+    points = content["pt3d_68"].T.astype(np.float32)
+    if points.shape != (68, 3):
+        raise BadInput(f"{path}: pt3d_68 is {points.T.shape}, not (3, 68)")
+    angles = np.degrees(content["Pose_Para"].reshape(-1)[:3].astype(np.float64))
+    points[:, :2] -= 0.5
+    return LabelledFace(photo.stem, photo, points, reannotated, angles)
+
+
+def _read_cropped(photo: Path) -> LabelledFace:
+    """A face of the original's benchmark folder: ``Kpt`` are 0-based pixels of the crop."""
+    from posgan_edge.geometry.layout import load_layout
+    from posgan_edge.geometry.pose import fit_pose
+    from posgan_edge.vision.images import read_image
+
+    name = photo.name.removesuffix("_cropped.jpg")
+    path = photo.with_name(f"{name}_bbox_info.mat")
+    points = np.asarray(_load_mat(path, "Kpt")["Kpt"], np.float32)
+    points = points.T if points.shape[-1] == 68 else points
+    map_path = photo.with_name(f"{name}_cropped_uv_posmap.npy")
+    try:
+        position_map = np.load(map_path).transpose(2, 0, 1).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{map_path}: not a position map (256, 256, 3): {error}") from error
+    side = read_image(photo).shape[0]
+    layout = load_layout("prnet")
+    position_map[:2] += 0.5
+    mapped = layout.landmarks(position_map)
+    if points.shape not in ((68, 2), (68, 3)):
+        raise BadInput(f"{path}: Kpt is {points.shape}, not (68, 3)")
+    points[:, :2] += 0.5
+    away = np.linalg.norm(points[:, :2] - mapped[:, :2], axis=1)
+    if np.median(away) > 0.05 * side:
+        raise BadInput(
+            f"{path}: Kpt lies {np.median(away):.0f} pixels from the position map's landmarks: "
+            "not in the pixels of the crop"
+        )
+    if points.shape[1] == 2:
+        points = np.column_stack([points, mapped[:, 2]])
+    pose = fit_pose(position_map, layout)
+    angles = np.array([pose.pitch, pose.yaw, pose.roll])
+    crop = Crop(side / 2, side / 2, side)
+    return LabelledFace(name, photo, points, None, angles, cropped=crop)
+
+
+def _load_mat(path: Path, *keys: str) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
         raise missing("SciPy", "reading .mat labels", "benchmark") from error
-    path = photo.with_suffix(".mat")
     try:
         content = loadmat(path)
-        points = content["pt3d_68"].T.astype(np.float32)
-        angles = np.degrees(content["Pose_Para"][0, :3].astype(np.float64))
+        return {key: content[key] for key in keys}
     except Exception as error:  # scipy raises many kinds on a broken file
         raise BadInput(f"{path}: broken label file: {type(error).__name__} {error}") from error
-    if points.shape != (68, 3):
-        raise BadInput(f"{path}: pt3d_68 is {points.T.shape}, not (3, 68)")
-    points[:, :2] -= 0.5
-    return LabelledFace(photo.stem, photo, points, reannotated, angles)

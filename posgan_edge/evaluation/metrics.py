@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from posgan_edge.types import FloatArray
 
+#: NME in percent from which a face counts as failed, and where the area under the curve ends.
+FAILURE = 10.0
 #: Upper edges of the yaw and pitch bins in degrees, and those of roll.
 ANGLE_BINS = (30.0, 60.0)
 ROLL_BINS = (60.0, 120.0)
@@ -40,3 +42,22 @@ def wrap_roll(degrees: FloatArray) -> NDArray[np.float64]:
 def bin_of(degrees: FloatArray, edges: tuple[float, float] = ANGLE_BINS) -> NDArray[np.int64]:
     """Index 0, 1 or 2 of each |angle|: up to the first edge, up to the second, beyond."""
     return np.digitize(np.abs(degrees), edges, right=True)
+
+
+def cumulative(errors: FloatArray, missed: int = 0) -> tuple[FloatArray, FloatArray]:
+    """The cumulative error distribution: sorted errors (n,) and the share of all faces up to
+    each, (n,); ``missed`` faces count in the whole and are never reached."""
+    ordered = np.sort(np.asarray(errors, np.float64))
+    return ordered, np.arange(1, len(ordered) + 1) / max(1, len(ordered) + missed)
+
+
+def area_under_curve(errors: FloatArray, missed: int = 0, limit: float = FAILURE) -> float:
+    """Area under the cumulative distribution up to ``limit``, over that of a perfect one."""
+    within = np.minimum(np.asarray(errors, np.float64), limit)
+    return float((limit - within).sum() / limit / max(1, len(within) + missed))
+
+
+def failure_rate(errors: FloatArray, missed: int = 0, limit: float = FAILURE) -> float:
+    """Share of faces above ``limit`` or not found."""
+    failed = int((np.asarray(errors) > limit).sum()) + missed
+    return failed / max(1, len(errors) + missed)

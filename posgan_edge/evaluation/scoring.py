@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine
+from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
-from posgan_edge.evaluation.metrics import ROLL_BINS, bin_of, nme, nme_3d, wrap_roll
-from posgan_edge.geometry.crop import Crop
+from posgan_edge.evaluation.metrics import (
+    ROLL_BINS,
+    area_under_curve,
+    bin_of,
+    failure_rate,
+    nme,
+    nme_3d,
+    wrap_roll,
+)
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.pose import fit_pose
-from posgan_edge.types import FaceBox, Frame
+from posgan_edge.types import FaceBox, Frame, Image
 from posgan_edge.vision.detector import Detector
 from posgan_edge.vision.pipeline import FacePipeline
 from posgan_edge.vision.preprocess import extract_crop
@@ -36,28 +44,49 @@ class Prediction:
     angles: NDArray[np.float64]
 
 
+#: Told of a photo that cannot be read; without one the error is raised.
+OnUnreadable = Callable[[LabelledFace, PosganError], None]
+
+
+def _photo(face: LabelledFace, on_unreadable: OnUnreadable | None) -> Image | None:
+    try:
+        return face.image()
+    except PosganError as error:
+        if on_unreadable is None:
+            raise
+        on_unreadable(face, error)
+        return None
+
+
 def predict_from_labels(
     engine: Engine,
     faces: Sequence[LabelledFace],
     batch: int = 16,
     on_face: Callable[[], None] | None = None,
-) -> Iterator[Prediction]:
-    """Predictions on the ground-truth crop: centre of the label box, side sqrt(2) x max side."""
-    layout = load_layout(engine.info.layout)
+    on_unreadable: OnUnreadable | None = None,
+) -> Iterator[Prediction | None]:
+    """Predictions on the ground-truth crop, one per face; None for a photo that cannot be read."""
+    layout, size = load_layout(engine.info.layout), engine.info.input_size
+    batch = min(batch, engine.info.batch or batch)
     for start in range(0, len(faces), batch):
         group = faces[start : start + batch]
-        crops = [Crop.from_box(FaceBox.around(face.original)) for face in group]
+        photos = [_photo(face, on_unreadable) for face in group]
         inputs = [
-            extract_crop(face.image(), crop, engine.info.input_size)
-            for face, crop in zip(group, crops, strict=True)
+            extract_crop(photo, face.crop, size)
+            for photo, face in zip(photos, group, strict=True)
+            if photo is not None
         ]
-        maps = engine.infer(np.stack(inputs))
-        for crop, position_map in zip(crops, maps, strict=True):
-            pose = fit_pose(position_map, layout, crop)
-            yield Prediction(
-                crop.to_frame(layout.landmarks(position_map)),
-                np.array([pose.pitch, pose.yaw, pose.roll]),
-            )
+        maps = iter(engine.infer(np.stack(inputs)) if inputs else ())
+        for photo, face in zip(photos, group, strict=True):
+            if photo is None:
+                yield None
+            else:
+                position_map = next(maps)
+                pose = fit_pose(position_map, layout, face.crop)
+                yield Prediction(
+                    face.crop.to_frame(layout.landmarks(position_map)),
+                    np.array([pose.pitch, pose.yaw, pose.roll]),
+                )
             if on_face:
                 on_face()
 
@@ -69,6 +98,7 @@ def predict_from_photos(
     passes: int = 2,
     mirror: bool = False,
     on_face: Callable[[], None] | None = None,
+    on_unreadable: OnUnreadable | None = None,
 ) -> Iterator[Prediction | None]:
     """Predictions the way ``run`` makes them, on the photo as it is; None for a face not found.
 
@@ -76,16 +106,18 @@ def predict_from_photos(
     that overlaps most is taken (photos show more people than the labelled one). Without a
     detector the label boxes are used.
     """
-    pipeline = FacePipeline(engine, None, passes, mirror)
+    pipeline = FacePipeline(engine, None, passes, mirror, dense=False)
     for face in faces:
-        image, truth = face.image(), FaceBox.around(face.original)
+        image, truth = _photo(face, on_unreadable), FaceBox.around(face.original)
         box: FaceBox | None = truth
-        if detector is not None:
+        if image is None:
+            box = None
+        elif detector is not None:
             found = detector.detect(image, max_faces=MOST_FACES)
             box = max(found, key=truth.iou, default=None)
             if box is None or truth.iou(box) < DETECTION_IOU:
                 box = None
-        if box is None:
+        if box is None or image is None:
             yield None
         else:
             (result,) = pipeline.process(Frame(image, name=face.name), [box])
@@ -97,7 +129,10 @@ def predict_from_photos(
 
 @dataclass(frozen=True)
 class LabelScores:
-    """2D-68 NME in percent against one label set."""
+    """2D-68 NME in percent against one label set.
+
+    ``auc`` (to 10 %) and ``failure_rate`` (above 10 %) count faces that were not found as failed.
+    """
 
     mean: float
     mean_of_yaw_bins: float
@@ -105,6 +140,8 @@ class LabelScores:
     pitch: list[float]
     roll: list[float]
     counts: dict[str, list[int]]
+    auc: float
+    failure_rate: float
 
 
 @dataclass(frozen=True)
@@ -133,7 +170,7 @@ def score(
         errors = np.array([nme(p.landmarks, f.labels(label_set)) for f, p in pairs])
         for (face, _), error in zip(pairs, errors, strict=True):
             per_face[face.name][label_set] = float(error)
-        results[label_set] = _bins(errors, angles)
+        results[label_set] = _bins(errors, angles, len(faces) - len(pairs))
     depth = [nme_3d(p.landmarks.copy(), f.original) for f, p in pairs]
     return Scores(
         faces=len(faces),
@@ -150,7 +187,7 @@ def summary(scores: Scores) -> dict[str, Any]:
     return {f"nme_{name}": labels.mean for name, labels in scores.labels.items()}
 
 
-def _bins(errors: NDArray[np.float64], angles: NDArray[np.float64]) -> LabelScores:
+def _bins(errors: NDArray[np.float64], angles: NDArray[np.float64], missed: int) -> LabelScores:
     pitch, yaw, roll = angles.T
     bins = {
         "yaw": bin_of(yaw),
@@ -160,7 +197,12 @@ def _bins(errors: NDArray[np.float64], angles: NDArray[np.float64]) -> LabelScor
     means = {n: [_mean(errors[b == i]) for i in range(3)] for n, b in bins.items()}
     counts = {n: [int((b == i).sum()) for i in range(3)] for n, b in bins.items()}
     return LabelScores(
-        mean=_mean(errors), mean_of_yaw_bins=float(np.mean(means["yaw"])), counts=counts, **means
+        mean=_mean(errors),
+        mean_of_yaw_bins=float(np.mean(means["yaw"])),
+        counts=counts,
+        auc=area_under_curve(errors, missed),
+        failure_rate=failure_rate(errors, missed),
+        **means,
     )
 
 

@@ -1,0 +1,51 @@
+"""``posgan-edge compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from posgan_edge.errors import BudgetMissed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from posgan_edge.evaluation.compare import Change
+
+
+@click.command()
+@click.argument("before", type=Path)
+@click.argument("after", type=Path)
+@click.option(
+    "--fail-above", default=0.02, show_default=True, help="Points of NME that may be lost."
+)
+@click.option("--fail-slower", default=None, type=click.FloatRange(min=1.0),
+              help="Fail where p90 is more than this many times the old one.")  # fmt: skip
+def command(before: Path, after: Path, fail_above: float, fail_slower: float | None) -> None:
+    """Print what changed between two benchmark --json files; exit 1 where it became worse."""
+    from posgan_edge.evaluation import compare
+
+    documents = compare.load_document(before), compare.load_document(after)
+    report_changes(compare.compare(*documents, fail_above, fail_slower), str(before))
+
+
+def report_changes(changes: Sequence[Change], before: str) -> None:
+    """Prints changes; raises BudgetMissed where one is worse."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"against {before}")
+    for name in ("engine", "figure", "before", "after", "change"):
+        table.add_column(name, justify="left" if name in ("engine", "figure") else "right")
+    for change in changes:
+        style = "bold red" if change.worse else None
+        table.add_row(
+            change.engine, change.figure, f"{change.before:.3f}", f"{change.after:.3f}",
+            f"{change.delta:+.3f}", style=style,
+        )  # fmt: skip
+    Console().print(table)
+    if worse := [c for c in changes if c.worse]:
+        named = "; ".join(f"{c.engine}: {c.figure} {c.before:.3f} -> {c.after:.3f}" for c in worse)
+        raise BudgetMissed(f"worse than {before}: {named}")

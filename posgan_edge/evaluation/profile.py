@@ -1,0 +1,101 @@
+"""Where the time goes: engines in turns, stages of a live frame, batches, threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.engines.base import Engine, load_engine
+from posgan_edge.errors import PosganError
+from posgan_edge.evaluation.aflw2000 import LabelledFace
+from posgan_edge.evaluation.latency import Latency, Ratio, take_turns
+from posgan_edge.types import FaceBox, Frame
+from posgan_edge.vision.detector import Detector
+from posgan_edge.vision.draw import draw_faces
+from posgan_edge.vision.pipeline import FacePipeline
+
+BATCHES = (1, 2, 4, 8, 16)
+STAGES = ("detect", "crop", "network", "landmarks", "draw")
+_ROUNDS = 40  # of a sweep
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Engines in turns, one image a call: times (n,) in milliseconds and what is said of them."""
+
+    times: dict[str, NDArray[np.float64]]
+    latency: dict[str, Latency]
+    ratios: dict[str, Ratio]  # over the last engine, the reference where there is one
+
+
+def engines_in_turns(
+    engines: Mapping[str, Engine], rounds: int, on_round: Callable[[], None] | None = None
+) -> Turns:
+    """Host clock, end to end, batch 1."""
+    calls = {name: _call(engine, 1) for name, engine in engines.items()}
+    times = take_turns(calls, rounds, 10, on_round)
+    base = list(times.values())[-1]
+    return Turns(
+        times=times,
+        latency={name: Latency.of(t, 10) for name, t in times.items()},
+        ratios={name: Ratio.of(t, base) for name, t in times.items()},
+    )
+
+
+def _call(engine: Engine, batch: int) -> Callable[[], Any]:
+    size = engine.info.input_size
+    images = np.random.default_rng(0).random((batch, 3, size, size), np.float32)
+    return lambda: engine.infer(images)
+
+
+def batch_sweep(engine: Engine, rounds: int = _ROUNDS) -> dict[int, Latency]:
+    """Latency of whole batches, for every size that the engine takes."""
+    sizes = [n for n in BATCHES if not engine.info.batch or n <= engine.info.batch]
+    times = take_turns({str(n): _call(engine, n) for n in sizes}, rounds, 3)
+    return {int(n): Latency.of(t, 3) for n, t in times.items()}
+
+
+def thread_sweep(model: str, rounds: int = _ROUNDS) -> dict[int, Latency]:
+    """Latency of an ONNX model by CPU threads, in turns; empty for what has no such setting."""
+    counts = [n for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1)]
+    engines = {n: load_engine(model, threads=n) for n in counts}
+    if any(engine.info.threads != n for n, engine in engines.items()):
+        return {}
+    times = take_turns({str(n): _call(e, 1) for n, e in engines.items()}, rounds, 3)
+    return {int(n): Latency.of(t, 3) for n, t in times.items()}
+
+
+def stages(
+    engine: Engine, faces: Sequence[LabelledFace], detector: Detector | None
+) -> dict[str, Latency]:
+    """Latency of each stage of ``run`` on photos: as it goes, two passes, drawn.
+
+    Without a detector its stage is left out and the label boxes are used.
+    """
+    pipeline = FacePipeline(engine, detector)
+    taken: dict[str, list[float]] = {name: [] for name in (*STAGES, "total")}
+    for face in faces:
+        try:
+            image = face.image()
+        except PosganError:
+            continue
+        boxes = None if detector is not None else [FaceBox.around(face.original)]
+        found = pipeline.process(Frame(image), boxes)
+        if not found:
+            continue
+        start = time.perf_counter()
+        draw_faces(image, found)
+        drawn = (time.perf_counter() - start) * 1e3
+        times = {**found[0].timings_ms, "draw": drawn}
+        times["total"] += drawn
+        for name, value in times.items():
+            taken[name].append(value)
+    if detector is None:
+        del taken["detect"]
+    return {name: Latency.of(np.array(t)) for name, t in taken.items() if t}

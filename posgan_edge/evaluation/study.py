@@ -1,0 +1,190 @@
+"""One benchmark: every engine scored, timed and weighed on the same faces, as one document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.engines import Engine, load_engine
+from posgan_edge.engines.base import SHIPPED
+from posgan_edge.engines.machine import machine_block
+from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.evaluation import profile
+from posgan_edge.evaluation.aflw2000 import LabelledFace
+from posgan_edge.evaluation.power import measure_energy
+from posgan_edge.evaluation.probe import cold_start
+from posgan_edge.evaluation.scoring import (
+    Prediction,
+    predict_from_labels,
+    predict_from_photos,
+    score,
+)
+from posgan_edge.evaluation.stability import deviation, jitter
+from posgan_edge.vision.detector import Detector
+
+SCHEMA = 2
+NOT_MEASURED = "not measured"
+#: Faces that jitter and stages are measured on, spread over the set.
+SOME = 32
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured. ``reference`` is a model that the others are compared with, or empty."""
+
+    engines: tuple[str, ...]
+    label_sets: tuple[str, ...]
+    reference: str = ""
+    crop: str = "gt"
+    passes: int = 1
+    mirror: bool = False
+    turn: float = 0.0
+    excluded: str = ""
+    rounds: int = 0  # of latency; 0: accuracy alone
+
+
+@dataclass
+class Study:
+    """What came out: the document for JSON, and what only the report's pictures need."""
+
+    document: dict[str, Any]
+    faces: Sequence[LabelledFace]
+    predictions: dict[str, list[Prediction | None]]
+    times: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def reference_model(name: str) -> str:
+    """The file of ``torch``, the shipped weights run by PyTorch, or the model itself."""
+    if name != "torch":
+        return name
+    return str(resources.files("posgan_edge.assets") / "edge.safetensors")
+
+
+def run_study(
+    settings: Settings,
+    faces: Sequence[LabelledFace],
+    detector: Detector | None,
+    report: Report = lambda what, done, total: None,
+) -> Study:
+    """Measures everything. Raises BadInput where an engine finds no face at all."""
+    models = {name: name for name in settings.engines}
+    reference = f"reference: {settings.reference}"
+    if settings.reference:
+        models[reference] = reference_model(settings.reference)
+    engines = {name: load_engine(model) for name, model in models.items()}
+    unreadable: dict[str, str] = {}
+    predictions = {
+        name: _predict(engine, name, settings, faces, detector, unreadable, report)
+        for name, engine in engines.items()
+    }
+    rows: dict[str, Any] = {}
+    for name, engine in engines.items():
+        found = predictions[name]
+        if not any(found):
+            raise BadInput(f"{name}: no face was found in any of {len(faces)} photos")
+        scores = score(faces, found, settings.label_sets)
+        row = {"engine": asdict(engine.info), "megabytes": _megabytes(models[name])}
+        row |= {"reference": name == reference, **asdict(scores)}
+        row["missed"] = [n for n in scores.missed if n not in unreadable]
+        compared = deviation(found, predictions[reference]) if settings.reference else None
+        row["deviation_px"] = asdict(compared) if compared else NOT_MEASURED
+        rows[name] = row
+    document = {
+        "schema": SCHEMA,
+        "settings": asdict(settings),
+        "machine": machine_block(),
+        "faces": {face.name: [round(float(a), 3) for a in face.angles] for face in faces},
+        "unreadable": unreadable,
+        "engines": rows,
+    }
+    study = Study(document, faces, predictions)
+    if settings.rounds:
+        _measure(study, settings, models, engines, detector, report)
+    for engine in engines.values():
+        engine.close()
+    return study
+
+
+def _predict(
+    engine: Engine,
+    name: str,
+    settings: Settings,
+    faces: Sequence[LabelledFace],
+    detector: Detector | None,
+    unreadable: dict[str, str],
+    report: Report,
+) -> list[Prediction | None]:
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        report(f"scoring {name}", done, len(faces))
+
+    def fail(face: LabelledFace, error: PosganError) -> None:
+        unreadable[face.name] = str(error)
+
+    if settings.crop == "gt" and settings.passes == 1 and not settings.mirror:
+        return list(predict_from_labels(engine, faces, 16, advance, fail))
+    return list(
+        predict_from_photos(
+            engine, faces, detector, settings.passes, settings.mirror, advance, fail
+        )
+    )
+
+
+def _measure(
+    study: Study,
+    settings: Settings,
+    models: dict[str, str],
+    engines: dict[str, Engine],
+    detector: Detector | None,
+    report: Report,
+) -> None:
+    """Latency, jitter, memory and energy, into the document."""
+    done, total = 0, settings.rounds + 10
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        report("engines in turns", done, total)
+
+    turns = profile.engines_in_turns(engines, settings.rounds, advance)
+    study.times = turns.times
+    some = [f for f in study.faces if f.name not in study.document["unreadable"]]
+    some = some[:: max(1, len(some) // SOME)][:SOME]
+    for index, (name, engine) in enumerate(engines.items()):
+        report("stages, sweeps, memory", index, len(engines))
+        row = study.document["engines"][name]
+        row["jitter_percent"] = jitter(engine, some)
+        row["latency_ms"] = {
+            "clock": "host, end to end, batch 1",
+            **asdict(turns.latency[name]),
+            "unstable": turns.latency[name].unstable,
+            "ratio": asdict(turns.ratios[name]),
+        }
+        row["gpu_compute_ms"] = row["device_pipeline_ms"] = NOT_MEASURED
+        row["batch_ms"] = _figures(profile.batch_sweep(engine))
+        row["threads_ms"] = _figures(profile.thread_sweep(models[name])) or NOT_MEASURED
+        row["stages_ms"] = _figures(profile.stages(engine, some, detector))
+        row["cold_start"] = asdict(cold_start(models[name]))
+        energy = measure_energy(lambda e=engine: e.warm_up())  # type: ignore[misc]
+        row["energy"] = asdict(energy) if energy else NOT_MEASURED
+    report("stages, sweeps, memory", len(engines), len(engines))
+
+
+def _figures(latencies: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): asdict(latency) for key, latency in latencies.items()}
+
+
+def _megabytes(model: str) -> float:
+    path = resources.files("posgan_edge.assets") / SHIPPED[model] if model in SHIPPED else model
+    return Path(str(path)).stat().st_size / 1e6
