@@ -229,7 +229,7 @@ def test_benchmark_writes_scores(run, tmp_path):
     assert "mean of yaw bins" in out
     document = json.loads((tmp_path / "s.json").read_text())
     scores = document["engines"]["edge"]
-    assert (document["schema"], document["crop"], scores["faces"]) == (1, "gt", 3)
+    assert (document["schema"], document["settings"]["crop"], scores["faces"]) == (2, "gt", 3)
     assert set(scores["labels"]) == {"original", "reannotated"}
     assert document["machine"]["cpu"]
 

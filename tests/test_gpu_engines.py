@@ -35,4 +35,6 @@ def test_engine_equals_torch(run, tmp_path, images, target, precision, limit):
         answer = engine.infer(images[:count])
         assert np.abs(answer - reference.infer(images[:count])).max() < limit
     assert "no CUDA graph" not in engine.describe()
+    clocks = engine.gpu_clocks(20)
+    assert 0 < np.median(clocks["gpu_compute"]) < np.median(clocks["device_pipeline"]) < 50
     engine.close()

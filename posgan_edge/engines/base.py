@@ -51,6 +51,11 @@ class Engine(Protocol):
         """The engine's own way from a frame to its faces, where it has one."""
         ...
 
+    def gpu_clocks(self, rounds: int) -> dict[str, NDArray[np.float64]]:
+        """Times (rounds,) in milliseconds on the GPU's own clock, one image: ``gpu_compute`` of
+        the network, ``device_pipeline`` with upload and download; empty without a GPU."""
+        ...
+
     def warm_up(self, batch: int = 1) -> None:
         """Runs once on random input, so that the first real call is not slow."""
         ...
@@ -85,6 +90,9 @@ class EngineBase:
 
     def frame_path(self, layout: UvLayout) -> FramePath | None:
         return None
+
+    def gpu_clocks(self, rounds: int) -> dict[str, NDArray[np.float64]]:
+        return {}
 
     def warm_up(self, batch: int = 1) -> None:
         size = self.info.input_size

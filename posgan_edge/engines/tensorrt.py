@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,24 @@ class TensorRtEngine(EngineBase):
 
             self._frame_path = DeviceFramePath(self, layout, self._kernels)
         return self._frame_path
+
+    def gpu_clocks(self, rounds: int) -> dict[str, NDArray[np.float64]]:
+        self.warm_up()
+        works: dict[str, Callable[[int], object]] = {
+            "gpu_compute": self.enqueue_network,
+            "device_pipeline": self._launch,
+        }
+        times = {name: np.empty(rounds) for name in works}
+        with self.current():
+            for round_ in range(rounds):
+                for name, work in works.items():
+                    start, end = self.cuda.Event(), self.cuda.Event()
+                    start.record(self.stream)
+                    work(1)
+                    end.record(self.stream)
+                    end.synchronize()
+                    times[name][round_] = start.time_till(end)
+        return times
 
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         count = len(images)

@@ -17,6 +17,7 @@ from posgan_edge.engines.machine import machine_block
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.evaluation import profile
 from posgan_edge.evaluation.aflw2000 import LabelledFace
+from posgan_edge.evaluation.latency import Latency
 from posgan_edge.evaluation.power import measure_energy
 from posgan_edge.evaluation.probe import cold_start
 from posgan_edge.evaluation.scoring import (
@@ -171,7 +172,10 @@ def _measure(
             "unstable": turns.latency[name].unstable,
             "ratio": asdict(turns.ratios[name]),
         }
-        row["gpu_compute_ms"] = row["device_pipeline_ms"] = NOT_MEASURED
+        clocks = engine.gpu_clocks(settings.rounds)
+        for clock in ("gpu_compute", "device_pipeline"):
+            times = clocks.get(clock)
+            row[f"{clock}_ms"] = NOT_MEASURED if times is None else asdict(Latency.of(times))
         row["batch_ms"] = _figures(profile.batch_sweep(engine))
         row["threads_ms"] = _figures(profile.thread_sweep(models[name])) or NOT_MEASURED
         row["stages_ms"] = _figures(profile.stages(engine, some, detector))

@@ -103,11 +103,10 @@ def cumulative_curves(document: dict[str, Any], label_set: str) -> str:
 def against_angle(document: dict[str, Any], engine: str, label_set: str, angle: str) -> str:
     """Each face's NME at its angle, with the running median."""
     names, errors = errors_of(document, engine, label_set)
-    degrees = _angles(document, names)[:, ANGLES.index(angle)]
-    degrees = wrap_roll(degrees) if angle == "roll" else degrees
+    degrees = wrap_roll(_angles(document, names)[:, ANGLES.index(angle)])
 
     def draw(axes: Axes) -> None:
-        axes.scatter(degrees, errors, s=5, alpha=0.4, color=_LINES[0], linewidths=0)
+        axes.scatter(degrees, errors, s=9, alpha=0.5, color=_LINES[0], linewidths=0)
         order, window = np.argsort(degrees), max(5, len(degrees) // 20)
         if len(degrees) >= 2 * window:
             view = np.lib.stride_tricks.sliding_window_view

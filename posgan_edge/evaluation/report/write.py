@@ -181,7 +181,8 @@ def _by_angle(engines: dict[str, Any], label_set: str) -> Table:
 
 def _latency(engines: dict[str, Any]) -> Table:
     keys = ("min", "median", "mean", "p90", "p95", "p99", "max")
-    header = ["engine", "n", *keys, "variation", "time over the last (95 %)", "on the GPU"]
+    header = ["engine", "n", *keys, "variation", "time over the last (95 %)"]
+    header += ["GPU compute", "device pipeline"]
     rows = []
     for name, row in engines.items():
         figures = row["latency_ms"]
@@ -190,7 +191,9 @@ def _latency(engines: dict[str, Any]) -> Table:
         cells += [f"{figures[k]:.2f}" if figures[k] is not None else "too few" for k in keys]
         cells += [f"{100 * figures['variation']:.1f} %{' unstable' * figures['unstable']}"]
         cells += [f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"]
-        rows.append([*cells, row["gpu_compute_ms"]])
+        for clock in ("gpu_compute_ms", "device_pipeline_ms"):
+            cells.append(row[clock] if row[clock] == NOT_MEASURED else _pair(row[clock]))
+        rows.append(cells)
     return {"title": "Latency, host end to end, one image (ms)", "header": header, "rows": rows}
 
 
