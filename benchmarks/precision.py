@@ -1,6 +1,6 @@
 """FP32, FP16 and INT8 of a model: NME on AFLW2000-3D, size, and cost against FP32.
 
-    python benchmarks/precision.py --dataset AFLW2000_DIR [--model ONNX] [--json F] [--markdown F]
+    python benchmarks/precision.py --dataset AFLW2000_DIR [--model MODEL] [--json F] [--markdown F]
 
 INT8 is calibrated on the faces of calibration/aflw2000-3d.txt, and all precisions are scored on
 the other faces. "int8" is the Q/DQ graph as TensorRT follows it (run without ONNX Runtime's
@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 
 from posgan_edge.engines import load_engine
-from posgan_edge.engines.build import latency_ratio
+from posgan_edge.engines.build import latency_ratio, source_model
 from posgan_edge.engines.machine import machine_block
 from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 from posgan_edge.evaluation.aflw2000 import load_aflw2000
@@ -27,7 +27,7 @@ from posgan_edge.evaluation.scoring import predict_from_labels, score
 from posgan_edge.files import read_names
 from posgan_edge.quantization.calibration import calibrate, folder_faces
 from posgan_edge.quantization.fp16 import to_fp16
-from posgan_edge.quantization.graph import load_model, props, sizes
+from posgan_edge.quantization.graph import props, sizes
 from posgan_edge.quantization.int8 import to_int8
 
 SPLIT = Path(__file__).parents[1] / "calibration" / "aflw2000-3d.txt"
@@ -47,12 +47,11 @@ class PlainEngine(OnnxRuntimeEngine):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", default="edge", help="shipped name, ONNX file or checkpoint")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
-    path = options.model or Path(__file__).parents[1] / "posgan_edge" / "assets" / "edge.onnx"
-    source = load_model(path)
+    source = source_model(options.model, lambda what, done, total: None)
     split = read_names(SPLIT)
     faces = [f for f in load_aflw2000(options.dataset) if f.name not in set(split)]
     calibration = folder_faces(options.dataset, sizes(source)[0], split)
@@ -77,7 +76,7 @@ def main() -> None:
             print(name, {k: round(v, 4) for k, v in rows[name].items()}, flush=True)
     document = {
         "machine": machine_block(),
-        "model": path.name,
+        "model": options.model,
         "weights_sha256": props(source).get("weights_sha256"),
         "calibration_faces": len(calibration.images),
         "scored_faces": len(faces),
