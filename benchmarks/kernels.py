@@ -262,7 +262,7 @@ def _pose(batch: int) -> dict[str, float]:
 
     mean = torch.from_numpy(load_layout("ict").mean_points).cuda()
     points = mean[None] * 100 + torch.randn(batch, len(mean), 3, device="cuda")
-    out = torch.empty(batch, 13, device="cuda")
+    out = torch.empty(batch, 14, device="cuda")
 
     def ours(stream: int) -> None:
         cuda.pose_fit(

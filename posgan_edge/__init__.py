@@ -20,6 +20,7 @@ _EXPORTS = {
     "load_layout": "posgan_edge.geometry.layout",
     "load_engine": "posgan_edge.engines",
     "FacePipeline": "posgan_edge.vision.pipeline",
+    "FaceTracker": "posgan_edge.vision.tracker",
     "PosganError": "posgan_edge.errors",
 }
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Face",
     "FaceBox",
     "FacePipeline",
+    "FaceTracker",
     "Frame",
     "PosganError",
     "PositionMap",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from posgan_edge.geometry.layout import UvLayout, load_layout
     from posgan_edge.types import Face, FaceBox, Frame, PositionMap
     from posgan_edge.vision.pipeline import FacePipeline
+    from posgan_edge.vision.tracker import FaceTracker
 
 
 def __getattr__(name: str) -> Any:

@@ -49,6 +49,7 @@ def test_equals_the_numpy_way(engine, frame, count, dense, graphs):
             reference = fit_pose(xyz, layout, crop)
             assert np.abs(pose.rotation - reference.rotation).max() < 1e-4
             assert pose.scale == pytest.approx(reference.scale, rel=1e-4)
+            assert pose.residual == pytest.approx(reference.residual, rel=1e-3)
             assert pose.translation == pytest.approx(reference.translation, abs=0.02)
         if dense:
             assert np.abs(located.maps - maps).max() < 1e-4

@@ -206,7 +206,9 @@ def test_pose_equals_numpy(angles, torn):
         scale, rotation, shift = fit_robust(mean, points.astype(float), iterations)
         assert found[0] == pytest.approx(scale, rel=1e-5)
         assert found[1:10].reshape(3, 3) == pytest.approx(rotation, abs=1e-5)
-        assert found[10:] == pytest.approx(shift, abs=2e-3)
+        assert found[10:13] == pytest.approx(shift, abs=2e-3)
+        off = scale * mean @ rotation.T + shift - points
+        assert found[13] == pytest.approx(np.sqrt((off**2).sum(1).mean()) / scale, rel=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
@@ -224,7 +226,7 @@ def test_pose_of_any_points_is_a_rotation_that_fits_as_well_as_numpy_s(count, se
         def error(s, r, t, target=target):
             return np.square(s * mean @ r.T + t - target).sum()
 
-        assert error(found[0], rotation, found[10:]) <= error(scale, best, shift) * (1 + 1e-4)
+        assert error(found[0], rotation, found[10:13]) <= error(scale, best, shift) * (1 + 1e-4)
 
 
 def test_points_without_a_pose_give_nan():
@@ -234,7 +236,7 @@ def test_points_without_a_pose_give_nan():
     found = kernels.pose_fit(np.stack([mean, same, broken]), mean)
     assert np.isfinite(found[0]).all()
     assert np.isnan(found[1:]).all()
-    assert kernels.pose_fit(np.empty((0, 16, 3), np.float32), mean).shape == (0, 13)
+    assert kernels.pose_fit(np.empty((0, 16, 3), np.float32), mean).shape == (0, 14)
 
 
 MAPS, UV, ONE = (

@@ -135,7 +135,7 @@ def test_pose(cuda, launch, stride):
     rng = np.random.default_rng(0)
     points = (rng.normal(size=(8, stride, 3)) * 50).astype(np.float32)
     points[:, : len(mean)] += 900 * mean
-    out = torch.zeros(8, 13).cuda()
+    out = torch.zeros(8, 14).cuda()
     inputs = [device(points), device(mean)]
     launch(
         lambda stream: cuda.pose_fit(

@@ -86,6 +86,13 @@ def test_in_plane_angle_is_the_crop_that_levels():
     assert pose.in_plane == pytest.approx(40, abs=0.1)
 
 
+def test_a_map_with_nan_has_no_pose_and_another_layout_s_face_fits_badly():
+    layout, rng = load_layout("ict"), np.random.default_rng(0)
+    assert np.isnan(fit_pose(np.full((3, 8, 8), np.nan, np.float32), layout).residual)
+    noise = fit_pose(rng.normal(size=(3, 32, 32)).astype(np.float32), layout)
+    assert noise.residual > 0.5
+
+
 def test_every_whole_block_gives_two_triangles():
     mask = np.ones((4, 5), bool)
     mask[0, 0] = False

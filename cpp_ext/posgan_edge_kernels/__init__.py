@@ -88,8 +88,9 @@ def pose_fit(
     """Similarity of a mean face to each face's points, by Huber-weighted least squares.
 
     ``points`` (N, P, 3) and ``mean`` (P, 3) float32 in the same axes, 3 to 8192 points ->
-    (N, 13) float32: scale, rotation (3, 3) row by row, translation, with ``points ~ scale *
-    rotation @ mean + translation``. The Huber limit of each iteration is 1.5 times the (upper)
-    median residual. Rotation after Horn (1987); NaN where there is no fit.
+    (N, 14) float32: scale, rotation (3, 3) row by row, translation, with ``points ~ scale *
+    rotation @ mean + translation``, and the root-mean-square distance between the two over scale,
+    which is small for a face and large where there is none. The Huber limit of each iteration is
+    1.5 times the (upper) median residual. Rotation after Horn (1987); NaN where there is no fit.
     """
     return _native.pose_fit(points, mean, iterations)

@@ -113,7 +113,7 @@ def pose_fit(
     """``posgan_edge_kernels.pose_fit``, in one launch.
 
     ``points`` (faces, ``stride``, 3), of which the first ``count`` of each face are fitted
-    (``stride`` 0: all); ``out`` (faces, 13).
+    (``stride`` 0: all); ``out`` (faces, 14).
     """
     _native.cuda.pose_fit(
         points=points, mean=mean, out=out, faces=faces, count=count, stride=stride,

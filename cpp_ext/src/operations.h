@@ -40,7 +40,7 @@ struct CropBatch {
 struct PoseBatch {
   const float* points;  // (faces, stride, 3)
   const float* mean;    // (count, 3)
-  float* out;           // (faces, 13)
+  float* out;           // (faces, 14)
   size_t faces, stride;
   int count, iterations;
 };

@@ -1,7 +1,7 @@
 """From a frame and crops to landmarks and poses without the map leaving the device.
 
 One upload (frame and transforms), one graph launch (crop, network, landmarks, pose) and one small
-download a batch, of 285 numbers a face. One CUDA graph per batch size and frame size.
+download a batch, of 286 numbers a face. One CUDA graph per batch size and frame size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from posgan_edge.types import Image
 if TYPE_CHECKING:
     from posgan_edge.engines.tensorrt import TensorRtEngine
 
-_POINTS, _POSE = 68, 13
+_POINTS, _POSE = 68, 14
 
 
 @dataclass(frozen=True)

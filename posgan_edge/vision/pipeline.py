@@ -52,24 +52,38 @@ class FacePipeline:
         if boxes is None:
             assert self.detector is not None, "give boxes or a detector"
             boxes = self.detector.detect(frame.image, max_faces)
-        detected = time.perf_counter()
+        detect_ms = (time.perf_counter() - start) * 1e3
         crops = [Crop.from_box(box) for box in boxes]
-        timings = {"detect": (detected - start) * 1e3, "crop": 0.0, "network": 0.0}
+        faces = self.at_crops(frame, crops, [box.score for box in boxes], self.passes)
+        return [replace(f, timings_ms=_with_detection(f.timings_ms, detect_ms)) for f in faces]
+
+    def at_crops(
+        self,
+        frame: Frame,
+        crops: Sequence[Crop],
+        scores: Sequence[float] | None = None,
+        passes: int = 1,
+        fresh: bool = True,
+    ) -> list[Face]:
+        """The faces under crops of a frame, one each.
+
+        ``fresh`` False: the frame is that of the call before, so that it need not be uploaded.
+        """
+        start = time.perf_counter()
+        timings = {"crop": 0.0, "network": 0.0}
         faces: list[Face] = []
-        for number in range(self.passes):
+        for number in range(passes if crops else 0):
             if number:
                 crops = [Crop.from_landmarks(f.landmarks, f.pose.in_plane) for f in faces]
-            if not crops:
-                break
-            located = self._locate(frame, crops, timings, fresh=number == 0)
+            located = self._locate(frame, crops, timings, fresh=fresh and number == 0)
             faces = [
-                self._face(index, box, crop, located)
-                for index, (box, crop) in enumerate(zip(boxes, crops, strict=True))
+                self._face(index, score, crop, located)
+                for index, (crop, score) in enumerate(
+                    zip(crops, scores or [1.0] * len(crops), strict=True)
+                )
             ]
         timings["total"] = (time.perf_counter() - start) * 1e3
-        timings["landmarks"] = timings["total"] - sum(
-            timings[k] for k in ("detect", "crop", "network")
-        )
+        timings["landmarks"] = timings["total"] - timings["crop"] - timings["network"]
         return [replace(face, timings_ms=timings) for face in faces]
 
     def _locate(
@@ -105,10 +119,10 @@ class FacePipeline:
         maps = np.concatenate(parts)
         return _averaged(maps) if self.mirror else maps
 
-    def _face(self, index: int, box: FaceBox, crop: Crop, located: Located) -> Face:
+    def _face(self, index: int, score: float, crop: Crop, located: Located) -> Face:
         landmarks, maps = located.landmarks[index], located.maps
         return Face(
-            box=FaceBox.around(landmarks, box.score),
+            box=FaceBox.around(landmarks, score),
             crop=crop,
             position_map=None if maps is None else PositionMap(maps[index], self.layout.name),
             landmarks=landmarks,
@@ -116,6 +130,10 @@ class FacePipeline:
             pose=located.poses[index],
             id=index,
         )
+
+
+def _with_detection(timings: dict[str, float], detect_ms: float) -> dict[str, float]:
+    return {"detect": detect_ms, **timings, "total": timings["total"] + detect_ms}
 
 
 def _averaged(maps: NDArray[np.float32]) -> NDArray[np.float32]:

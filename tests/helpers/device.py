@@ -135,7 +135,7 @@ class Kernels:
 
     def pose_fit(self, *, points, mean, out, faces, count, stream):
         self.stream.put(
-            lambda: at(out, (faces, 13)).__setitem__(
+            lambda: at(out, (faces, 14)).__setitem__(
                 slice(None), host.pose_fit(at(points, (faces, count, 3)), at(mean, (count, 3)))
             )
         )

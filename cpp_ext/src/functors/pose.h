@@ -9,7 +9,7 @@
 
 namespace posgan {
 
-constexpr int kPoseSize = 13;      // scale, rotation (3, 3) row by row, translation
+constexpr int kPoseSize = 14;  // scale, rotation (3, 3) row by row, translation, residual
 constexpr int kMostPosePoints = 8192;
 
 struct HostTeam {
@@ -92,8 +92,8 @@ struct Fit {
   }
 };
 
-// points (N, stride, 3) of which the first `count` are fitted, mean (count, 3) -> out (N, 13):
-// points ~ scale * R @ mean + t. `residuals` is room for `count` floats of this team's.
+// points (N, stride, 3) of which the first `count` are fitted, mean (count, 3) -> out (N, 14):
+// points ~ scale * R @ mean + t, and the root-mean-square distance between the two over scale. `residuals` is room for `count` floats of this team's.
 template <class Team>
 struct FitPose {
   const float* points;
@@ -116,10 +116,17 @@ struct FitPose {
       team.wait();
       limit = fmaxf(1.5f * select(team, residuals, count / 2), 1e-9f * fit.scale);
     }
-    if (team.rank() == 0) write(fit, origin, out + kPoseSize * face);
+    float squares[1] = {0.0f};
+    for (int i = team.rank(); i < count; i += team.size()) {
+      const float r = fit.residual(mean + 3 * i, target + 3 * i, origin);
+      squares[0] += r * r;
+    }
+    team.sum(squares);
+    const float residual = sqrtf(squares[0] / static_cast<float>(count)) / fit.scale;
+    if (team.rank() == 0) write(fit, origin, residual, out + kPoseSize * face);
   }
 
-  static POSGAN_HD void write(const Fit& fit, const float* origin, float* p) {
+  static POSGAN_HD void write(const Fit& fit, const float* origin, float residual, float* p) {
     float check = fit.scale;
     for (int i = 0; i < 3; ++i) {
       check += fit.t[i];
@@ -130,6 +137,7 @@ struct FitPose {
     p[0] = fit.scale + bad;
     for (int i = 0; i < 9; ++i) p[1 + i] = fit.r[i / 3][i % 3] + bad;
     for (int i = 0; i < 3; ++i) p[10 + i] = fit.t[i] + origin[i] + bad;
+    p[13] = residual + bad;
   }
 
   // A Huber weight of 1 up to the limit; no limit yet when it is below zero.
