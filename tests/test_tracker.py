@@ -116,7 +116,7 @@ def tracker(**options):
 def test_ids_stay_while_faces_move_and_pass_new_ones():
     follower, detector = tracker(max_faces=3, redetect=0.5)
     for n in range(60):
-        faces = [(100 + 3 * n, 120), (500 - 3 * n, 60)] + ([(320, 180)] if n > 20 else [])
+        faces = [(100 + 3 * n, 170), (500 - 3 * n, 50)] + ([(580, 190)] if n > 20 else [])
         image, detector.boxes = scene(*faces)
         found = follower.update(image, n / 30)
         assert [f.id for f in found][:2] == [0, 1]

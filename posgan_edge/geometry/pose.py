@@ -75,13 +75,18 @@ def fit_similarity(
     ``source`` and ``target`` are (P, 3); ``weights`` (P,), non-negative.
     """
     w = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
-    w = w / w.sum()
-    center_s, center_t = w @ source, w @ target
-    s, t = source - center_s, target - center_t
-    u, d, vt = np.linalg.svd((t * w[:, None]).T @ s)
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    # All sums at once: moments of the points with a column of ones.
+    moments = (np.column_stack([target, np.ones(len(target))]) * w[:, None]).T @ np.column_stack(
+        [source, np.ones(len(source))]
+    )
+    total = moments[3, 3]
+    center_s, center_t = moments[3, :3] / total, moments[:3, 3] / total
+    spread = float(w @ np.einsum("ij,ij->i", source, source)) / total - center_s @ center_s
+    u, d, vt = np.linalg.svd(moments[:3, :3] / total - np.outer(center_t, center_s))
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt)) or 1.0])
     rotation = (u * sign) @ vt
-    scale = float((d * sign).sum() / (w @ (s * s)).sum())
+    scale = float((d * sign).sum() / spread)
     return scale, rotation, center_t - scale * rotation @ center_s
 
 
@@ -114,7 +119,8 @@ def fit_robust(
     for number in range(iterations):
         scale, rotation, shift = fit_similarity(mean, points, weights)
         if number + 1 < iterations:
-            residual = np.linalg.norm(scale * mean @ rotation.T + shift - points, axis=1)
+            off = mean @ (scale * rotation.T) + shift - points
+            residual = np.sqrt(np.einsum("ij,ij->i", off, off))
             middle = len(residual) // 2
             limit = max(1.5 * float(np.partition(residual, middle)[middle]), 1e-9 * scale)
             weights = np.minimum(1.0, limit / np.maximum(residual, 1e-12 * scale))

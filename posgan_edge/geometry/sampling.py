@@ -33,7 +33,7 @@ def sample_map(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
     """Reads maps (..., C, M, M) at uv (P, 2) in [0, 1] -> (..., P, C) float32, bilinear."""
     index, weight = bilinear_taps(uv, maps.shape[-1])
     flat = maps.reshape(*maps.shape[:-2], -1)
-    values = (flat[..., index] * weight).sum(axis=-1)
+    values = np.einsum("...pk,pk->...p", np.take(flat, index, axis=-1), weight)
     return np.ascontiguousarray(np.swapaxes(values, -1, -2), np.float32)
 
 
@@ -45,15 +45,13 @@ def surface_facing(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
     differences over ``FACING_STEP`` to either side, wide enough to pass over the folds of lids
     and lips and the map's edge, where neighbouring pixels say nothing of the face.
     """
-    uv = np.asarray(uv, np.float32)
-    across, down = np.eye(2, dtype=np.float32) * np.float32(FACING_STEP)
-    along_u, along_v = (
-        sample_map(maps, np.clip(uv + step, 0, 1)) - sample_map(maps, np.clip(uv - step, 0, 1))
-        for step in (across, down)
-    )
-    normal = np.cross(along_u, along_v)
-    length = np.linalg.norm(normal, axis=-1)
-    return np.asarray(normal[..., 2] / np.where(length == 0, 1, length), np.float32)
+    steps = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32) * np.float32(FACING_STEP)
+    around = np.clip(np.asarray(uv, np.float32) + steps[:, None], 0, 1).reshape(-1, 2)
+    right, left, below, above = np.split(sample_map(maps, around), 4, axis=-2)
+    (ax, ay, az), (bx, by, bz) = (np.moveaxis(d, -1, 0) for d in (right - left, below - above))
+    x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    length = np.sqrt(x * x + y * y + z * z)
+    return np.asarray(z / np.where(length == 0, 1, length), np.float32)
 
 
 def resample_map(maps: FloatArray, resolution: int) -> NDArray[np.float32]:

@@ -1,0 +1,118 @@
+"""How well the fit of the mean face tells faces from what is none: the ROC of ``Pose.residual``.
+
+    python benchmarks/presence.py --pack PACK_DIR --backgrounds DIR [--json F] [--plot F]
+
+Faces: the pack's held-out pictures under crops that are off as a tracker's are. No faces: random
+crops of pictures, away from where the detector sees a face; and crops with half a face or less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine
+from posgan_edge.engines.machine import machine_block
+from posgan_edge.training.datasets import PackMaps
+from posgan_edge.vision.detector import MediaPipeDetector
+from posgan_edge.vision.tracker import NO_FACE
+
+CROPS = 120  # of each background picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pack", type=Path, required=True)
+    parser.add_argument("--backgrounds", type=Path, required=True)
+    parser.add_argument("--model", default="edge")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    pipeline = FacePipeline(load_engine(options.model), dense=False)
+    rng = np.random.default_rng(0)
+    pack = PackMaps(options.pack, "val")
+    pictures = [pack.image(i) for i in range(len(pack))]
+
+    def residuals(picture: np.ndarray, crops: list[Crop]) -> list[float]:
+        return [face.pose.residual for face in pipeline.at_crops(Frame(picture), crops)]
+
+    faces, parts = [], []
+    for picture in pictures:
+        side = picture.shape[0]
+        x, y, s, a = rng.normal(0, 1, 4)
+        crop = Crop(
+            side * (0.5 + 0.025 * x), side * (0.5 + 0.025 * y), side * (1 + 0.05 * s), 5 * a
+        )
+        faces += residuals(picture, [crop])
+        wide = cv2.copyMakeBorder(picture, *(side,) * 4, cv2.BORDER_REFLECT_101)
+        angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 0.85) * side
+        where = 1.5 * side + away * np.array([np.cos(angle), np.sin(angle)])
+        parts += residuals(wide, [Crop(*where, rng.uniform(0.5, 1.2) * side)])
+    nothing, used = [], 0
+    detector = MediaPipeDetector()
+    for path in sorted(options.backgrounds.iterdir()):
+        picture = cv2.imread(str(path))
+        if picture is None or min(picture.shape[:2]) < 128:
+            continue
+        found = detector.detect(picture, 16)
+        used += 1
+        height, width = picture.shape[:2]
+        crops = []
+        for _ in range(CROPS):
+            side = rng.uniform(48, 0.8 * min(height, width))
+            x, y = rng.uniform(side / 2, width - side / 2), rng.uniform(side / 2, height - side / 2)
+            box = FaceBox(x - side / 2, y - side / 2, side, side)
+            if all(box.iou(face) < 0.02 for face in found):
+                crops.append(Crop(x, y, side, rng.normal(0, 15)))
+        for start in range(0, len(crops), 16):
+            nothing += residuals(picture, crops[start : start + 16])
+    positive = np.array(faces)
+    result = {
+        "machine": machine_block(),
+        "model": options.model,
+        "faces": len(faces),
+        "background_pictures": used,
+        "threshold": NO_FACE,
+        "faces_kept": float((positive <= NO_FACE).mean()),
+        "percentiles_of_faces": dict(
+            zip(("1", "50", "99"), np.percentile(positive, [1, 50, 99]).tolist(), strict=True)
+        ),
+    }
+    curves = {}
+    for name, negatives in (("background", nothing), ("part of a face", parts)):
+        negative = np.array(negatives)
+        limits = np.sort(np.concatenate([positive, negative]))
+        kept = np.searchsorted(np.sort(positive), limits, "right") / len(positive)
+        passed = np.searchsorted(np.sort(negative), limits, "right") / len(negative)
+        area = float(np.trapz(np.r_[0, kept], np.r_[0, passed]))
+        curves[name] = (passed, kept)
+        result[name] = {
+            "crops": len(negative),
+            "area_under_roc": area,
+            "passed_at_threshold": float((negative <= NO_FACE).mean()),
+        }
+    print(json.dumps(result, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    if options.plot:
+        import matplotlib
+
+        matplotlib.use("svg")
+        import matplotlib.pyplot as plt
+
+        plt.figure(figsize=(5, 3.4), layout="constrained")
+        for name, (passed, kept) in curves.items():
+            plt.plot(100 * passed, 100 * kept, label=name)
+        plt.gca().set(xlim=(0, 30), ylim=(70, 100), xlabel="no face, but passed, %",
+                      ylabel="faces kept, %")  # fmt: skip
+        plt.legend(loc="lower right")
+        plt.grid(alpha=0.3)
+        plt.savefig(options.plot)
+
+
+if __name__ == "__main__":
+    main()
