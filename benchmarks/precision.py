@@ -23,7 +23,8 @@ from posgan_edge.engines.build import latency_ratio, source_model
 from posgan_edge.engines.machine import machine_block
 from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 from posgan_edge.evaluation.aflw2000 import load_aflw2000
-from posgan_edge.evaluation.scoring import predict_from_labels, score
+from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
+from posgan_edge.evaluation.stability import deviation
 from posgan_edge.files import read_names
 from posgan_edge.quantization.calibration import calibrate, folder_faces
 from posgan_edge.quantization.fp16 import to_fp16
@@ -48,12 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--model", default="edge", help="shipped name, ONNX file or checkpoint")
+    parser.add_argument("--limit", type=int, help="score this many faces only")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
     source = source_model(options.model, lambda what, done, total: None)
     split = read_names(SPLIT)
     faces = [f for f in load_aflw2000(options.dataset) if f.name not in set(split)]
+    faces = faces[: options.limit]
     calibration = folder_faces(options.dataset, sizes(source)[0], split)
     record = calibrate(source, calibration, props(source)["layout"], "mse")
     models = {
@@ -63,13 +66,18 @@ def main() -> None:
         "int8, onnxruntime": (to_int8(source, record, reduce_range=True), load_engine),
     }
     rows: dict[str, Any] = {}
+    reference: list[Prediction | None] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, (model, loader) in models.items():
             file = Path(folder) / f"{name}.onnx"
             file.write_bytes(model.SerializeToString())
-            scores = score(faces, list(predict_from_labels(loader(file), faces)))
+            predictions = list(predict_from_labels(loader(file), faces))
+            reference = reference or predictions
+            scores = score(faces, predictions)
+            off = deviation(predictions, reference)
             rows[name] = {
                 "megabytes": file.stat().st_size / 1e6,
+                "deviation_px": off.mean if off else float("nan"),
                 "latency_ratio": latency_ratio(source, model),
                 **{k: v.mean for k, v in scores.labels.items()},
             }
@@ -92,14 +100,15 @@ def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
     base = document["precisions"]["fp32"]
     lines = [
-        "| precision | NME original | NME re-annotated | against FP32 | MB | time / FP32, CPU |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| precision | NME original | NME re-annotated | against FP32 | px off | MB | time / FP32, CPU |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in document["precisions"].items():
         delta = np.array([row[k] - base[k] for k in ("original", "reannotated")])
         lines.append(
             f"| {name} | {row['original']:.3f} | {row['reannotated']:.3f} | "
-            f"{delta[0]:+.3f} / {delta[1]:+.3f} | {row['megabytes']:.2f} | "
+            f"{delta[0]:+.3f} / {delta[1]:+.3f} | {row['deviation_px']:.3f} | "
+            f"{row['megabytes']:.2f} | "
             f"{row['latency_ratio']:.2f} |"
         )
     return "\n".join(lines) + "\n"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.errors import BadInput, MissingRuntime, UsageError
 
 if TYPE_CHECKING:
     from posgan_edge.evaluation.aflw2000 import LabelledFace
     from posgan_edge.evaluation.study import Study
+    from posgan_edge.vision.detector import Detector
 
 _LABEL_SETS = ("original", "reannotated")
 
@@ -77,6 +78,7 @@ def command(
         from posgan_edge.evaluation.report.write import check_report, write_report
 
         check_report(report_path)
+    written: list[Path] = []
     before = compare.load_document(baseline) if baseline is not None else None
     with open_dataset(dataset) as folder, reporting() as progress:
         faces = load_aflw2000(folder, None, reannotated)
@@ -97,25 +99,33 @@ def command(
             excluded=exclude.name if exclude is not None else "",
             rounds=rounds if rounds is not None else (300 if report_path is not None else 0),
         )
-        detector = None
-        if crop == "detector":
-            from posgan_edge.vision.detector import MediaPipeDetector
-
-            detector = MediaPipeDetector()
-        study = run_study(settings, faces, detector, progress)
-        written = []
+        study = run_study(settings, faces, _detector(crop, settings.rounds), progress)
+        if json_path is not None:
+            with replaced(json_path) as temporary:
+                temporary.write_text(json.dumps(study.document, indent=1) + "\n")
+            written.append(json_path)
         if report_path is not None:
             progress("writing the report", 0, 1)
-            written = write_report(study, report_path, history, sensitivity)
-    if json_path is not None:
-        with replaced(json_path) as temporary:
-            temporary.write_text(json.dumps(study.document, indent=1) + "\n")
-        written.append(json_path)
+            written += write_report(study, report_path, history, sensitivity)
     _print(study)
     for path in written:
         click.echo(f"wrote {path}")
     if before is not None:
         report_changes(compare.compare(before, study.document, fail_above), str(baseline))
+
+
+def _detector(crop: str, rounds: int) -> Detector | None:
+    """What finds the faces, or is timed where it is installed."""
+    if crop == "gt" and not rounds:
+        return None
+    from posgan_edge.vision.detector import MediaPipeDetector
+
+    try:
+        return MediaPipeDetector()
+    except MissingRuntime:
+        if crop == "detector":
+            raise
+        return None
 
 
 def _label_sets(labels: str | None, faces: list[LabelledFace]) -> list[str]:

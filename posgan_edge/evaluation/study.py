@@ -135,10 +135,9 @@ def _predict(
 
     if settings.crop == "gt" and settings.passes == 1 and not settings.mirror:
         return list(predict_from_labels(engine, faces, 16, advance, fail))
+    finder = detector if settings.crop == "detector" else None
     return list(
-        predict_from_photos(
-            engine, faces, detector, settings.passes, settings.mirror, advance, fail
-        )
+        predict_from_photos(engine, faces, finder, settings.passes, settings.mirror, advance, fail)
     )
 
 

@@ -51,9 +51,9 @@ struct Tent {
   float offset, inverse;  // from the centre to pixel `low`; one over the reach
   int low, taps;
 
-  static POSGAN_HD Tent make(float centre, float reach, int taps) {
+  static POSGAN_HD Tent make(float centre, float reach, float inverse, int taps) {
     const int low = -whole(reach - centre);
-    return {static_cast<float>(low) - centre, 1.0f / reach, low, taps};
+    return {static_cast<float>(low) - centre, inverse, low, taps};
   }
   POSGAN_HD float weight(int i) const {
     const float w = 1.0f - fabsf(offset + static_cast<float>(i)) * inverse;
@@ -69,18 +69,19 @@ struct Tent {
 // One crop made ready: frame pixel of output pixel (row, column), and the filter's half width.
 struct CropGrid {
   float a, b, x, c, d, y;
-  float reach;  // NaN when the transform is no use
+  float reach, inverse;  // NaN when the transform is no use
   int taps;     // frame pixels that the filter spans, at most
 
   static POSGAN_HD CropGrid make(const float* transform, int size) {
     const Similarity s = Similarity::read(transform);
     const float step = 1.0f / static_cast<float>(size);
-    CropGrid g{s.a * step, s.b * step, 0.0f, s.c * step, s.d * step, 0.0f, 0.0f, 0};
+    CropGrid g{s.a * step, s.b * step, 0.0f, s.c * step, s.d * step, 0.0f, 0.0f, 0.0f, 0};
     // Centres: output pixel j is crop unit (j + 0.5) / size, frame pixel i is coordinate i + 0.5.
     g.x = s.x + 0.5f * (g.a + g.b) - 0.5f;
     g.y = s.y + 0.5f * (g.c + g.d) - 0.5f;
     const float shrink = s.scale * step;
     g.reach = shrink > 1.0f ? (shrink < kWidest ? shrink : kWidest) : 1.0f + 0.0f * s.scale;
+    g.inverse = 1.0f / g.reach;
     g.taps = g.reach > 0.0f ? -Tent::whole(-2.0f * g.reach) : 0;
     return g;
   }
@@ -117,7 +118,8 @@ struct CropNormalize {
           y < source.height - 1 + g.reach)) {
       return color(border[0], border[1], border[2]);
     }
-    return filtered(Tent::make(x, g.reach, g.taps), Tent::make(y, g.reach, g.taps));
+    return filtered(Tent::make(x, g.reach, g.inverse, g.taps),
+                    Tent::make(y, g.reach, g.inverse, g.taps));
   }
 
   POSGAN_HD Color bilinear(float x, float y) const {
