@@ -100,7 +100,7 @@ def table(document: dict[str, Any]) -> str:
     """The results as Markdown."""
     base = document["precisions"]["fp32"]
     lines = [
-        "| precision | NME original | NME re-annotated | against FP32 | px off | MB | time / FP32 |",
+        "| precision | NME original | re-annotated | against FP32 | px off | MB | time / FP32 |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in document["precisions"].items():
