@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from posgan_edge.evaluation.report.plots import draw_history
 from posgan_edge.files import check_writable, replaced
 from posgan_edge.training.trainer import Trainer
 
@@ -88,26 +89,9 @@ def plot_tracking(history: list[dict[str, float]], path: Path) -> None:
     """The NME of every checkpoint and epoch against samples seen (the original's tracking plot)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
 
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    labels = {
-        "nme": "training batches",
-        "val_nme": "validation",
-        "nme_original": "AFLW2000-3D, original labels",
-        "nme_reannotated": "AFLW2000-3D, re-annotated",
-    }
-    for key, label in labels.items():
-        points = [(h["samples"] / 1e3, h[key]) for h in history if key in h]
-        if points:
-            best = min(y for _, y in points)
-            axes.plot(*zip(*points, strict=True), marker=".", label=f"{label} (best {best:.2f})")
-    axes.set(xlabel="samples seen (thousands)", ylabel="NME (%)", yscale="log")
-    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis(ScalarFormatter())
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
+    draw_history(figure.subplots(), history)
     with replaced(path) as temporary:
         figure.savefig(temporary)

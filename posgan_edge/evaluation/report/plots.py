@@ -144,20 +144,26 @@ def latency_histograms(times: dict[str, NDArray[np.float64]]) -> str:
 
 def tracking(history: list[dict[str, Any]]) -> str:
     """NME of a training run's checkpoints against samples seen."""
+    return figure(lambda axes: draw_history(axes, history))
 
-    def draw(axes: Axes) -> None:
-        for index, (key, label) in enumerate(
-            (
-                ("val_nme", "validation"),
-                ("nme_original", "AFLW2000-3D, original"),
-                ("nme_reannotated", "AFLW2000-3D, re-annotated"),
-            )
-        ):
-            points = [(r["samples"], r[key]) for r in history if key in r]
-            if points:
-                x, y = zip(*points, strict=True)
-                axes.plot(np.array(x) / 1e3, y, ".-", color=_LINES[index], label=label)
-        axes.set(xlabel="thousand samples", ylabel="NME, %")
-        axes.legend()
 
-    return figure(draw)
+def draw_history(axes: Axes, history: list[dict[str, Any]]) -> None:
+    """The NME of every checkpoint and epoch against samples seen (the original's tracking plot)."""
+    from matplotlib.ticker import ScalarFormatter
+
+    labels = {
+        "nme": "training batches",
+        "val_nme": "validation",
+        "nme_original": "AFLW2000-3D, original labels",
+        "nme_reannotated": "AFLW2000-3D, re-annotated",
+    }
+    for key, label in labels.items():
+        points = [(h["samples"] / 1e3, h[key]) for h in history if key in h]
+        if points:
+            best = min(y for _, y in points)
+            axes.plot(*zip(*points, strict=True), marker=".", label=f"{label} (best {best:.2f})")
+    axes.set(xlabel="samples seen (thousands)", ylabel="NME, %", yscale="log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(ScalarFormatter())
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
