@@ -72,7 +72,7 @@ def host(rounds: int) -> dict[str, Any]:
             cropping(frame, crop),
             {
                 "warpAffine and numpy, no area averaging": warping(frame, crop),
-                "the package (INTER_AREA, warpAffine, numpy)": packaged(frame, crop),
+                "the package (blur, warpAffine, numpy)": packaged(frame, crop),
             },
             rounds,
         )

@@ -21,6 +21,9 @@ UNSTABLE = 0.025
 #: of the samples at 95 % confidence).
 P99_SAMPLES = 662
 
+#: Blocks that a run is cut into for the interval of a ratio.
+BLOCKS = 8
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -72,11 +75,14 @@ class Ratio:
 
     @classmethod
     def of(cls, times: NDArray[np.float64], reference: NDArray[np.float64]) -> Ratio:
-        """From times (n,) taken in turns: rounds are drawn again 2,000 times, in pairs."""
+        """From times (n,) taken in turns. Blocks of consecutive rounds are drawn again (a moving
+        block bootstrap: Kuensch, 1989), since a machine is quick or slow for a while."""
         count = min(len(times), len(reference))
+        block = max(1, count // BLOCKS)
         rng = np.random.default_rng(0)
-        drawn = rng.integers(0, count, (2000, count))
-        medians = np.median(times[:count][drawn], 1) / np.median(reference[:count][drawn], 1)
+        starts = rng.integers(0, count - block + 1, (1000, -(-count // block)))
+        drawn = (starts[..., None] + np.arange(block)).reshape(len(starts), -1)
+        medians = np.median(times[drawn], 1) / np.median(reference[drawn], 1)
         low, high = np.percentile(medians, [2.5, 97.5])
         return cls(float(np.median(times) / np.median(reference)), float(low), float(high))
 

@@ -36,10 +36,15 @@ class Turns:
 
 def engines_in_turns(
     engines: Mapping[str, Engine], rounds: int, on_round: Callable[[], None] | None = None
-) -> Turns:
-    """Host clock, end to end, batch 1."""
+) -> dict[str, NDArray[np.float64]]:
+    """Times (rounds,) in milliseconds of each engine: host clock, end to end, batch 1."""
     calls = {name: _call(engine, 1) for name, engine in engines.items()}
-    times = take_turns(calls, rounds, 10, on_round)
+    return take_turns(calls, rounds, 10, on_round)
+
+
+def summed_up(sittings: Sequence[Mapping[str, NDArray[np.float64]]]) -> Turns:
+    """What several sittings of ``engines_in_turns``, minutes apart, say together."""
+    times = {name: np.concatenate([s[name] for s in sittings]) for name in sittings[0]}
     base = list(times.values())[-1]
     return Turns(
         times=times,
