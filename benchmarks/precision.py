@@ -84,7 +84,7 @@ def main() -> None:
             print(name, {k: round(v, 4) for k, v in rows[name].items()}, flush=True)
     document = {
         "machine": machine_block(),
-        "model": options.model,
+        "model": Path(options.model).name,
         "weights_sha256": props(source).get("weights_sha256"),
         "calibration_faces": len(calibration.images),
         "scored_faces": len(faces),
