@@ -191,9 +191,19 @@ def test_ratio_and_its_interval():
     base = rng.normal(10, 0.5, 200)
     ratio = Ratio.of(2 * base, base)
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 2, 2))
-    apart = Ratio.of(rng.normal(10, 0.5, 200), base)
-    assert apart.low < 1 < apart.high
-    assert apart.high - apart.low < 0.05
+    # Of the same distribution: the interval is narrow, and holds 1 nearly always.
+    drawn = [Ratio.of(rng.normal(10, 0.5, 200), rng.normal(10, 0.5, 200)) for _ in range(60)]
+    assert np.mean([r.low < 1 < r.high for r in drawn]) >= 0.8
+    assert np.mean([r.high - r.low for r in drawn]) < 0.05
+
+
+def test_the_interval_knows_that_a_machine_is_slow_for_a_while():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(10, 0.5, 240)
+    spells = noise + 2 * (np.arange(240) // 60 % 2)
+    base = rng.normal(10, 0.5, 240)
+    widths = [r.high - r.low for r in (Ratio.of(spells, base), Ratio.of(noise, base))]
+    assert widths[0] > 3 * widths[1]
 
 
 def test_calls_take_turns():

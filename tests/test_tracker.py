@@ -252,7 +252,7 @@ def test_the_portrait_is_a_face_and_its_background_is_none():
     pipeline = FacePipeline(engine)
     crops = [Crop.from_box(FaceBox(*PORTRAIT_BOX)), Crop(400, 400, 120), Crop(90, 420, 150)]
     face, *none = pipeline.at_crops(Frame(image), crops)
-    assert face.pose.residual < NO_FACE / 2
+    assert face.pose.residual < NO_FACE
     assert all(other.pose.residual > NO_FACE for other in none)
 
 
