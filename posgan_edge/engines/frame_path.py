@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.engines.kernels import NotEnqueued, captured
+from posgan_edge.engines.kernels import Graphs, NotEnqueued
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
@@ -65,7 +65,7 @@ class DeviceFramePath:
             self._fitted = self._cuda.mem_alloc(12 * self._batch * self._pose_points)
         self._frame: tuple[Any, Any] | None = None
         self._maps: NDArray[np.float32] | None = None
-        self._graphs: dict[tuple[int, bool, bool], Any | None] = {}
+        self._graphs = Graphs(kernels, engine.stream)
 
     def locate(
         self, image: Image, crops: Sequence[Crop], fresh: bool = True, dense: bool = False
@@ -82,20 +82,9 @@ class DeviceFramePath:
         return _joined(parts, dense)
 
     def _run(self, crops: Sequence[Crop], upload: bool, dense: bool) -> Located:
-        count, key = len(crops), (len(crops), upload, dense)
+        count, stream = len(crops), self._engine.stream
         self._transforms[0][:count] = [crop.matrix for crop in crops]
-        stream = self._engine.stream
-        if key not in self._graphs:
-            self._enqueue(*key)
-            stream.synchronize()
-            self._graphs[key] = captured(
-                self._kernels, int(stream.handle), lambda: self._enqueue(*key)
-            )
-        graph = self._graphs[key]
-        if graph is not None:
-            graph.launch()
-        else:
-            self._enqueue(*key)
+        self._graphs.launch((count, upload, dense), lambda: self._enqueue(count, upload, dense))
         stream.synchronize()
         landmarks, facing, fits = _sections(self._result[0], count)
         return Located(
@@ -167,10 +156,7 @@ class DeviceFramePath:
         return device
 
     def _forget(self) -> None:
-        for graph in self._graphs.values():
-            if graph is not None:
-                graph.close()
-        self._graphs.clear()
+        self._graphs.close()
         if self._frame is not None:
             self._frame[1].free()
             self._frame = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,43 @@ def device_kernels() -> Any | None:
         return import_module("posgan_edge_kernels.cuda")
     except ImportError:
         return None
+
+
+class Graphs:
+    """Work on one stream, captured once for each key and launched as a graph from then on.
+
+    Without kernels, or where CUDA cannot capture it, the work is put on the stream each time, and
+    its key is in ``plain``. Work raises NotEnqueued where a part of it refuses.
+    """
+
+    def __init__(self, kernels: Any | None, stream: Any) -> None:
+        self._kernels, self._stream = kernels, stream
+        self._graphs: dict[Hashable, Any | None] = {}
+
+    @property
+    def plain(self) -> list[Hashable]:
+        """Keys of the work that is not launched as a graph."""
+        return [key for key, graph in self._graphs.items() if graph is None]
+
+    def launch(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Queues the work; the stream is waited for only when the key is new."""
+        if key not in self._graphs:
+            # One plain run first: a new shape does work of its own, which no graph may hold.
+            work()
+            self._stream.synchronize()
+            self._graphs[key] = captured(self._kernels, int(self._stream.handle), work)
+        graph = self._graphs[key]
+        if graph is not None:
+            graph.launch()
+        else:
+            work()
+
+    def close(self) -> None:
+        """Frees every graph."""
+        for graph in self._graphs.values():
+            if graph is not None:
+                graph.close()
+        self._graphs.clear()
 
 
 def captured(kernels: Any | None, stream: int, work: Callable[[], None]) -> Any | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import EngineBase, EngineInfo
-from posgan_edge.engines.kernels import NotEnqueued, captured, device_kernels
+from posgan_edge.engines.kernels import Graphs, NotEnqueued, device_kernels
 from posgan_edge.engines.machine import gpu_here
 from posgan_edge.engines.manifest import checked_manifest
 from posgan_edge.engines.tensorrt_builder import load_tensorrt, runtime_version
@@ -78,7 +78,7 @@ class TensorRtEngine(EngineBase):
         self.stream = self.cuda.Stream()
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in ("image", "position_map")}
         self._host, self._device = {}, {}
-        self._graphs: dict[int, Any | None] = {}
+        self._graphs = Graphs(self._kernels, self.stream)
         for name, shape in shapes.items():
             host = self.cuda.pagelocked_empty((batch, *shape[1:]), np.float32)
             self._host[name] = host
@@ -147,18 +147,7 @@ class TensorRtEngine(EngineBase):
             return np.array(self._host["position_map"][:count])
 
     def _launch(self, count: int) -> None:
-        if count not in self._graphs:
-            # One plain run first: a new shape does work of its own, which no graph may hold.
-            self._enqueue(count)
-            self.stream.synchronize()
-            self._graphs[count] = captured(
-                self._kernels, int(self.stream.handle), lambda: self._enqueue(count)
-            )
-        graph = self._graphs[count]
-        if graph is not None:
-            graph.launch()
-        else:
-            self._enqueue(count)
+        self._graphs.launch(count, lambda: self._enqueue(count))
 
     def _enqueue(self, count: int) -> None:
         """Upload, network and download of a batch, asynchronously on the engine's stream."""
@@ -169,15 +158,12 @@ class TensorRtEngine(EngineBase):
         self.cuda.memcpy_dtoh_async(answer, self._device["position_map"], self.stream)
 
     def describe(self) -> str:
-        plain = [count for count, graph in self._graphs.items() if graph is None]
+        plain = self._graphs.plain
         return super().describe() + (f", no CUDA graph for batch {plain}" if plain else "")
 
     def close(self) -> None:
         with self.current():
-            for graph in self._graphs.values():
-                if graph is not None:
-                    graph.close()
-            self._graphs.clear()
+            self._graphs.close()
             if self._frame_path is not None:
                 self._frame_path.close()
                 self._frame_path = None

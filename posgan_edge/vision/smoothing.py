@@ -43,6 +43,7 @@ class OneEuro:
     def __init__(self, at_rest: float, per_speed: float) -> None:
         self.at_rest, self.per_speed = at_rest, per_speed
         self.value: NDArray[np.floating] | None = None
+        self.followed = 1.0  # share of the last change
         self._speed: NDArray[np.floating] | float = 0.0
 
     def __call__(self, value: NDArray[np.floating], seconds: float) -> NDArray[np.floating]:
@@ -50,7 +51,9 @@ class OneEuro:
         if self.value is None:
             self.value = np.array(value, copy=True)
             return self.value
-        self.value = self.value + self.share(value - self.value, seconds) * (value - self.value)
+        change = value - self.value
+        self.followed = self.share(change, seconds)
+        self.value = self.value + self.followed * change
         return self.value
 
     def share(self, change: NDArray[np.floating], seconds: float) -> float:
@@ -90,12 +93,7 @@ class FaceSmoother:
         position = self._position(raw.translation / unit, seconds) * unit
         rotation = self._rotated(raw.rotation, seconds)
         shape = ((face.landmarks * _Y_UP - raw.translation) @ raw.rotation) / raw.scale
-        if self._shape.value is None:
-            shape, follow = self._shape(shape, seconds), 1.0
-        else:
-            follow = self._shape.share((shape - self._shape.value) / 2, seconds)
-            self._shape.value = self._shape.value + follow * (shape - self._shape.value)
-            shape = self._shape.value
+        shape = 2 * self._shape(shape / 2, seconds)
         scale = math.exp(size)
         pose = Pose(*angles_from_rotation(rotation), rotation, scale, position, raw.residual)
         landmarks = ((scale * shape @ rotation.T + position) * _Y_UP).astype(np.float32)
@@ -104,7 +102,7 @@ class FaceSmoother:
             pose=pose,
             landmarks=landmarks,
             box=FaceBox.around(landmarks, face.box.score),
-            position_map=self._filtered_map(face, pose, follow),
+            position_map=self._filtered_map(face, pose, self._shape.followed),
         )
 
     def _rotated(self, rotation: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
