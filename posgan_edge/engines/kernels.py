@@ -1,4 +1,4 @@
-"""The optional CUDA kernels (``cpp_ext``), and graphs captured with them."""
+"""The optional kernels (``cpp_ext``), and CUDA graphs captured with them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,19 @@ class NotEnqueued(BadInput):
     """Work that the runtime would not put on its stream."""
 
 
+def host_kernels() -> Any | None:
+    """``posgan_edge_kernels``, on NumPy arrays, or None where it is not installed."""
+    return _imported("posgan_edge_kernels")
+
+
 def device_kernels() -> Any | None:
     """``posgan_edge_kernels.cuda``, or None where it is not installed or was built without CUDA."""
+    return _imported("posgan_edge_kernels.cuda")
+
+
+def _imported(name: str) -> Any | None:
     try:
-        return import_module("posgan_edge_kernels.cuda")
+        return import_module(name)
     except ImportError:
         return None
 

@@ -7,6 +7,7 @@ the convention of the 300W-LP and AFLW2000-3D labels (Zhu et al., CVPR 2016).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class Pose:
 
         Unlike ``roll``, which turns about the nose, it stays steady at large yaw.
         """
-        return float(np.degrees(np.arctan2(self.rotation[0, 1], self.rotation[1, 1])))
+        return math.degrees(math.atan2(self.rotation[0, 1], self.rotation[1, 1]))
 
 
 def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
@@ -58,13 +59,13 @@ def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.fl
 
 def angles_from_rotation(rotation: FloatArray) -> tuple[float, float, float]:
     """(pitch, yaw, roll) in degrees; yaw in [-90, 90]. At yaw = +-90 roll is set to zero."""
-    r = np.asarray(rotation, np.float64)
-    yaw = np.arcsin(np.clip(-r[0, 2], -1, 1))
-    if abs(r[0, 2]) > 1 - 1e-9:
-        pitch, roll = np.arctan2(-r[2, 1], r[1, 1]), 0.0
+    r = np.asarray(rotation, np.float64).tolist()
+    yaw = math.asin(min(1.0, max(-1.0, -r[0][2])))
+    if abs(r[0][2]) > 1 - 1e-9:
+        pitch, roll = math.atan2(-r[2][1], r[1][1]), 0.0
     else:
-        pitch, roll = np.arctan2(r[1, 2], r[2, 2]), np.arctan2(r[0, 1], r[0, 0])
-    return float(np.degrees(pitch)), float(np.degrees(yaw)), float(np.degrees(roll))
+        pitch, roll = math.atan2(r[1][2], r[2][2]), math.atan2(r[0][1], r[0][0])
+    return math.degrees(pitch), math.degrees(yaw), math.degrees(roll)
 
 
 def fit_similarity(
@@ -75,19 +76,7 @@ def fit_similarity(
     ``source`` and ``target`` are (P, 3); ``weights`` (P,), non-negative.
     """
     w = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    # All sums at once: moments of the points with a column of ones.
-    moments = (np.column_stack([target, np.ones(len(target))]) * w[:, None]).T @ np.column_stack(
-        [source, np.ones(len(source))]
-    )
-    total = moments[3, 3]
-    center_s, center_t = moments[3, :3] / total, moments[:3, 3] / total
-    spread = float(w @ np.einsum("ij,ij->i", source, source)) / total - center_s @ center_s
-    u, d, vt = np.linalg.svd(moments[:3, :3] / total - np.outer(center_t, center_s))
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt)) or 1.0])
-    rotation = (u * sign) @ vt
-    scale = float((d * sign).sum() / spread)
-    return scale, rotation, center_t - scale * rotation @ center_s
+    return _fit_columns(_with_ones(source), _with_ones(target), w)
 
 
 def fit_pose(
@@ -105,8 +94,8 @@ def fit_pose(
     if not np.isfinite(points).all():
         return Pose(*(np.nan,) * 3, np.full((3, 3), np.nan), np.nan, np.full(3, np.nan), np.nan)
     scale, rotation, shift = fit_robust(layout.mean_points, points, iterations)
-    off = scale * layout.mean_points @ rotation.T + shift - points
-    residual = float(np.sqrt(np.square(off).sum(axis=1).mean()) / scale)
+    off = layout.mean_points @ (scale * rotation.T) + shift - points
+    residual = math.sqrt(np.vdot(off, off) / len(off)) / scale
     return Pose(*angles_from_rotation(rotation), rotation, scale, shift, residual)
 
 
@@ -115,16 +104,51 @@ def fit_robust(
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """(scale, R, t) of ``fit_similarity``, Huber-weighted; the limit of each round after the
     first is 1.5 times the (upper) median residual of the round before."""
+    source, target = _with_ones(mean), _with_ones(points)
     weights = np.ones(len(points))
     for number in range(iterations):
-        scale, rotation, shift = fit_similarity(mean, points, weights)
+        scale, rotation, shift = _fit_columns(source, target, weights)
         if number + 1 < iterations:
-            off = mean @ (scale * rotation.T) + shift - points
-            residual = np.sqrt(np.einsum("ij,ij->i", off, off))
-            middle = len(residual) // 2
-            limit = max(1.5 * float(np.partition(residual, middle)[middle]), 1e-9 * scale)
-            weights = np.minimum(1.0, limit / np.maximum(residual, 1e-12 * scale))
+            off = (scale * rotation) @ source[:3]
+            off += shift[:, None]
+            off -= target[:3]
+            squares = np.einsum("ij,ij->j", off, off)
+            middle = len(squares) // 2
+            limit = 1.5 * math.sqrt(np.partition(squares, middle)[middle])
+            squares = np.maximum(squares, (1e-12 * scale) ** 2)
+            weights = np.sqrt(np.minimum(1.0, max(limit, 1e-9 * scale) ** 2 / squares))
     return scale, rotation, shift
+
+
+def _with_ones(points: FloatArray) -> NDArray[np.float64]:
+    """Points (P, 3) -> (4, P), the last row ones."""
+    columns = np.ones((4, len(points)))
+    columns[:3] = np.asarray(points).T
+    return columns
+
+
+def _fit_columns(
+    source: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    # All sums at once: moments of the points with a row of ones.
+    weighted = source * weights
+    moments = target @ weighted.T
+    total = moments[3, 3]
+    center_s, center_t = moments[3, :3] / total, moments[:3, 3] / total
+    squares = float(np.vdot(weighted[:3], source[:3])) / total
+    spread = squares - float(center_s @ center_s)
+    u, d, vt = np.linalg.svd(moments[:3, :3] / total - np.outer(center_t, center_s))
+    if _determinant(u) * _determinant(vt) < 0:
+        u[:, 2] *= -1
+        d[2] *= -1
+    rotation = u @ vt
+    scale = float(d.sum() / spread)
+    return scale, rotation, center_t - scale * rotation @ center_s
+
+
+def _determinant(m: NDArray[np.float64]) -> float:
+    (a, b, c), (d, e, f), (g, h, i) = m.tolist()
+    return float(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 
 
 def pose_of_fit(fit: FloatArray) -> Pose:

@@ -8,6 +8,8 @@ pixel centres the edge value is held. This is ``grid_sample(align_corners=False,
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,10 +33,17 @@ def bilinear_taps(uv: FloatArray, resolution: int) -> tuple[NDArray[np.int64], N
 
 def sample_map(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
     """Reads maps (..., C, M, M) at uv (P, 2) in [0, 1] -> (..., P, C) float32, bilinear."""
-    index, weight = bilinear_taps(uv, maps.shape[-1])
+    uv = np.ascontiguousarray(uv, np.float64)
+    index, weight = _known_taps(uv.tobytes(), maps.shape[-1])
     flat = maps.reshape(*maps.shape[:-2], -1)
     values = np.einsum("...pk,pk->...p", np.take(flat, index, axis=-1), weight)
     return np.ascontiguousarray(np.swapaxes(values, -1, -2), np.float32)
+
+
+@lru_cache(maxsize=32)
+def _known_taps(uv: bytes, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The same few points are read in every frame."""
+    return bilinear_taps(np.frombuffer(uv).reshape(-1, 2), resolution)
 
 
 def surface_facing(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:

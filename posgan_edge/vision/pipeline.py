@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.frame_path import Located
+from posgan_edge.engines.kernels import host_kernels
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
-from posgan_edge.geometry.pose import fit_pose
+from posgan_edge.geometry.pose import fit_pose, pose_of_fit
 from posgan_edge.geometry.sampling import surface_facing
 from posgan_edge.types import Face, FaceBox, Frame, PositionMap
 from posgan_edge.vision.detector import Detector
@@ -43,6 +44,8 @@ class FacePipeline:
         self.passes, self.mirror, self.dense = passes, mirror, dense
         self.layout: UvLayout = load_layout(engine.info.layout)
         self._path = None if mirror else engine.frame_path(self.layout)
+        self._kernels = host_kernels()
+        self._mean = self.layout.mean_points * np.array([1, -1, 1], np.float32)
 
     def process(
         self, frame: Frame, boxes: Sequence[FaceBox] | None = None, max_faces: int = 1
@@ -95,6 +98,9 @@ class FacePipeline:
             timings["network"] += (time.perf_counter() - start) * 1e3
             return located
         maps = self._maps(frame, crops, timings)
+        return self._read_with_kernels(maps, crops) if self._kernels else self._read(maps, crops)
+
+    def _read(self, maps: NDArray[np.float32], crops: Sequence[Crop]) -> Located:
         read = zip(crops, self.layout.landmarks(maps), strict=True)
         return Located(
             landmarks=np.stack([crop.to_frame(points) for crop, points in read]),
@@ -102,6 +108,15 @@ class FacePipeline:
             poses=[fit_pose(xyz, self.layout, crop) for crop, xyz in zip(crops, maps, strict=True)],
             maps=maps if self.dense else None,
         )
+
+    def _read_with_kernels(self, maps: NDArray[np.float32], crops: Sequence[Crop]) -> Located:
+        assert self._kernels is not None
+        matrices = np.stack([crop.matrix for crop in crops]).astype(np.float32)
+        read = self._kernels.extract_landmarks
+        landmarks, facing = read(maps, self.layout.landmark_uv, matrices, True)
+        fits = self._kernels.pose_fit(read(maps, self.layout.mean_uv, matrices), self._mean)
+        poses = [pose_of_fit(fit) for fit in fits]
+        return Located(landmarks, facing, poses, maps if self.dense else None)
 
     def _maps(
         self, frame: Frame, crops: Sequence[Crop], timings: dict[str, float]

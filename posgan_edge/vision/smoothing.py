@@ -60,7 +60,7 @@ class OneEuro:
         """How much of a change to follow."""
         blend = _blend(_DERIVATIVE_CUTOFF, seconds)
         self._speed = self._speed + blend * (change / seconds - self._speed)
-        speed = math.sqrt(float(np.mean(np.square(self._speed))))
+        speed = math.sqrt(np.vdot(self._speed, self._speed) / change.size)
         return _blend(self.at_rest + self.per_speed * speed, seconds)
 
 
@@ -122,16 +122,18 @@ class FaceSmoother:
         crop = face.crop
         flat = position_map.xyz.reshape(3, -1)
         to_shape, shift = _map_to_shape(crop.matrix, crop.side, face.pose)
-        shape = (to_shape @ flat + shift).astype(np.float32)
+        shape = to_shape.astype(np.float32) @ flat
+        shape += shift.astype(np.float32)
         if self._map_shape is None or self._map_shape.shape != shape.shape:
             self._map_shape = shape
         else:
-            self._map_shape += np.float32(follow) * (shape - self._map_shape)
+            shape -= self._map_shape
+            shape *= np.float32(follow)
+            self._map_shape += shape
         to_shape, shift = _map_to_shape(crop.matrix, crop.side, pose)
         back = np.linalg.inv(to_shape)
-        xyz = (back.astype(np.float32) @ (self._map_shape - shift.astype(np.float32))).astype(
-            np.float32
-        )
+        xyz = back.astype(np.float32) @ self._map_shape
+        xyz -= (back @ shift).astype(np.float32)
         return PositionMap(xyz.reshape(position_map.xyz.shape), position_map.layout)
 
 
