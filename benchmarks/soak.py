@@ -18,9 +18,9 @@ import numpy as np
 
 from posgan_edge import FacePipeline, Frame, load_engine
 from posgan_edge.engines.machine import machine_block
+from posgan_edge.images import read_image
 from posgan_edge.vision.detector import MediaPipeDetector
 from posgan_edge.vision.draw import draw_faces
-from posgan_edge.vision.images import read_image
 
 PORTRAIT = Path(__file__).parents[1] / "posgan_edge" / "assets" / "portrait.jpg"
 

@@ -25,13 +25,15 @@ Image = NDArray[Any]
 class Frame:
     """One picture on its way through the pipeline.
 
-    ``image`` is (H, W, 3) uint8, BGR. ``timestamp`` is in seconds from the start of the source.
+    ``image`` is (H, W, 3) uint8, BGR. ``timestamp`` is in seconds from the start of the source;
+    ``captured`` is when a live loop took it, on ``time.perf_counter``'s clock.
     """
 
     image: Image
     index: int = 0
     timestamp: float = 0.0
     name: str = ""
+    captured: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,17 @@ class Face:
     pose: Pose
     id: int = 0
     timings_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """(68,) bool: landmarks whose surface faces the camera."""
+        return self.facing > 0
+
+    @property
+    def dense_map(self) -> PositionMap:
+        """The position map. Raises BadInput where the pipeline was asked for none."""
+        if self.position_map is None:
+            from posgan_edge.errors import BadInput
+
+            raise BadInput("this face carries no position map: ask for dense faces")
+        return self.position_map

@@ -26,7 +26,7 @@ def faces(tmp_path_factory):
     from scipy.io import savemat
 
     from posgan_edge import FaceBox, FacePipeline, Frame
-    from posgan_edge.vision.images import read_image
+    from posgan_edge.images import read_image
 
     folder = tmp_path_factory.mktemp("faces")
     image = read_image(PORTRAIT)

@@ -8,7 +8,7 @@ from posgan_edge.engines.kernels import NotEnqueued, captured
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.pose import fit_pose
 from posgan_edge.geometry.sampling import surface_facing
-from posgan_edge.vision.images import read_image
+from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
 
 kernels = pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_ext")

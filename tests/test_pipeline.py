@@ -4,8 +4,8 @@ import torch
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine
 from posgan_edge.engines.base import EngineBase
+from posgan_edge.images import read_image
 from posgan_edge.vision.draw import draw_faces, shaded_surface
-from posgan_edge.vision.images import read_image
 from posgan_edge.vision.preprocess import extract_crop
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, write_pack
 

@@ -6,6 +6,7 @@ import pytest
 
 from posgan_edge import Crop, load_engine
 from posgan_edge.errors import BadInput, BudgetMissed, UsageError
+from posgan_edge.images import read_image
 from posgan_edge.quantization import sensitivity as costs
 from posgan_edge.quantization.calibration import (
     METHODS,
@@ -18,7 +19,6 @@ from posgan_edge.quantization.calibration import (
 from posgan_edge.quantization.fp16 import to_fp16
 from posgan_edge.quantization.graph import head, layers, load_model, props, stem
 from posgan_edge.quantization.int8 import matching_layers, to_int8
-from posgan_edge.vision.images import read_image
 from posgan_edge.vision.preprocess import extract_crop
 from tests.helpers.data import PORTRAIT, write_aflw2000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 
@@ -12,6 +13,7 @@ from posgan_edge.errors import PosganError
 
 _COMMANDS = {
     "run": "Find faces in pictures, a video or a camera, and draw or write what they are.",
+    "demo": "The whole loop with no camera: video, mesh and stage times of a moving portrait.",
     "benchmark": "Score and time engines on AFLW2000-3D, with a report.",
     "compare": "Print what changed between two benchmarks; fail where it became worse.",
     "calibrate": "Take INT8 ranges from real faces into a portable record.",
@@ -47,6 +49,7 @@ def cli() -> None:
 
 def main() -> None:
     """The console entry point: errors become one line and an exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         sys.exit(cli(standalone_mode=False) or 0)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -60,6 +63,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(141)
+
+
+def _terminated(*_: object) -> None:
+    # Unwinds, so that files are finished or taken away.
+    sys.exit(143)
 
 
 def report_error(error: PosganError) -> None:

@@ -42,6 +42,8 @@ class Engine(Protocol):
     """
 
     info: EngineInfo
+    #: Whether ``infer`` may be called from several threads at once.
+    concurrent: bool
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs one batch. Raises BadInput when the shape or dtype is not the engine's."""
@@ -73,6 +75,7 @@ class EngineBase:
     """What every engine shares: input checks, warm-up, description."""
 
     info: EngineInfo
+    concurrent = False
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         size = self.info.input_size

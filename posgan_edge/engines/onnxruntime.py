@@ -60,6 +60,7 @@ class OnnxRuntimeEngine(EngineBase):
                 f"{path}: not a posgan-edge model (input 'image', output 'position_map' and "
                 f"'layout' metadata are needed; found {list(inputs)} -> {list(outputs)})"
             )
+        self.concurrent = provider == "cpu"
         self._half = self._session.get_inputs()[0].type == "tensor(float16)"
         batch = inputs["image"][0]
         self.info = EngineInfo(

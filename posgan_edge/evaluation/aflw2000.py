@@ -43,7 +43,7 @@ class LabelledFace:
 
     def image(self) -> Image:
         """The photo (H, W, 3) uint8 BGR."""
-        from posgan_edge.vision.images import read_image
+        from posgan_edge.images import read_image
 
         return read_image(self.path)
 
@@ -165,7 +165,7 @@ def _read_cropped(photo: Path) -> LabelledFace:
     """A face of the original's benchmark folder: ``Kpt`` are 0-based pixels of the crop."""
     from posgan_edge.geometry.layout import load_layout
     from posgan_edge.geometry.pose import fit_pose
-    from posgan_edge.vision.images import read_image
+    from posgan_edge.images import read_image
 
     name = photo.name.removesuffix("_cropped.jpg")
     path = photo.with_name(f"{name}_bbox_info.mat")

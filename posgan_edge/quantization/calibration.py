@@ -204,9 +204,9 @@ def folder_faces(
     from posgan_edge.evaluation.aflw2000 import load_aflw2000
     from posgan_edge.files import sha256
     from posgan_edge.geometry.crop import Crop
+    from posgan_edge.images import read_image
     from posgan_edge.types import FaceBox
     from posgan_edge.vision.detector import MediaPipeDetector
-    from posgan_edge.vision.images import read_image
     from posgan_edge.vision.preprocess import extract_crop
 
     folder = Path(folder)

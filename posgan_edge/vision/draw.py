@@ -24,13 +24,21 @@ _SHIFT = 4  # fractional bits of cv2's drawing coordinates
 
 
 def draw_faces(
-    image: Image, faces: Sequence[Face], dense: bool = True, label: bool = True, scale: int = 1
+    image: Image,
+    faces: Sequence[Face],
+    dense: bool = True,
+    label: bool = True,
+    scale: int = 1,
+    out: Image | None = None,
 ) -> Image:
-    """A copy of the frame, ``scale`` times as large, with every face drawn on it."""
+    """A copy of the frame, ``scale`` times as large, with every face drawn on it; in ``out``
+    where that is given."""
+    height, width = image.shape[:2]
+    canvas = np.empty((height * scale, width * scale, 3), np.uint8) if out is None else out
     if scale == 1:
-        canvas = image.copy()
+        np.copyto(canvas, image)
     else:
-        canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        cv2.resize(image, canvas.shape[1::-1], dst=canvas, interpolation=cv2.INTER_CUBIC)
         faces = [_enlarged(face, scale) for face in faces]
     for face in faces:
         if dense and face.position_map is not None:
@@ -96,9 +104,20 @@ def _draw_label(canvas: Image, face: Face) -> None:
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     x = int(np.clip(face.box.x, 0, max(0, canvas.shape[1] - width)))
     y = int(np.clip(face.box.y - 0.42 * face.box.height, height + 2, canvas.shape[0] - base))
-    at = (x, y)
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    _write(canvas, text, (x, y), scale)
+
+
+def draw_lines(canvas: Image, lines: Sequence[str]) -> None:
+    """Lines of text in the top left corner."""
+    scale = max(0.4, canvas.shape[0] / 1400)
+    step = round(34 * scale)
+    for number, line in enumerate(lines):
+        _write(canvas, line, (step // 2, step * (number + 1)), scale)
+
+
+def _write(canvas: Image, text: str, at: tuple[int, int], scale: float) -> None:
+    for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color, width, cv2.LINE_AA)
 
 
 def _draw_surface(canvas: Image, crop: Crop, position_map: PositionMap) -> None:

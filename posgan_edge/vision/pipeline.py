@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,8 @@ class FacePipeline:
 
     All faces of a frame go through the engine in one batch. The detector is not needed when
     boxes are given. ``dense`` False: faces carry no position map, which an engine on a GPU then
-    need not send back.
+    need not send back. ``workers``: threads over which the faces of a frame are spread, where the
+    engine allows it.
     """
 
     def __init__(
@@ -39,13 +41,22 @@ class FacePipeline:
         passes: int = 2,
         mirror: bool = False,
         dense: bool = True,
+        workers: int = 1,
     ) -> None:
         self.engine, self.detector = engine, detector
         self.passes, self.mirror, self.dense = passes, mirror, dense
         self.layout: UvLayout = load_layout(engine.info.layout)
         self._path = None if mirror else engine.frame_path(self.layout)
+        self._workers = workers if engine.concurrent else 1
+        self._pool = ThreadPoolExecutor(workers, "face") if self._workers > 1 else None
         self._kernels = host_kernels()
         self._mean = self.layout.mean_points * np.array([1, -1, 1], np.float32)
+
+    def close(self) -> None:
+        """Ends the threads of ``workers``."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool, self._workers = None, 1
 
     def process(
         self, frame: Frame, boxes: Sequence[FaceBox] | None = None, max_faces: int = 1
@@ -111,6 +122,7 @@ class FacePipeline:
 
     def _read_with_kernels(self, maps: NDArray[np.float32], crops: Sequence[Crop]) -> Located:
         assert self._kernels is not None
+        maps = np.ascontiguousarray(maps)
         matrices = np.stack([crop.matrix for crop in crops]).astype(np.float32)
         read = self._kernels.extract_landmarks
         landmarks, facing = read(maps, self.layout.landmark_uv, matrices, True)
@@ -121,6 +133,23 @@ class FacePipeline:
     def _maps(
         self, frame: Frame, crops: Sequence[Crop], timings: dict[str, float]
     ) -> NDArray[np.float32]:
+        parts = min(self._workers, len(crops))
+        if self._pool is None or parts == 1:
+            maps, cut_ms, network_ms = self._part(frame, crops)
+        else:
+            share = -(-len(crops) // parts)
+            groups = [crops[i : i + share] for i in range(0, len(crops), share)]
+            done = list(self._pool.map(lambda group: self._part(frame, group), groups))
+            maps = np.concatenate([part[0] for part in done])
+            cut_ms, network_ms = max(p[1] for p in done), max(p[2] for p in done)
+        timings["crop"] += cut_ms
+        timings["network"] += network_ms
+        return maps
+
+    def _part(
+        self, frame: Frame, crops: Sequence[Crop]
+    ) -> tuple[NDArray[np.float32], float, float]:
+        """Maps of some crops, and the milliseconds of cropping and of the network."""
         info = self.engine.info
         start = time.perf_counter()
         inputs = np.stack([extract_crop(frame.image, crop, info.input_size) for crop in crops])
@@ -129,10 +158,10 @@ class FacePipeline:
             inputs = np.concatenate([inputs, inputs[..., ::-1]])
         limit = info.batch or len(inputs)
         parts = [self.engine.infer(inputs[i : i + limit]) for i in range(0, len(inputs), limit)]
-        timings["crop"] += (cut - start) * 1e3
-        timings["network"] += (time.perf_counter() - cut) * 1e3
-        maps = np.concatenate(parts)
-        return _averaged(maps) if self.mirror else maps
+        network = time.perf_counter()
+        maps = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        maps = _averaged(maps) if self.mirror else maps
+        return maps, (cut - start) * 1e3, (network - cut) * 1e3
 
     def _face(self, index: int, score: float, crop: Crop, located: Located) -> Face:
         landmarks, maps = located.landmarks[index], located.maps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -71,7 +73,8 @@ class FaceTracker:
     >>> faces = tracker.update(image, timestamp)         # doctest: +SKIP
     >>> faces[0].landmarks, faces[0].pose.yaw            # doctest: +SKIP
 
-    ``smooth`` False switches the filters off; ``dense`` False leaves position maps out.
+    ``smooth`` False switches the filters off; ``dense`` False leaves position maps out; ``mirror``
+    averages with the mirrored crop.
     """
 
     def __init__(
@@ -84,17 +87,23 @@ class FaceTracker:
         smoothing: Smoothing | None = None,
         dense: bool = True,
         background: bool = True,
+        mirror: bool = False,
     ) -> None:
         if detector is None:
             from posgan_edge.vision.detector import MediaPipeDetector
 
             detector = MediaPipeDetector(thorough=False)
         self.pipeline = FacePipeline(
-            load_engine(engine) if isinstance(engine, str) else engine, detector, dense=dense
+            load_engine(engine) if isinstance(engine, str) else engine,
+            detector,
+            mirror=mirror,
+            dense=dense,
+            workers=min(max_faces, os.cpu_count() or 1),
         )
         self.detector, self.max_faces, self.redetect = detector, max_faces, redetect
         self.tracks: list[Track] = []
         self.detections = 0
+        self.detect_ms = 0.0  # of the last detection
         self._smoothing = (smoothing or Smoothing()) if smooth else None
         self._dense, self._index, self._next_id = dense, 0, 0
         self._looked = -np.inf
@@ -148,11 +157,17 @@ class FaceTracker:
         self._looked = now
         self.detections += 1
         if self._pool is None or first:
-            return self.detector.detect(frame.image, self.max_faces)
+            return self._detect(frame.image)
         # The caller may reuse the picture's memory for the next frame.
         picture = frame.image.copy()
-        self._pending = self._pool.submit(self.detector.detect, picture, self.max_faces)
+        self._pending = self._pool.submit(self._detect, picture)
         return []
+
+    def _detect(self, picture: Image) -> list[FaceBox]:
+        start = time.perf_counter()
+        boxes = self.detector.detect(picture, self.max_faces)
+        self.detect_ms = (time.perf_counter() - start) * 1e3
+        return boxes
 
     def _begin(self, frame: Frame, boxes: list[FaceBox], fresh: bool) -> list[Face]:
         """Tracks for the detections that no track explains."""
@@ -181,7 +196,8 @@ class FaceTracker:
         return faces
 
     def close(self) -> None:
-        """Ends the detector's thread."""
+        """Ends the tracker's threads."""
+        self.pipeline.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None

@@ -147,7 +147,7 @@ class DeviceEngine:
     def __init__(self, engine, batch, graphs=True, refuse=False):
         from dataclasses import replace
 
-        self.engine, self.refuse = engine, refuse
+        self.engine, self.refuse, self.concurrent = engine, refuse, False
         self.info = replace(engine.info, batch=batch)
         self.cuda, self.stream = Cuda(), Stream()
         self.kernels = Kernels(self.stream, graphs)
