@@ -20,7 +20,7 @@ import numpy as np
 from posgan_edge import FaceTracker
 from posgan_edge.engines.machine import machine_block
 from posgan_edge.evaluation.latency import Latency, Ratio
-from posgan_edge.vision.sources import VideoSource
+from posgan_edge.vision.sources import open_source
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    with VideoSource(options.video) as source:
+    with open_source(options.video) as source:
         frames = [frame.image for frame in source]
     if options.faces > 1:
         side = int(np.ceil(np.sqrt(options.faces)))

@@ -92,7 +92,7 @@ def truncated(path):
         ("empty.jpg", lambda p: p.write_bytes(b""), "is empty"),
         ("cut.jpg", truncated, "is a truncated JPEG"),
         ("text.png", lambda p: p.write_text("hello"), "is not a picture that can be decoded"),
-        ("folder.jpg", lambda p: p.mkdir(), "cannot be read (Is a directory)"),
+        ("folder.jpg", lambda p: p.mkdir(), "no pictures in this folder"),
     ],
 )
 def test_bad_pictures_do_not_stop_the_others(run, tmp_path, name, make, message):
@@ -128,7 +128,27 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", PORTRAIT, "--box", "1,2,3"], 2, "give four numbers"),
         (["run", PORTRAIT, "--box", "1,2,0,5"], 2, "above zero"),
         (["run", PORTRAIT, PORTRAIT, "--save", "a.png"], 2, "names one file"),
-        (["run", "--camera", "0", "--mesh", "a.obj"], 2, "--mesh needs pictures"),
+        (["run", PORTRAIT, "--serve", "8080"], 2, "--serve is for videos, cameras and streams"),
+        (["run", "synthetic:", "--serve", "80a"], 2, "give PORT or HOST:PORT"),
+        (["run", "synthetic:", "--token", "x"], 2, "--token needs --serve"),
+        (["run", "synthetic:", "--serve", "8", "--token", "x"], 2, "addresses that others can"),
+        (["run", "synthetic:?speed=2"], 2, "unknown key 'speed'"),
+        (["run", "synthetic:?width=9"], 2, "at least 64"),
+        (["run", "gopher://host/a"], 2, "unknown kind of source 'gopher'"),
+        (["run", "csi://front"], 2, "csi:// and its number"),
+        (["run", "csi://0", "--box", BOX], 3, "OpenCV built with GStreamer"),
+        (["run", "-"], 2, "need --size"),
+        (["run", "-", "--size", "640"], 2, "give WIDTHxHEIGHT"),
+        (["run", "synthetic:", "--size", "64x64"], 2, "others do not"),
+        (["run", "synthetic:", "a.mp4"], 2, "one video, camera or stream at a time"),
+        (["run", "synthetic:", "--passes", "2"], 2, "--passes is for pictures"),
+        (["run", "synthetic:", "--npz", "a.txt"], 2, "ends in .npz"),
+        (["run", "synthetic:", "--mesh", "m/a.stl"], 2, "give a folder"),
+        (["run", "synthetic:", "--depth", "d/a.jpg"], 2, "give a folder"),
+        (["run", "synthetic:", "--json", "/proc/a.jsonl"], 4, "cannot be written"),
+        (["run", PORTRAIT, "--mirror-texture"], 2, "--mirror-texture needs --texture"),
+        (["run", PORTRAIT, "--depth", "a.jpg"], 2, "written as .npy or .png"),
+        (["run", "--image", "synthetic:"], 2, "--image takes pictures"),
         (["run", PORTRAIT, "--nonsense"], 2, "No such option"),
         (["run", "--camera", "/dev/video99", "--box", BOX], 4, "camera cannot be opened"),
         (["run", "--video", "absent.mp4", "--box", BOX], 4, "no such video file"),
@@ -136,7 +156,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", PORTRAIT, "--model", "absent.onnx"], 4, "no such model file"),
         (["run", PORTRAIT, "--box", BOX, "--save", "/proc/none/a.png"], 4, "cannot be made"),
         (["run", PORTRAIT, "--box", BOX, "--json", "/proc/a.jsonl"], 4, "cannot be written"),
-        (["run", PORTRAIT, "--box", BOX, "--mesh", "a.stl"], 4, "use .obj or .ply"),
+        (["run", PORTRAIT, "--box", BOX, "--mesh", "a.stl"], 4, "use .obj, .ply, .glb"),
         (["benchmark", "--dataset", "/nowhere"], 4, "no folder found"),
         (["benchmark", "--dataset", ".", "--labels", "new"], 4, "no NAME.jpg"),
         (["export", "--model", "absent.pth", "--output", "a.onnx"], 4, "no such checkpoint"),
@@ -196,19 +216,21 @@ def test_video_whose_header_promises_too_much(run, tmp_path):
 
 def test_interrupt_finishes_files(tmp_path):
     from posgan_edge.types import Frame
-    from posgan_edge.vision.sinks import JsonLinesSink
+    from posgan_edge.vision.sinks import JsonLinesSink, Result
 
-    def interrupted():
+    def interrupted(error):
         with JsonLinesSink(tmp_path / "a.jsonl") as sink:
-            sink.write(Frame(np.zeros((2, 2, 3), np.uint8)), [])
-            raise KeyboardInterrupt
+            sink.write(Result(Frame(np.zeros((2, 2, 3), np.uint8)), []))
+            raise error
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert len(read_lines(tmp_path / "a.jsonl")) == 1
+    for error in (KeyboardInterrupt, ZeroDivisionError):
+        with pytest.raises(error):
+            interrupted(error)
+        assert len(read_lines(tmp_path / "a.jsonl")) == 1
+        (tmp_path / "a.jsonl").unlink()
     with pytest.raises(ZeroDivisionError), JsonLinesSink(tmp_path / "b.jsonl"):
         raise ZeroDivisionError
-    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_detector_is_named(run, monkeypatch):

@@ -124,6 +124,6 @@ def test_mesh_file_reads_back(tmp_path, suffix):
 
 def test_unknown_mesh_type(tmp_path):
     mesh = face_mesh(PositionMap(smooth_map(128), "ict"), Crop(100, 80, 60))
-    with pytest.raises(BadInput, match=r"use \.obj or \.ply"):
+    with pytest.raises(BadInput, match=r"use \.obj, \.ply, \.glb"):
         save_mesh(mesh, tmp_path / "face.stl")
     assert list(tmp_path.iterdir()) == []

@@ -26,8 +26,16 @@ def run_pictures(sources: list[str], options: Options) -> None:
     from posgan_edge.vision.detector import MediaPipeDetector
     from posgan_edge.vision.pipeline import FacePipeline
 
-    paths = [path for source in sources for path in pictures_of(source)]
-    many = len(paths) > 1
+    paths: list[str] = []
+    failed = 0
+    for source in sources:
+        try:
+            paths += pictures_of(source)
+        except BadInput as error:
+            report_error(error)
+            failed += 1
+    empty = failed
+    many = len(paths) + empty > 1
     show = options.window and WindowSink.available()
     _check_outputs(options, many)
     boxes = options.boxes()
@@ -36,7 +44,6 @@ def run_pictures(sources: list[str], options: Options) -> None:
     drawn = (options.save is not None or show) and options.dense
     dense = drawn or options.mesh is not None or bool(options.dense_files())
     pipeline = FacePipeline(engine, detector, options.passes or 2, options.mirror, dense)
-    failed = 0
     with ExitStack() as stack:
         lines = stack.enter_context(JsonLinesSink(options.json)) if options.json else None
         window = stack.enter_context(WindowSink()) if show else None
@@ -57,7 +64,7 @@ def run_pictures(sources: list[str], options: Options) -> None:
                 report_error(error)
                 failed += 1
     if failed:
-        raise BadInput(f"{failed} of {len(paths)} pictures failed")
+        raise BadInput(f"{failed} of {len(paths) + empty} pictures failed")
 
 
 def _write(frame: Frame, faces: list[Face], options: Options, many: bool) -> Image:

@@ -148,12 +148,13 @@ def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None
     lines = ["# posgan-edge"]
     if texture is not None:
         lines += [f"mtllib {material.name}", "usemtl face"]
-    lines += [
-        _rows("v", vertices, "%.4f"),
-        _rows("vt", mesh.uv * (1, -1) + (0, 1), "%.6f"),
-        _rows("vn", mesh.normals() * _Y_UP, "%.4f"),
-        _rows("f", np.repeat(mesh.triangles + 1, 3, axis=1).reshape(-1, 3, 3), "%d/%d/%d"),
-    ]
+    lines += [_rows("v", vertices, "%.4f"), _rows("vn", mesh.normals() * _Y_UP, "%.4f")]
+    # Readers take texture coordinates without a texture for a reason to drop vertex colours.
+    if texture is not None:
+        lines.append(_rows("vt", mesh.uv * (1, -1) + (0, 1), "%.6f"))
+    each = 2 if texture is None else 3
+    corners = np.repeat(mesh.triangles + 1, each, axis=1)
+    lines.append(_rows("f", corners.reshape(-1, 3, each), "%d//%d" if each == 2 else "%d/%d/%d"))
     with replaced(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
         if texture is not None:
@@ -164,5 +165,6 @@ def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None
 
 
 def _rows(tag: str, rows: NDArray[Any], value: str) -> str:
+    """``rows`` (N, ...) as lines of text; a value may take several numbers."""
     row = f"{tag} " + " ".join([value] * rows.shape[1])
     return "\n".join([row] * len(rows)) % tuple(rows.ravel().tolist())

@@ -18,6 +18,10 @@ _CLOSED = ("right_eye", "left_eye", "outer_lips", "inner_lips")
 _LINE = (120, 255, 120)
 _AXES = ((60, 60, 255), (80, 220, 80), (255, 140, 60))  # x red, y green, z blue, in BGR
 _SURFACE = np.array([235.0, 205.0, 150.0])
+_OPACITY = 0.45
+#: Colour of each amount of light (1, 256, 3), a third of it from all around.
+_COLORS = ((0.3 + 0.7 * np.arange(256)[:, None] / 255) * _SURFACE).astype(np.uint8)[None]
+_BLOCK = np.ones((3, 3), np.uint8)
 _LIGHT = np.array([-0.35, -0.45, 0.82])
 _SHADE_SIZE = 160
 _SHIFT = 4  # fractional bits of cv2's drawing coordinates
@@ -123,7 +127,7 @@ def _write(canvas: Image, text: str, at: tuple[int, int], scale: float) -> None:
 def _draw_surface(canvas: Image, crop: Crop, position_map: PositionMap) -> None:
     """Blends the shaded surface over the frame: splatted in depth order in the crop."""
     shade, alpha = shaded_surface(position_map)
-    region = _region(canvas, crop)
+    region = _region(canvas, crop, position_map)
     if region is None:
         return
     left, top, right, bottom = region
@@ -131,17 +135,25 @@ def _draw_surface(canvas: Image, crop: Crop, position_map: PositionMap) -> None:
     matrix = np.column_stack([to_frame[:, :2] / _SHADE_SIZE, to_frame[:, 2]])
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     size = (right - left, bottom - top)
-    over = cv2.warpAffine(shade, matrix, size, flags=cv2.INTER_LINEAR).astype(np.float32)
-    mask = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)[..., None] * 0.45
+    over = cv2.warpAffine(shade, matrix, size, flags=cv2.INTER_LINEAR)
+    weight = cv2.warpAffine(alpha * np.float32(_OPACITY), matrix, size, flags=cv2.INTER_LINEAR)
     part = canvas[top:bottom, left:right]
-    part[:] = (part * (1 - mask) + over * mask).astype(np.uint8)
+    part[:] = cv2.blendLinear(part, over, 1 - np.asarray(weight), weight)
 
 
-def _region(canvas: Image, crop: Crop) -> tuple[int, int, int, int] | None:
-    reach = crop.side * 0.75
+def _region(
+    canvas: Image, crop: Crop, position_map: PositionMap
+) -> tuple[int, int, int, int] | None:
+    """The part of the canvas that the face covers."""
+    low, high = position_map.xyz[:2].min((1, 2)), position_map.xyz[:2].max((1, 2))
+    if not np.isfinite([low, high]).all():
+        return None
+    corners = crop.to_frame(
+        np.array([(x, y) for x in (low[0], high[0]) for y in (low[1], high[1])])
+    )
     height, width = canvas.shape[:2]
-    left, right = max(0, int(crop.center_x - reach)), min(width, int(crop.center_x + reach) + 1)
-    top, bottom = max(0, int(crop.center_y - reach)), min(height, int(crop.center_y + reach) + 1)
+    left, top = np.clip(np.floor(corners.min(0)) - 2, 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(0)) + 2, 0, (width, height)).astype(int)
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
@@ -151,25 +163,34 @@ def shaded_surface(position_map: PositionMap) -> tuple[Image, NDArray[np.float32
     Points of the map, refined twofold, are written back to front (a point buffer needs no
     triangle rasteriser and takes about two milliseconds); one-pixel holes are closed.
     """
-    resolution = 2 * min(position_map.resolution, 128)
-    xyz = resample_map(position_map.xyz, resolution)
-    du, dv = np.gradient(xyz, axis=2), np.gradient(xyz, axis=1)
-    normal = np.cross(du, dv, axis=0)
-    normal /= np.maximum(np.linalg.norm(normal, axis=0), 1e-12)
-    facing = load_layout(position_map.layout).mask_at(resolution) & (normal[2] > 0.05)
-    x, y, z = xyz[:, facing]
-    light = np.clip(np.tensordot(_LIGHT, normal[:, facing], 1), 0, 1)
-    color = ((0.3 + 0.7 * light)[:, None] * _SURFACE).astype(np.uint8)
-    column, row = (x * _SHADE_SIZE).astype(int), (y * _SHADE_SIZE).astype(int)
-    order = np.argsort(z)
-    order = order[
-        ((column >= 0) & (column < _SHADE_SIZE) & (row >= 0) & (row < _SHADE_SIZE))[order]
-    ]
-    shade = np.zeros((_SHADE_SIZE, _SHADE_SIZE, 3), np.uint8)
-    shade[row[order], column[order]] = color[order]
-    cover = np.zeros((_SHADE_SIZE, _SHADE_SIZE), np.uint8)
-    cover[row[order], column[order]] = 255
-    closed = cv2.morphologyEx(cover, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    filled = cv2.dilate(shade, np.ones((3, 3), np.uint8))
-    shade[cover == 0] = filled[cover == 0]
-    return shade, cv2.GaussianBlur(closed, (3, 3), 0).astype(np.float32) / 255
+    coarse = min(position_map.resolution, 128)
+    xyz = position_map.xyz
+    if coarse != position_map.resolution:
+        xyz = resample_map(xyz, coarse)
+    (ax, ay, az), (bx, by, bz) = np.gradient(xyz, axis=2), np.gradient(xyz, axis=1)
+    normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
+    length = np.maximum(np.sqrt(sum(n * n for n in normal)), 1e-12)
+    light = np.clip(sum(n * w for n, w in zip(normal, _LIGHT, strict=True)) / length, 0, 1)
+    facing = load_layout(position_map.layout).mask_at(coarse) & (normal[2] > 0.05 * length)
+    # Depth in 256 steps: whole bytes are sorted fastest.
+    z = xyz[2]
+    low, high = float(z.min()), float(z.max())
+    step = (z - low) * np.float32(255 / max(high - low, 1e-9))
+    planes = np.dstack([xyz[0] * _SHADE_SIZE, xyz[1] * _SHADE_SIZE, light * 255, step])
+    fine = cv2.resize(planes.astype(np.float32), (2 * coarse, 2 * coarse))
+    seen = np.flatnonzero(np.repeat(np.repeat(facing, 2, 0), 2, 1))
+    points = fine.reshape(-1, 4)[seen]
+    column, row = points[:, 0].astype(np.int32), points[:, 1].astype(np.int32)
+    # As unsigned numbers, those below zero are large.
+    inside = (column.view(np.uint32) < _SHADE_SIZE) & (row.view(np.uint32) < _SHADE_SIZE)
+    order = np.argsort(points[:, 3].astype(np.uint8), kind="stable")
+    order = order[inside[order]]
+    flat = row[order] * _SHADE_SIZE + column[order]
+    shade = np.zeros(_SHADE_SIZE * _SHADE_SIZE, np.uint8)
+    cover = np.zeros(_SHADE_SIZE * _SHADE_SIZE, np.uint8)
+    shade[flat], cover[flat] = points[order, 2].astype(np.uint8), 255
+    shade, cover = shade.reshape(_SHADE_SIZE, -1), cover.reshape(_SHADE_SIZE, -1)
+    closed = cv2.morphologyEx(cover, cv2.MORPH_CLOSE, _BLOCK)
+    shade = np.where(cover > 0, shade, cv2.dilate(shade, _BLOCK))
+    alpha = cv2.GaussianBlur(closed, (3, 3), 0).astype(np.float32) / np.float32(255)
+    return cv2.LUT(cv2.merge([shade] * 3), _COLORS), alpha

@@ -1,7 +1,7 @@
 """What every sink is to the loop, and the shared life of those that write one file.
 
 Files are written under a temporary name and renamed when they are closed: whatever stopped the
-run, what was written until then is whole and under its final name.
+run, what was written until then is whole and under its final name. Where nothing was, none is left.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Sink:
 
 
 class FileSink(Sink):
-    """A sink that writes one file."""
+    """A sink that writes one file; ``used`` once there is something in it."""
+
+    used = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = check_writable(path)
@@ -89,7 +91,7 @@ class FileSink(Sink):
         self._open = False
         try:
             self.finish()
-            if self.temporary.exists():
+            if self.used:
                 os.replace(self.temporary, self.path)
         except OSError as failure:
             raise BadInput(f"{self.path}: cannot be written ({failure.strerror})") from failure

@@ -57,6 +57,7 @@ class VideoSink(FileSink):
         count = max(1, round((stamp - self._next) * self._rate) + 1)
         for _ in range(count):
             self._writer.write(image)
+        self.used = True
         self.frames += count
         self._next += count / self._rate
 

@@ -44,6 +44,7 @@ class JsonLinesSink(FileSink):
         try:
             while line:
                 line = line[self._stream.write(line) or 0 :]
+            self.used = True
             if self.name == "-":
                 self._stream.flush()
         except BrokenPipeError:
@@ -89,6 +90,7 @@ class NpzSink(FileSink):
             row["rotation"], row["scale"] = pose.rotation, pose.scale
             row["translation"] = pose.translation
         self._stream.write(rows.tobytes())
+        self.used = True
 
     def finish(self) -> None:
         try:

@@ -90,8 +90,9 @@ class SyntheticSource(Source):
         self._index += 1
         shape = (motion.height, motion.width, 3)
         image = into if into is not None and into.shape == shape else np.empty(shape, np.uint8)
-        image[:] = _BACKGROUND
-        if not motion.blank or now % motion.every >= motion.blank:
+        if motion.blank and now % motion.every < motion.blank:
+            image[:] = _BACKGROUND
+        else:
             for number in range(motion.faces):
                 self._draw(image, now, number)
         if motion.noise > 0:
@@ -128,7 +129,7 @@ class SyntheticSource(Source):
         part = image[top:bottom, left:right]
         cv2.warpAffine(
             self._portrait, matrix, part.shape[1::-1], dst=part,
-            flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT,
+            flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND,
         )  # fmt: skip
 
     def _grain(self, image: Image) -> Image:
