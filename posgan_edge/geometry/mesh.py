@@ -96,7 +96,7 @@ def save_mesh(
     """Writes OBJ, PLY or GLB (binary glTF 2.0) by the path's suffix, in y-up axes.
 
     With ``texture`` (S, S, 3) BGR on the mesh's UV, OBJ and GLB carry it: an OBJ names a material
-    file and a PNG that are written beside it (``face.mtl``, ``face.png``). Otherwise vertices take
+    file and a PNG, written beside it (``face.mtl``, ``face_uv.png``). Otherwise vertices take
     their colours from ``image``.
     """
     path = Path(path)
@@ -144,7 +144,7 @@ def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None
     vertices = mesh.vertices * _Y_UP
     if image is not None and texture is None:
         vertices = np.column_stack([vertices, mesh.colors(image) / 255])
-    picture, material = path.with_suffix(".png"), path.with_suffix(".mtl")
+    picture, material = path.with_name(f"{path.stem}_uv.png"), path.with_suffix(".mtl")
     lines = ["# posgan-edge"]
     if texture is not None:
         lines += [f"mtllib {material.name}", "usemtl face"]

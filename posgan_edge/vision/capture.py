@@ -98,8 +98,12 @@ class Capture:
     def take(self, timeout: float) -> Frame | None:
         """The next frame; None after ``timeout`` seconds without one, or at the end (``ended``).
 
-        Raises what the source raised once every frame before it was taken.
+        The first call starts the thread. Raises what the source raised once every frame before it
+        was taken.
         """
+        if self._thread is None and not self._ended:
+            self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+            self._thread.start()
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._ended, timeout)
             if self._ready:
@@ -128,8 +132,6 @@ class Capture:
 
     def __enter__(self) -> Capture:
         self.source.open()
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
         return self
 
     def __exit__(
@@ -141,18 +143,17 @@ class Capture:
         self.close()
 
     def close(self) -> None:
-        """Ends the thread; frames that still wait count as dropped."""
+        """Ends the thread; frames that still wait count as never captured."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         if self._thread is not None:
             # A driver that hangs must not hang the program; its thread dies with the process.
             self._thread.join(timeout=5)
-            if not self._thread.is_alive():
-                self.source.close()
-            self._thread = None
+        if self._thread is None or not self._thread.is_alive():
+            self.source.close()
         with self._changed:
-            self.counts.dropped += len(self._ready)
+            self.counts.captured -= len(self._ready)
             self._ready.clear()
             self._ended = True
 

@@ -50,7 +50,7 @@ def draw_faces(
         _draw_landmarks(canvas, face)
         _draw_pose(canvas, face)
         if label:
-            _draw_label(canvas, face)
+            _draw_label(canvas, face, f"#{face.id} " if len(faces) > 1 else "")
     return canvas
 
 
@@ -101,9 +101,9 @@ def _draw_pose(canvas: Image, face: Face) -> None:
         )  # fmt: skip
 
 
-def _draw_label(canvas: Image, face: Face) -> None:
+def _draw_label(canvas: Image, face: Face, name: str) -> None:
     pose = face.pose
-    text = f"pitch {pose.pitch:+.0f} yaw {pose.yaw:+.0f} roll {pose.roll:+.0f}"
+    text = f"{name}pitch {pose.pitch:+.0f} yaw {pose.yaw:+.0f} roll {pose.roll:+.0f}"
     scale = max(0.35, face.box.width / 560)
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     x = int(np.clip(face.box.x, 0, max(0, canvas.shape[1] - width)))

@@ -26,7 +26,7 @@ _MOST_VIEWERS = 8
 _JPEG_QUALITY = 80
 #: Seconds after which a viewer of a silent stream is looked after.
 _KEEP_ALIVE = 5.0
-_POLICY = "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # noqa: E501
+_POLICY = "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # noqa: E501
 
 
 def parse_address(text: str) -> tuple[str, int]:

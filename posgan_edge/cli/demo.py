@@ -1,0 +1,47 @@
+"""``posgan-edge demo``."""
+
+from __future__ import annotations
+
+import shlex
+from importlib import resources
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--output", default="out", show_default=True, type=Path, help="Folder to fill.")
+@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1, 3600))
+@click.option("--faces", default=2, show_default=True, type=click.IntRange(1, 16))
+@click.option("--serve", metavar="[HOST:]PORT", help="Also show it live in the browser.")
+def command(output: Path, seconds: float, faces: int, serve: str | None) -> None:
+    """The whole loop with no camera: a picture with its mesh, then a moving portrait as video.
+
+    Prints the commands that it runs, and the time of each stage.
+    """
+    portrait = str(resources.files("posgan_edge.assets") / "portrait.jpg")
+    _run(
+        portrait, "--scale", "2", "--save", output / "portrait.png",
+        "--mesh", output / "portrait.obj", "--json", output / "portrait.jsonl",
+        "--texture", output / "portrait-texture.png", "--depth", output / "portrait-depth.png",
+    )  # fmt: skip
+    live = ["--serve", serve] if serve is not None else []
+    paced = ["--drop-frames"] if serve is not None else []
+    _run(
+        f"synthetic:?seconds={seconds:g}&faces={faces}&noise=4&blank=0.5&every=4",
+        "--max-faces", faces, "--save", output / "moving.mp4", "--json", output / "moving.jsonl",
+        "--npz", output / "moving.npz", "--summary", output / "moving-summary.json", "--overlay",
+        *live, *paced,
+    )  # fmt: skip
+    click.echo(
+        f"look at: {output}/portrait.png (picture), {output}/portrait.obj (mesh with texture), "
+        f"{output}/moving.mp4 (video)"
+    )
+
+
+def _run(*arguments: object) -> None:
+    from posgan_edge.cli.run import command as run
+
+    words = ["--no-window", *map(str, arguments)]
+    click.echo(f"$ posgan-edge run {shlex.join(words)}")
+    run.main(words, standalone_mode=False)

@@ -1,0 +1,249 @@
+"""The live page: who may see it, and what a real browser makes of it."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from posgan_edge import Frame
+from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.vision.sinks import Result
+from posgan_edge.vision.sinks.live_page import LivePageSink, is_loopback, parse_address
+from tests.helpers.browser import CHROMIUM, Browser
+
+
+def get(url, path="/", headers=None, method="GET"):
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=5)
+    connection.request(method, path, headers=headers or {})
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("8080", ("127.0.0.1", 8080)),
+        (":8080", ("127.0.0.1", 8080)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+        ("[::1]:80", ("::1", 80)),
+        ("localhost:0", ("localhost", 0)),
+    ],
+)
+def test_addresses(text, address):
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "host", "a:b", "1:70000"])
+def test_bad_addresses(text):
+    with pytest.raises(UsageError, match="give PORT or HOST:PORT"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
+     ("0.0.0.0", False), ("192.168.1.2", False), ("example.com", False)],
+)  # fmt: skip
+def test_loopback(host, local):
+    assert is_loopback(host) == local
+
+
+def test_only_this_machine_and_this_origin_without_a_token():
+    with LivePageSink("0") as sink:
+        host = urlsplit(sink.url).netloc
+        assert host.startswith("127.0.0.1:")
+        assert sink.token is None
+        for headers, status in (
+            ({}, 200),
+            ({"Host": f"localhost:{host.split(':')[1]}"}, 200),
+            ({"Host": "evil.example"}, 403),
+            ({"Host": "127.0.0.1:1"}, 403),
+            ({"Origin": f"http://{host}"}, 200),
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ):
+            for path in ("/", "/stream.mjpg", "/events"):
+                if status == 403 or path == "/":
+                    assert get(sink.url, path, headers)[0] == status, (path, headers)
+        assert get(sink.url, "/../secret")[0] == 404
+        assert get(sink.url, "/", method="POST")[0] == 501
+        found = get(sink.url)[1]
+        assert "default-src 'none'" in found["Content-Security-Policy"]
+        assert found["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "Python" not in found["Server"]
+
+
+def test_beyond_loopback_a_token_is_needed():
+    with LivePageSink("0.0.0.0:0") as sink:
+        local = f"http://127.0.0.1:{urlsplit(sink.url).port}/"
+        assert len(sink.token) >= 32
+        for path in ("/", "/stream.mjpg", "/events"):
+            assert get(local, path)[0] == 401
+            assert get(local, f"{path}?token=wrong")[0] == 401
+        assert get(local, f"/?token={sink.token}")[0] == 200
+        assert get(local, f"/?token={sink.token}", {"Origin": "http://evil.example"})[0] == 403
+    with LivePageSink("0.0.0.0:0", "mine") as sink:
+        assert sink.url.endswith("?token=mine")
+
+
+def test_an_address_in_use_is_named():
+    with LivePageSink("0") as sink:
+        port = urlsplit(sink.url).port
+        with pytest.raises(BadInput, match=f"{port}: cannot be served there"):
+            LivePageSink(str(port))
+
+
+def test_viewers_are_counted_and_slow_ones_miss_frames():
+    def result(number):
+        return Result(Frame(np.full((64, 64, 3), number, np.uint8), number), [])
+
+    with LivePageSink("0") as sink:
+        assert not sink.wants()
+        _, headers, answer = get(sink.url, "/events")
+        assert headers["Content-Type"] == "text/event-stream"
+        end = time.monotonic() + 5
+        while not sink.wants() and time.monotonic() < end:
+            time.sleep(0.01)
+        for number in range(200):
+            sink.write(result(number))
+        seen = []
+        while not seen or seen[-1] != 199:
+            line = answer.readline()
+            if line.startswith(b"data: "):
+                seen.append(json.loads(line[6:])["frame"])
+        assert seen == sorted(set(seen))
+        streams = [get(sink.url, "/events") for _ in range(8)]
+        assert [s[0] for s in streams] == [200] * 7 + [503]
+        pictures = streams.pop(0)
+        pictures[2].close()
+    assert not sink._thread.is_alive()
+
+
+def test_pictures_are_jpegs():
+    with LivePageSink("0") as sink:
+        _, headers, answer = get(sink.url, "/stream.mjpg")
+        assert headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
+        sink.write(Result(Frame(np.zeros((48, 64, 3), np.uint8)), []))
+        lines = [answer.readline().strip() for _ in range(4)]
+        assert lines[:2] == [b"--frame", b"Content-Type: image/jpeg"]
+        size = int(lines[2].split(b":")[1])
+        assert answer.read(size)[:2] == b"\xff\xd8"
+
+
+@pytest.fixture
+def served(tmp_path):
+    """``posgan-edge run`` on a moving portrait, paced; its page's address."""
+    pytest.importorskip("mediapipe")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "posgan_edge", "run", "synthetic:?seconds=120&period=2",
+         "--drop-frames", "--serve", "0", "--no-window", "--json", str(tmp_path / "a.jsonl")],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        for line in process.stderr:
+            if found := re.search(r"live page: (\S+)", line):
+                yield found[1], process, tmp_path
+                break
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    made = Browser(tmp_path / "profile")
+    yield made
+    made.close()
+
+
+OVERLAY = """(() => {
+  const c = document.getElementById("canvas"), d = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+  let sum = 0, count = 0;
+  for (let i = 3; i < d.data.length; i += 4) if (d.data[i]) { sum += (i >> 2) % c.width; count += 1; }
+  return count ? [sum / count, count] : null;
+})()"""  # noqa: E501
+
+
+def test_a_browser_shows_what_moves(served, browser):
+    url, process, folder = served
+    browser.open(url)
+    browser.until("document.getElementById('state')?.dataset.live === 'yes'", 60)
+    first = int(browser.ask("document.getElementById('state').dataset.frame"))
+    browser.until(f"+document.getElementById('state').dataset.frame > {first + 5}")
+    browser.until("document.getElementById('picture').naturalWidth === 1280")
+    centers = []
+    for _ in range(12):
+        centers.append(browser.until(OVERLAY)[0])
+        time.sleep(0.12)
+    assert max(centers) - min(centers) > 60
+    texts = set()
+    for _ in range(12):
+        texts.add(browser.ask("document.getElementById('faces').innerText"))
+        time.sleep(0.1)
+    assert len(texts) > 2
+    assert "pitch / yaw / roll" in texts.pop()
+    stages = browser.ask("document.getElementById('stages').innerText")
+    assert "network" in stages
+    assert "capture to result" in stages
+    picture = browser.picture()
+    if wanted := os.environ.get("POSGAN_KEEP_PICTURES"):
+        with open(os.path.join(wanted, "live.png"), "wb") as stream:
+            stream.write(picture)
+    browser.ask("document.getElementById('overlay').click()")
+    browser.until(f"!({OVERLAY})")
+    assert browser.errors == []
+    assert {urlsplit(r).netloc for r in browser.requests} == {urlsplit(url).netloc}
+    # The page says so when the stream ends.
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    browser.until("document.getElementById('state').dataset.live === 'no'")
+    lines = (folder / "a.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["frame"] > first
+
+
+def test_another_sites_page_gets_nothing(served, browser):
+    url, _, _ = served
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<title>other</title>")
+
+        def log_message(self, *_):
+            pass
+
+    other = HTTPServer(("127.0.0.1", 0), Other)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    try:
+        browser.open(f"http://127.0.0.1:{other.server_address[1]}/")
+        browser.until("document.title === 'other'")
+        load = """new Promise(done => {
+          const image = new Image();
+          image.onload = () => done("loaded"); image.onerror = () => done("refused");
+          image.src = "%sstream.mjpg";
+        })"""
+        assert browser.ask(load % url) == "refused"
+        fetched = f"fetch('{url}events').then(r => 'status ' + r.status, () => 'refused')"
+        assert browser.ask(fetched) == "refused"
+    finally:
+        other.shutdown()
+        other.server_close()
