@@ -1,8 +1,9 @@
-"""Memory and file handles over a long run: a moving portrait through detector, crop and network.
+"""A long live run: memory, file handles, time stamps and frame counts of the whole loop.
 
-    python benchmarks/soak.py [--minutes 10] [--model edge] [--json F] [--plot PNG]
+    python benchmarks/soak.py [--minutes 10] [--source URI] [--json F] [--plot SVG]
 
-Linux alone (it reads /proc). Samples once a second.
+Linux alone (it reads /proc). The moving portrait at 720p, played in real time, goes through
+capture, tracker, drawing, a video file, JSON lines and a live page. Sampled once a second.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from posgan_edge import FacePipeline, Frame, load_engine
+from posgan_edge import FaceTracker
 from posgan_edge.engines.machine import machine_block
-from posgan_edge.images import read_image
-from posgan_edge.vision.detector import MediaPipeDetector
-from posgan_edge.vision.draw import draw_faces
+from posgan_edge.vision.capture import Capture
+from posgan_edge.vision.live import Limits, LiveReport, run_live
+from posgan_edge.vision.sinks import JsonLinesSink, VideoSink
+from posgan_edge.vision.sinks.live_page import LivePageSink
+from posgan_edge.vision.sources import open_source
 
-PORTRAIT = Path(__file__).parents[1] / "posgan_edge" / "assets" / "portrait.jpg"
+#: Noise, and for one second in twenty no face: the detector has to look again and again.
+SOURCE = "synthetic:?noise=4&blank=1&every=20"
 
 
 def resident_mb() -> float:
@@ -37,31 +41,39 @@ def handles() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--model", default="edge")
+    parser.add_argument("--source", default=SOURCE)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    portrait = cv2.resize(read_image(PORTRAIT), None, fx=1.5, fy=1.5)
-    pipeline = FacePipeline(load_engine(options.model), MediaPipeDetector())
-    start, frames, found = time.monotonic(), 0, 0
+    start = time.monotonic()
     samples: list[tuple[float, float, int]] = []
-    while (now := time.monotonic() - start) < 60 * options.minutes:
-        shift = 30 * np.array([np.sin(frames / 31), np.cos(frames / 17)])
-        moved = cv2.warpAffine(
-            portrait, np.float64([[1, 0, shift[0]], [0, 1, shift[1]]]), portrait.shape[1::-1]
-        )
-        faces = pipeline.process(Frame(moved, frames, now))
-        draw_faces(moved, faces)
-        frames, found = frames + 1, found + bool(faces)
+
+    def sample(_: LiveReport) -> None:
+        now = time.monotonic() - start
         if not samples or now - samples[-1][0] >= 1:
             samples.append((now, resident_mb(), handles()))
+
+    with tempfile.TemporaryDirectory() as folder, FaceTracker() as tracker:
+        lines = Path(folder) / "a.jsonl"
+        source = open_source(options.source)
+        with Capture(source, drop=True, report=print) as capture:
+            sinks = [VideoSink(Path(folder) / "a.mp4", source.rate), JsonLinesSink(lines),
+                     LivePageSink("0")]  # fmt: skip
+            limits = Limits(seconds=60 * options.minutes)
+            report = run_live(capture, tracker, sinks, limits, report=print, on_frame=sample)
+        with open(lines) as stream:
+            stamps = [json.loads(line)["timestamp"] for line in stream]
     after = [s for s in samples if s[0] >= 60] or samples
+    counts = report.counts
     result = {
         "machine": machine_block(),
-        "model": options.model,
+        "source": options.source,
         "minutes": options.minutes,
-        "frames": frames,
-        "frames_with_a_face": found,
+        "report": asdict(report),
+        "captured_equals_processed_and_dropped":
+            counts.captured == report.processed + counts.dropped + counts.thinned,
+        "lines_equal_processed": len(stamps) == report.processed,
+        "timestamps_rise": all(b > a for a, b in pairwise(stamps)),
         "resident_mb": {"after_1_min": after[0][1], "end": after[-1][1],
                         "most_after_1_min": max(s[1] for s in after)},
         "growth_mb_after_1_min": after[-1][1] - after[0][1],

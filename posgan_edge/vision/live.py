@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import FrameType
 
 import numpy as np
@@ -185,7 +186,7 @@ class SinkWorker:
                 sink.write(result)
             except (OSError, PosganError) as error:
                 self._failed(sink, error)
-            self._times.add(f"to {sink.name}", (time.perf_counter() - start) * 1e3)
+            self._times.add(f"to {Path(sink.name).name}", (time.perf_counter() - start) * 1e3)
 
     def _drawn(self, result: Result) -> Image:
         drawing, image = self._drawing, result.frame.image

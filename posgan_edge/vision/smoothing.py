@@ -46,13 +46,15 @@ class OneEuro:
         self.followed = 1.0  # share of the last change
         self._speed: NDArray[np.floating] | float = 0.0
 
-    def __call__(self, value: NDArray[np.floating], seconds: float) -> NDArray[np.floating]:
-        """The filtered value, ``seconds`` after the one before."""
+    def __call__(
+        self, value: NDArray[np.floating], seconds: float, unit: float = 1.0
+    ) -> NDArray[np.floating]:
+        """The filtered value, ``seconds`` after the one before; speeds are in ``unit``."""
         if self.value is None:
             self.value = np.array(value, copy=True)
             return self.value
         change = value - self.value
-        self.followed = self.share(change, seconds)
+        self.followed = self.share(change / unit, seconds)
         self.value = self.value + self.followed * change
         return self.value
 
@@ -90,10 +92,10 @@ class FaceSmoother:
         # Lengths in face sizes: the mean face has unit radius, a face is about twice that wide.
         unit = 2 * raw.scale
         size = float(self._size(np.array([math.log(raw.scale)]), seconds)[0])
-        position = self._position(raw.translation / unit, seconds) * unit
+        position = self._position(raw.translation, seconds, unit)
         rotation = self._rotated(raw.rotation, seconds)
         shape = ((face.landmarks * _Y_UP - raw.translation) @ raw.rotation) / raw.scale
-        shape = 2 * self._shape(shape / 2, seconds)
+        shape = self._shape(shape, seconds, 2.0)
         scale = math.exp(size)
         pose = Pose(*angles_from_rotation(rotation), rotation, scale, position, raw.residual)
         landmarks = ((scale * shape @ rotation.T + position) * _Y_UP).astype(np.float32)
