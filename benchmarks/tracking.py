@@ -1,9 +1,11 @@
 """Time a frame of the tracker against MediaPipe FaceMesh in video mode, in turns on one video.
 
-    python benchmarks/tracking.py --video FILE [--rounds 4] [--faces 1] [--json F]
+    python benchmarks/tracking.py --video FILE [--rounds 4] [--seconds 30] [--json F]
 
-Both follow the face from frame to frame; frames are decoded beforehand. --faces 4 tiles the video
-two by two, to see what more faces cost.
+Both follow the face from frame to frame; frames are decoded beforehand. Then the same with the
+video tiled two by two, to see what four faces cost (one face and four in turns), and the live loop
+over the video again and again, played at 30 frames a second: time from capture to result, whether
+it grows, and what is dropped.
 """
 
 from __future__ import annotations
@@ -20,59 +22,138 @@ import numpy as np
 from posgan_edge import FaceTracker
 from posgan_edge.engines.machine import machine_block
 from posgan_edge.evaluation.latency import Latency, Ratio
-from posgan_edge.vision.sources import open_source
+from posgan_edge.vision.capture import Capture
+from posgan_edge.vision.live import Limits, run_live
+from posgan_edge.vision.sinks import Result, Sink
+from posgan_edge.vision.sources import Source, open_source
+
+
+class Repeated(Source):
+    """Decoded frames, again and again."""
+
+    rate = 30.0
+
+    def __init__(self, frames: list[np.ndarray]) -> None:
+        self.name, self._frames, self._index = "repeated", frames, 0
+
+    def read(self, into: np.ndarray | None = None) -> np.ndarray:
+        frame = self._frames[self._index % len(self._frames)]
+        self._index += 1
+        return frame.copy()
+
+
+class Watch(Sink):
+    """Keeps the time from capture to result."""
+
+    name = "watch"
+
+    def __init__(self) -> None:
+        self.ms: list[float] = []
+
+    def write(self, result: Result) -> None:
+        self.ms.append(result.latency_ms)
+
+
+def tiled(frames: list[np.ndarray]) -> list[np.ndarray]:
+    height, width = frames[0].shape[:2]
+    return [cv2.resize(np.tile(f, (2, 2, 1)), (width, height)) for f in frames]
+
+
+def against_facemesh(frames: list[np.ndarray], rounds: int) -> dict:
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
+    mesh = FaceMesh(static_image_mode=False, max_num_faces=1)
+    trackers = {
+        "tracker": FaceTracker(dense=False),
+        "tracker, maps": FaceTracker(),
+        "tracker, no filter": FaceTracker(dense=False, smooth=False),
+        "tracker, maps, no kernels": FaceTracker(),
+    }
+    trackers["tracker, maps, no kernels"].pipeline.use_kernels(None)
+
+    def facemesh(frame: np.ndarray, _: float) -> int:
+        return len(mesh.process(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)).multi_face_landmarks or [])
+
+    calls = {"FaceMesh": facemesh}
+    calls |= {n: lambda f, stamp, t=t: len(t.update(f, stamp)) for n, t in trackers.items()}
+    times, found = in_turns(calls, {name: frames for name in calls}, rounds)
+    return summary(times, found, "FaceMesh")
+
+
+def one_and_four(frames: list[np.ndarray], rounds: int) -> dict:
+    trackers = {"one face": FaceTracker(), "four faces": FaceTracker(max_faces=4)}
+    calls = {n: lambda f, stamp, t=t: len(t.update(f, stamp)) for n, t in trackers.items()}
+    pictures = {"one face": frames, "four faces": tiled(frames)}
+    times, found = in_turns(calls, pictures, rounds)
+    return summary(times, found, "one face")
+
+
+def in_turns(calls: dict, pictures: dict, rounds: int) -> tuple[dict, dict]:
+    """Milliseconds of each call on each frame, one after the other; a round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    found = dict.fromkeys(calls, 0)
+    stamp = 0.0
+    for round_ in range(-1, rounds):
+        for index in range(len(next(iter(pictures.values())))):
+            stamp += 1 / 30
+            for name, call in calls.items():
+                start = time.perf_counter()
+                faces = call(pictures[name][index], stamp)
+                if round_ >= 0:
+                    times[name].append((time.perf_counter() - start) * 1e3)
+                    found[name] += faces
+    return {name: np.array(t) for name, t in times.items()}, found
+
+
+def summary(taken: dict, found: dict, base: str) -> dict:
+    result = {
+        "frames": len(taken[base]),
+        "faces_a_frame": {n: c / len(taken[base]) for n, c in found.items()},
+        "ms": {n: asdict(Latency.of(t)) for n, t in taken.items()},
+        f"over {base}": {n: asdict(Ratio.of(t, taken[base])) for n, t in taken.items()},
+    }
+    for name, t in taken.items():
+        print(f"{name}: median {np.median(t):.2f} ms, mean {t.mean():.2f}, over {base} "
+              f"{result[f'over {base}'][name]['value']:.2f}, "
+              f"{result['faces_a_frame'][name]:.2f} faces a frame")  # fmt: skip
+    return result
+
+
+def live(frames: list[np.ndarray], seconds: float) -> dict:
+    watch = Watch()
+    with FaceTracker() as tracker, Capture(Repeated(frames), drop=True) as capture:
+        tracker.pipeline.engine.warm_up()
+        report = run_live(capture, tracker, [watch], Limits(seconds=seconds))
+    quarter = len(watch.ms) // 4
+    answer = {
+        "report": asdict(report),
+        "capture_to_result_ms": asdict(Latency.of(np.array(watch.ms))),
+        "median_of_quarters_ms": [
+            float(np.median(watch.ms[i * quarter : (i + 1) * quarter])) for i in range(4)
+        ],
+    }
+    print(f"live: {report.processed} frames in {report.seconds:.0f} s, "
+          f"{report.counts.dropped} dropped, capture to result p90 "
+          f"{answer['capture_to_result_ms']['p90']:.1f} ms, quarters "
+          f"{[round(q, 1) for q in answer['median_of_quarters_ms']]}")  # fmt: skip
+    return answer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--video", required=True)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--faces", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with open_source(options.video) as source:
         frames = [frame.image for frame in source]
-    if options.faces > 1:
-        side = int(np.ceil(np.sqrt(options.faces)))
-        height, width = frames[0].shape[:2]
-        frames = [cv2.resize(np.tile(f, (side, side, 1)), (width, height)) for f in frames]
-    from mediapipe.python.solutions.face_mesh import FaceMesh
-
-    mesh = FaceMesh(static_image_mode=False, max_num_faces=options.faces)
-    rivals = {"FaceMesh": mesh, "tracker": None, "tracker, maps": None, "tracker, no filter": None}
-    times: dict[str, list[float]] = {name: [] for name in rivals}
-    found = dict.fromkeys(rivals, 0)
-    trackers = {
-        "tracker": FaceTracker(max_faces=options.faces, dense=False),
-        "tracker, maps": FaceTracker(max_faces=options.faces),
-        "tracker, no filter": FaceTracker(max_faces=options.faces, dense=False, smooth=False),
-    }
-    stamp = 0.0
-    for round_ in range(-1, options.rounds):
-        for frame in frames:
-            stamp += 1 / 30
-            for name in rivals:
-                start = time.perf_counter()
-                if name == "FaceMesh":
-                    answer = mesh.process(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-                    faces = len(answer.multi_face_landmarks or [])
-                else:
-                    faces = len(trackers[name].update(frame, stamp))
-                if round_ >= 0:
-                    times[name].append((time.perf_counter() - start) * 1e3)
-                    found[name] += faces
-    taken = {name: np.array(t) for name, t in times.items()}
     result = {
         "machine": machine_block(),
-        "frames": len(taken["tracker"]),
-        "faces_a_frame": {n: c / len(taken["tracker"]) for n, c in found.items()},
-        "ms": {n: asdict(Latency.of(t)) for n, t in taken.items()},
-        "over FaceMesh": {n: asdict(Ratio.of(t, taken["FaceMesh"])) for n, t in taken.items()},
+        "against FaceMesh": against_facemesh(frames, options.rounds),
+        "four faces": one_and_four(frames, options.rounds),
+        "live, 30 frames a second": live(frames, options.seconds),
     }
-    for name, t in taken.items():
-        ratio = result["over FaceMesh"][name]["value"]
-        print(f"{name}: median {np.median(t):.2f} ms, mean {t.mean():.2f}, ratio {ratio:.2f}, "
-              f"{result['faces_a_frame'][name]:.2f} faces a frame")  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

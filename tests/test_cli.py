@@ -23,8 +23,9 @@ def picture(path, image):
 def test_picture_to_everything(run, tmp_path):
     save, lines, mesh = tmp_path / "a.png", tmp_path / "a.jsonl", tmp_path / "a.obj"
     code, out, err = run(
-        "run", "--image", PORTRAIT, "--box", BOX, "--save", save, "--json", lines, "--mesh", mesh
-    )
+        "run", "--image", PORTRAIT, "--box", BOX, "--save", save, "--json", lines, "--mesh", mesh,
+        "--intrinsics", "700,700,256,256",
+    )  # fmt: skip
     assert (code, err) == (0, "")
     assert "1 face, pitch" in out
     assert cv2.imread(str(save)).shape == (512, 512, 3)
@@ -37,6 +38,8 @@ def test_picture_to_everything(run, tmp_path):
     assert len(face["box"]) == 4
     assert 0 <= face["score"] <= 1
     assert record["timestamp"] == 0
+    assert 300 < face["metric"]["translation_mm"][2] < 3000
+    assert face["metric"]["reprojection_px"] < 3
     assert not list(tmp_path.glob(".*"))
 
 
@@ -146,6 +149,9 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", "synthetic:", "--mesh", "m/a.stl"], 2, "give a folder"),
         (["run", "synthetic:", "--depth", "d/a.jpg"], 2, "give a folder"),
         (["run", "synthetic:", "--json", "/proc/a.jsonl"], 4, "cannot be written"),
+        (["run", PORTRAIT, "--intrinsics", "1,2,3,4"], 2, "--intrinsics needs --json"),
+        (["run", PORTRAIT, "--json", "a", "--intrinsics", "1,2"], 2, "four numbers FX,FY,CX,CY"),
+        (["run", PORTRAIT, "--json", "a", "--intrinsics", "0,1,1,1"], 4, "above zero"),
         (["run", PORTRAIT, "--mirror-texture"], 2, "--mirror-texture needs --texture"),
         (["run", PORTRAIT, "--depth", "a.jpg"], 2, "written as .npy or .png"),
         (["run", "--image", "synthetic:"], 2, "--image takes pictures"),

@@ -11,6 +11,9 @@ import click
 from posgan_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from posgan_edge.types import FaceBox
 
 
@@ -32,6 +35,7 @@ class Options:
     window: bool
     max_faces: int
     box: str | None
+    intrinsics: str | None
     passes: int | None
     mirror: bool
     threads: int | None
@@ -53,6 +57,14 @@ class Options:
         """(kind, path) of the dense outputs that are wanted."""
         kinds = (("depth", self.depth), ("mask", self.mask), ("texture", self.texture))
         return [(kind, path) for kind, path in kinds if path is not None]
+
+    def camera(self) -> NDArray[np.float64] | None:
+        """--intrinsics as a camera matrix."""
+        if self.intrinsics is None:
+            return None
+        from posgan_edge.vision.camera import camera_matrix
+
+        return camera_matrix(*_numbers("--intrinsics", self.intrinsics, "FX,FY,CX,CY in pixels"))
 
     def boxes(self) -> list[FaceBox] | None:
         """--box as boxes."""
@@ -85,6 +97,8 @@ _LIVE_ONLY = {
 @click.option("--token", help="Token for --serve beyond loopback (otherwise one is made up).")
 @click.option("--max-faces", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option("--box", metavar="X,Y,W,H", help="Face box; no detector is run.")
+@click.option("--intrinsics", metavar="FX,FY,CX,CY",
+              help="Camera, in pixels: JSON lines then hold the head's place in millimetres.")  # fmt: skip
 @click.option("--passes", default=None, type=click.IntRange(1, 3),
               help="Pictures: crop again round the first result.  [default: 2]")  # fmt: skip
 @click.option("--mirror", is_flag=True, help="Average with the mirrored crop: twice the time.")
@@ -133,6 +147,9 @@ def command(
     options = Options(**values, smooth=not no_smooth, dense=not no_dense, window=not no_window)
     if options.mirror_texture and options.texture is None:
         raise UsageError("--mirror-texture needs --texture")
+    if options.intrinsics is not None and options.json is None:
+        raise UsageError("--intrinsics needs --json")
+    options.camera()
     if options.token is not None and options.serve is None:
         raise UsageError("--token needs --serve")
     pictures = bool(given) and all(is_picture(source) for source in given)
@@ -158,10 +175,15 @@ def command(
 def _parse_box(text: str) -> FaceBox:
     from posgan_edge.types import FaceBox
 
-    try:
-        x, y, width, height = (float(v) for v in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--box {text}: give four numbers X,Y,W,H in pixels") from error
+    x, y, width, height = _numbers("--box", text, "X,Y,W,H in pixels")
     if not (width > 0 and height > 0):
         raise UsageError(f"--box {text}: width and height must be above zero")
     return FaceBox(x, y, width, height)
+
+
+def _numbers(option: str, text: str, what: str) -> tuple[float, float, float, float]:
+    try:
+        a, b, c, d = (float(v) for v in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: give four numbers {what}") from error
+    return a, b, c, d

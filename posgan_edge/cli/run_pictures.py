@@ -45,7 +45,11 @@ def run_pictures(sources: list[str], options: Options) -> None:
     dense = drawn or options.mesh is not None or bool(options.dense_files())
     pipeline = FacePipeline(engine, detector, options.passes or 2, options.mirror, dense)
     with ExitStack() as stack:
-        lines = stack.enter_context(JsonLinesSink(options.json)) if options.json else None
+        lines = (
+            stack.enter_context(JsonLinesSink(options.json, options.camera()))
+            if options.json
+            else None
+        )
         window = stack.enter_context(WindowSink()) if show else None
         for path in paths:
             try:

@@ -58,6 +58,8 @@ def run_video(target: str, options: Options, camera: bool = False) -> LiveReport
             FaceTracker(
                 engine, detector, options.max_faces, options.redetect, options.smooth,
                 dense=drawn or any(sink.meshes for sink in sinks), mirror=options.mirror,
+                # Where no frame is lost, what is found should not depend on how fast things go.
+                background=capture.drop,
             )
         )  # fmt: skip
         limits = Limits(options.max_frames, options.duration)
@@ -85,7 +87,7 @@ def _sinks(options: Options, rate: float, stack: ExitStack) -> list[Sink]:
             raise UsageError(f"{options.save}: give a folder; pictures are numbered by themselves")
         add(VideoSink(options.save, rate) if video else ImagesSink(options.save))
     if options.json is not None:
-        add(JsonLinesSink(options.json))
+        add(JsonLinesSink(options.json, options.camera()))
     if options.npz is not None:
         add(NpzSink(options.npz))
     if options.mesh is not None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,13 @@ class FacePipeline:
         self._path = None if mirror else engine.frame_path(self.layout)
         self._workers = workers if engine.concurrent else 1
         self._pool = ThreadPoolExecutor(workers, "face") if self._workers > 1 else None
-        self._kernels = host_kernels()
+        self.use_kernels(host_kernels())
         self._mean = self.layout.mean_points * np.array([1, -1, 1], np.float32)
+
+    def use_kernels(self, kernels: Any | None) -> None:
+        """Reads landmarks and pose with ``posgan_edge_kernels``, or with numpy where None (what
+        is installed decides by itself)."""
+        self._kernels = kernels
 
     def close(self) -> None:
         """Ends the threads of ``workers``."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
-from posgan_edge.types import Face, Frame
+from posgan_edge.types import Face, FloatArray, Frame
 from posgan_edge.vision.sinks.base import FileSink, Result
 
 _ROW = np.dtype(
@@ -25,10 +26,13 @@ _ROW = np.dtype(
 
 
 class JsonLinesSink(FileSink):
-    """One line per frame (see ``frame_record`` for its fields); the path ``-`` is stdout."""
+    """One line per frame (see ``frame_record`` for its fields); the path ``-`` is stdout.
 
-    def __init__(self, path: str | Path) -> None:
-        self._whole = 0
+    ``intrinsics`` (3, 3) adds the head's metric pose to each face.
+    """
+
+    def __init__(self, path: str | Path, intrinsics: FloatArray | None = None) -> None:
+        self._whole, self._intrinsics = 0, intrinsics
         if str(path) == "-":
             self.name, self._open, self._stream = "-", False, sys.stdout.buffer
             return
@@ -36,7 +40,7 @@ class JsonLinesSink(FileSink):
         self._stream = open(self.temporary, "wb", buffering=0)  # noqa: SIM115
 
     def write(self, result: Result) -> None:
-        record = frame_record(result.frame, result.faces)
+        record = frame_record(result.frame, result.faces, self._intrinsics)
         if result.latency_ms:
             record["latency_ms"] = round(result.latency_ms, 2)
         line = memoryview(json.dumps(record).encode() + b"\n")
@@ -72,8 +76,6 @@ class NpzSink(FileSink):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         if self.path.suffix != ".npz":
-            from posgan_edge.errors import UsageError
-
             raise UsageError(f"{path}: give a name that ends in .npz")
         self._rows = self.temporary.with_suffix(".rows")
         self._stream = open(self._rows, "wb", buffering=0)  # noqa: SIM115
@@ -105,15 +107,22 @@ class NpzSink(FileSink):
             self._rows.unlink(missing_ok=True)
 
 
-def frame_record(frame: Frame, faces: Sequence[Face]) -> dict[str, Any]:
-    """A frame's faces as plain data: lengths in frame pixels, angles in degrees, times in s."""
+def frame_record(
+    frame: Frame, faces: Sequence[Face], intrinsics: FloatArray | None = None
+) -> dict[str, Any]:
+    """A frame's faces as plain data: lengths in frame pixels, angles in degrees, times in s.
+
+    With ``intrinsics`` (3, 3) each face has ``metric``: rotation vector and translation in mm in
+    OpenCV's camera axes, and the distance of the landmarks from their projections; None where
+    there is no such pose.
+    """
     return {
         "source": frame.name,
         "frame": frame.index,
         "timestamp": round(frame.timestamp, 6),
         "width": int(frame.image.shape[1]),
         "height": int(frame.image.shape[0]),
-        "faces": [_face_record(face) for face in faces],
+        "faces": [_face_record(face) | _metric(face, intrinsics) for face in faces],
     }
 
 
@@ -133,4 +142,22 @@ def _face_record(face: Face) -> dict[str, Any]:
             "angle": round(crop.angle, 2),
         },
         "timings_ms": {k: round(v, 2) for k, v in face.timings_ms.items()},
+    }
+
+
+def _metric(face: Face, intrinsics: FloatArray | None) -> dict[str, Any]:
+    if intrinsics is None:
+        return {}
+    from posgan_edge.vision.camera import metric_pose
+
+    try:
+        found = metric_pose(face, intrinsics)
+    except BadInput:
+        return {"metric": None}
+    return {
+        "metric": {
+            "rotation_vector": np.round(found.rotation_vector, 4).tolist(),
+            "translation_mm": np.round(found.translation_mm, 1).tolist(),
+            "reprojection_px": round(found.reprojection_px, 3),
+        }
     }
