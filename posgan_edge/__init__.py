@@ -19,11 +19,23 @@ _EXPORTS = {
     "UvLayout": "posgan_edge.geometry.layout",
     "load_layout": "posgan_edge.geometry.layout",
     "load_engine": "posgan_edge.engines",
+    "replace_layout": "posgan_edge.geometry.layout",
+    "LANDMARK_NAMES": "posgan_edge.geometry.landmarks",
+    "openness": "posgan_edge.geometry.landmarks",
+    "face_mesh": "posgan_edge.geometry.mesh",
+    "save_mesh": "posgan_edge.geometry.mesh",
+    "depth_map": "posgan_edge.vision.dense",
+    "face_mask": "posgan_edge.vision.dense",
+    "uv_texture": "posgan_edge.vision.dense",
+    "camera_matrix": "posgan_edge.vision.camera",
+    "metric_pose": "posgan_edge.vision.camera",
+    "weak_perspective": "posgan_edge.vision.camera",
     "FacePipeline": "posgan_edge.vision.pipeline",
     "FaceTracker": "posgan_edge.vision.tracker",
     "PosganError": "posgan_edge.errors",
 }
 __all__ = [
+    "LANDMARK_NAMES",
     "Crop",
     "Face",
     "FaceBox",
@@ -34,16 +46,30 @@ __all__ = [
     "PositionMap",
     "UvLayout",
     "__version__",
+    "camera_matrix",
+    "depth_map",
+    "face_mask",
+    "face_mesh",
     "load_engine",
     "load_layout",
+    "metric_pose",
+    "openness",
+    "replace_layout",
+    "save_mesh",
+    "uv_texture",
+    "weak_perspective",
 ]
 
 if TYPE_CHECKING:
     from posgan_edge.engines import load_engine
     from posgan_edge.errors import PosganError
     from posgan_edge.geometry.crop import Crop
-    from posgan_edge.geometry.layout import UvLayout, load_layout
+    from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
+    from posgan_edge.geometry.layout import UvLayout, load_layout, replace_layout
+    from posgan_edge.geometry.mesh import face_mesh, save_mesh
     from posgan_edge.types import Face, FaceBox, Frame, PositionMap
+    from posgan_edge.vision.camera import camera_matrix, metric_pose, weak_perspective
+    from posgan_edge.vision.dense import depth_map, face_mask, uv_texture
     from posgan_edge.vision.pipeline import FacePipeline
     from posgan_edge.vision.tracker import FaceTracker
 

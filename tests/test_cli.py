@@ -327,3 +327,26 @@ def test_run_path_needs_no_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(read_lines(tmp_path / "a.jsonl")) == 1
+
+
+def test_a_layout_without_a_mask_needs_one_for_dense_files(run, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    from posgan_edge.geometry import layout
+    from posgan_edge.models.registry import build_generator
+
+    monkeypatch.setattr(layout, "_REPLACED", {})
+    torch.manual_seed(0)
+    model = tmp_path / "original.pth"
+    torch.save({"Generator": build_generator("unet", ngf=2).state_dict()}, model)
+    wanted = ("run", PORTRAIT, "--box", BOX, "--model", model, "--mesh", tmp_path / "a.obj")
+    code, _, err = run(*wanted)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--mesh needs to know where the face ends, and UV layout 'prnet' does not" in err
+    mask = np.zeros((256, 256), np.uint8)
+    mask[100:110, 100:120] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    code, _, err = run(*wanted, "--uv-mask", tmp_path / "mask.png")
+    assert code == 0, err
+    assert (tmp_path / "a.obj").read_text().count("\nv ") == 200
+    code, _, err = run(*wanted, "--uv-mask", tmp_path / "absent.png")
+    assert (code, err.count("\n")) == (4, 1)

@@ -17,7 +17,7 @@ from posgan_edge.vision.dense import (
     face_mask,
     filled,
     rasterize,
-    texture,
+    uv_texture,
     write_dense,
 )
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
@@ -86,7 +86,7 @@ def test_depth_and_mask_of_the_portrait(face, image):
 
 
 def test_texture_shows_what_is_seen(face, image):
-    shown = texture(face, image, 256)
+    shown = uv_texture(face, image, 256)
     assert shown.shape == (256, 256, 4)
     layout = load_layout("ict")
     for name in ("nose tip", 30), ("right brow", 19), ("chin", 8):
@@ -120,8 +120,8 @@ def turned(face, yaw):
 @pytest.mark.parametrize(("yaw", "hidden"), [(60, "left"), (-60, "right")])
 def test_hidden_cheeks_are_completed_from_the_other_side(face, image, yaw, hidden):
     profile = turned(face, yaw)
-    seen = texture(profile, image, 128)[..., 3] > 0
-    whole = texture(profile, image, 128, mirrored=True)[..., 3] > 0
+    seen = uv_texture(profile, image, 128)[..., 3] > 0
+    whole = uv_texture(profile, image, 128, mirrored=True)[..., 3] > 0
     halves = seen[40:90, :64].mean(), seen[40:90, 64:].mean()
     lost = halves[0] if hidden == "left" else halves[1]
     kept = halves[1] if hidden == "left" else halves[0]
@@ -240,7 +240,7 @@ def test_textured_meshes_read_back(face, image, tmp_path, kind):
     from posgan_edge.geometry.mesh import save_mesh
 
     mesh = face_mesh(face.position_map, face.crop)
-    save_mesh(mesh, tmp_path / f"a{kind}", image, filled(texture(face, image)))
+    save_mesh(mesh, tmp_path / f"a{kind}", image, filled(uv_texture(face, image)))
     loaded = trimesh.load(tmp_path / f"a{kind}", process=False, force="mesh")
     assert len(loaded.faces) == len(mesh.triangles)
     assert loaded.vertices == pytest.approx(mesh.vertices * (1, -1, 1), abs=1e-3)

@@ -30,6 +30,7 @@ class Options:
     mask: Path | None
     texture: Path | None
     mirror_texture: bool
+    uv_mask: Path | None
     serve: str | None
     token: str | None
     window: bool
@@ -57,6 +58,24 @@ class Options:
         """(kind, path) of the dense outputs that are wanted."""
         kinds = (("depth", self.depth), ("mask", self.mask), ("texture", self.texture))
         return [(kind, path) for kind, path in kinds if path is not None]
+
+    def check_layout(self, name: str) -> None:
+        """Puts --uv-mask in its place. Raises UsageError where an output needs a mask that the
+        layout of the model does not have."""
+        from posgan_edge.geometry.layout import load_layout, replace_layout
+
+        if self.uv_mask is not None:
+            replace_layout(load_layout(name).with_mask_file(self.uv_mask))
+        if load_layout(name).masked:
+            return
+        wanted = [f"--{kind}" for kind, _ in self.dense_files()] + ["--mesh"] * (
+            self.mesh is not None
+        )
+        if wanted:
+            raise UsageError(
+                f"{wanted[0]} needs to know where the face ends, and UV layout {name!r} does not "
+                "say: give --uv-mask FILE (PRNet's uv_face_mask.png)"
+            )
 
     def camera(self) -> NDArray[np.float64] | None:
         """--intrinsics as a camera matrix."""
@@ -93,12 +112,13 @@ _LIVE_ONLY = {
 @click.option("--mask", type=Path, help="Face mask, .png.")
 @click.option("--texture", type=Path, help="UV texture of what is seen, .png with alpha.")
 @click.option("--mirror-texture", is_flag=True, help="Complete textures from the other side.")
+@click.option("--uv-mask", type=Path, help="Face mask of the UV layout, for layouts without one.")
 @click.option("--serve", metavar="[HOST:]PORT", help="Live page in the browser (loopback).")
 @click.option("--token", help="Token for --serve beyond loopback (otherwise one is made up).")
 @click.option("--max-faces", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option("--box", metavar="X,Y,W,H", help="Face box; no detector is run.")
 @click.option("--intrinsics", metavar="FX,FY,CX,CY",
-              help="Camera, in pixels: JSON lines then hold the head's place in millimetres.")  # fmt: skip
+              help="Of the camera, in pixels: JSON lines get the head's place in mm.")  # fmt: skip
 @click.option("--passes", default=None, type=click.IntRange(1, 3),
               help="Pictures: crop again round the first result.  [default: 2]")  # fmt: skip
 @click.option("--mirror", is_flag=True, help="Average with the mirrored crop: twice the time.")

@@ -14,7 +14,7 @@ from posgan_edge.files import check_writable
 from posgan_edge.geometry.mesh import face_mesh, save_mesh
 from posgan_edge.images import write_image
 from posgan_edge.types import Face, Frame, Image
-from posgan_edge.vision.dense import check_dense, filled, texture, write_dense
+from posgan_edge.vision.dense import check_dense, filled, uv_texture, write_dense
 from posgan_edge.vision.draw import draw_faces
 from posgan_edge.vision.sinks import JsonLinesSink, Result, WindowSink
 from posgan_edge.vision.sources import picture_frame, pictures_of
@@ -40,6 +40,7 @@ def run_pictures(sources: list[str], options: Options) -> None:
     _check_outputs(options, many)
     boxes = options.boxes()
     engine = load_engine(options.model, options.threads, options.provider)
+    options.check_layout(engine.info.layout)
     detector = MediaPipeDetector() if boxes is None else None
     drawn = (options.save is not None or show) and options.dense
     dense = drawn or options.mesh is not None or bool(options.dense_files())
@@ -80,7 +81,7 @@ def _write(frame: Frame, faces: list[Face], options: Options, many: bool) -> Ima
         target = _target(options.mesh, source, ".obj", many)
         picture = None
         if target.suffix.lower() in (".obj", ".glb"):
-            picture = filled(texture(face, frame.image, mirrored=True))
+            picture = filled(uv_texture(face, frame.image, mirrored=True))
         save_mesh(face_mesh(face.dense_map, face.crop), target, frame.image, picture)
     for kind, path in options.dense_files():
         target = _target(path, source, ".png", many)

@@ -51,6 +51,7 @@ def run_video(target: str, options: Options, camera: bool = False) -> LiveReport
         stack.enter_context(capture)
         sinks = _sinks(options, options.fps or source.rate, stack)
         engine = load_engine(options.model, options.threads, options.provider)
+        options.check_layout(engine.info.layout)
         engine.warm_up()
         detector = MediaPipeDetector(thorough=False) if boxes is None else GivenBoxes(boxes)
         drawn = any(sink.draws for sink in sinks) and options.dense

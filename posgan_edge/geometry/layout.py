@@ -50,6 +50,11 @@ class UvLayout:
     mean_uv: NDArray[np.float32]
     mean_points: NDArray[np.float32]
 
+    @property
+    def masked(self) -> bool:
+        """Whether the layout knows where the face ends; if not, every pixel counts as face."""
+        return not self.mask.all()
+
     def landmarks(self, maps: NDArray[np.floating]) -> NDArray[np.float32]:
         """The 68 landmarks of maps (..., 3, M, M) -> (..., 68, 3), in the maps' units."""
         return sample_map(maps, self.landmark_uv)
@@ -84,6 +89,10 @@ class UvLayout:
         return replace(self, resolution=picture.shape[0], mask=picture > 127)
 
 
+#: Layouts that stand for built-in ones of their name.
+_REPLACED: dict[str, UvLayout] = {}
+
+
 def _inside(
     u: NDArray[np.float64], v: NDArray[np.float64], polygon: NDArray[np.floating]
 ) -> NDArray[np.bool_]:
@@ -95,9 +104,21 @@ def _inside(
     return inside
 
 
-@lru_cache(maxsize=8)
 def load_layout(name: str) -> UvLayout:
-    """A built-in layout, ``ict`` or ``prnet``. Raises BadInput for any other name."""
+    """A built-in layout, ``ict`` or ``prnet``, or what ``replace_layout`` put in its place.
+
+    Raises BadInput for any other name.
+    """
+    return _REPLACED.get(name) or _built_in(name)
+
+
+def replace_layout(layout: UvLayout) -> None:
+    """Puts a layout in the place of the one of its name, for this process: one with a mask, say."""
+    _REPLACED[layout.name] = layout
+
+
+@lru_cache(maxsize=8)
+def _built_in(name: str) -> UvLayout:
     file = resources.files("posgan_edge.assets") / f"layout-{name}.npz"
     if not file.is_file():
         raise BadInput(f"unknown UV layout {name!r}: use 'ict' or 'prnet'")

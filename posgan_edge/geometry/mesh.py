@@ -42,10 +42,14 @@ class Mesh:
         return image[row, column, ::-1]
 
 
-@lru_cache(maxsize=8)
 def grid_triangles(layout: str, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Flat pixel indices (V,) inside a built-in layout's mask and triangles (T, 3) over them."""
-    return triangulate_mask(load_layout(layout).mask_at(resolution))
+    """Flat pixel indices (V,) inside a layout's mask and triangles (T, 3) over them."""
+    return _known_triangles(load_layout(layout).mask_at(resolution).tobytes(), resolution)
+
+
+@lru_cache(maxsize=8)
+def _known_triangles(mask: bytes, size: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    return triangulate_mask(np.frombuffer(mask, bool).reshape(size, size))
 
 
 def triangulate_mask(

@@ -94,7 +94,7 @@ def face_mask(face: Face, height: int, width: int) -> NDArray[np.uint8]:
     return np.where(np.isnan(depth_map(face, height, width)), 0, 255).astype(np.uint8)
 
 
-def texture(face: Face, image: Image, size: int = 512, mirrored: bool = False) -> Image:
+def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False) -> Image:
     """The face's colours on its UV map: (size, size, 4) uint8 BGRA, alpha 255 where they are known.
 
     A point is seen where nothing of the surface lies in front of it and it faces the camera.
@@ -154,7 +154,7 @@ def write_dense(
     check_dense(kind, path)
     height, width = image.shape[:2]
     if kind == "texture":
-        write_image(path, texture(face, image, mirrored=mirrored))
+        write_image(path, uv_texture(face, image, mirrored=mirrored))
     elif kind == "mask":
         write_image(path, face_mask(face, height, width))
     elif Path(path).suffix.lower() == ".npy":
