@@ -9,9 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: demo test lint sanitize clean
 
 demo: $(VENV)/.demo
-	$(BIN)/posgan-edge run --image posgan_edge/assets/portrait.jpg --no-window --scale 2 \
-	  --save $(OUT)/portrait.png --mesh $(OUT)/portrait.obj --json $(OUT)/portrait.jsonl
-	@echo "look at: $(OUT)/portrait.png (picture), $(OUT)/portrait.obj (mesh), $(OUT)/portrait.jsonl"
+	$(BIN)/posgan-edge demo --output $(OUT)
 
 test: $(VENV)/.all lint
 	$(BIN)/python -m pytest $(PYTEST)
