@@ -3,18 +3,11 @@
 import json
 import re
 import shutil
-import subprocess
 
 import pytest
 
+from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.data import PORTRAIT, real_data, write_aflw2000
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--enable-logging=stderr", "--v=0",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +85,16 @@ def test_the_page_needs_nothing_else(report):
 @pytest.mark.parametrize("width", [1200, 400])
 def test_the_page_opens_in_a_browser(report, tmp_path, width):
     root, _ = report
-    run = subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path}", f"--window-size={width},900",
-         "--dump-dom",
-         (root / "out" / "report.html").as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    # The page's policy allows no request at all: one that was tried is an error on the console.
-    assert "CONSOLE" not in run.stderr
-    assert run.stdout.count("<figure") == 12
+    page = Browser(tmp_path, width, 900)
+    try:
+        page.open((root / "out" / "report.html").as_uri())
+        page.until("document.readyState === 'complete' && !!document.querySelector('figure')")
+        assert page.ask("document.querySelectorAll('figure').length") == 12
+        # The page's policy allows no request at all: one that was tried is an error.
+        assert page.errors == []
+        assert [r for r in page.requests if not r.startswith(("file:", "data:"))] == []
+    finally:
+        page.close()
 
 
 def test_a_second_run_agrees_and_is_no_regression(report, run, tmp_path):
