@@ -125,7 +125,7 @@ def _conclude(name: str, report: LiveReport, options: Options, promised: int) ->
         with replaced(options.summary) as temporary:
             temporary.write_text(json.dumps(asdict(report), indent=1) + "\n")
     if report.failures:
-        raise BadInput(f"{len(report.failures)} outputs failed: {'; '.join(report.failures)}")
+        raise BadInput("; ".join(report.failures))
     if report.signal == signal.SIGINT:
         raise KeyboardInterrupt
     if report.signal:

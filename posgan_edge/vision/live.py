@@ -71,8 +71,8 @@ def run_live(
     """Runs until the source ends, a limit is reached, a window is closed, or SIGINT or SIGTERM.
 
     ``capture`` is entered by the caller. A sink that fails is closed and reported, the others go
-    on; every sink is closed at the end. What the source raises is raised once they are. ``report``
-    is told in one line of what happens, ``on_frame`` after each frame.
+    on; every sink is closed at the end. A source that fails ends the run. Both are in the report's
+    ``failures``. ``report`` is told in one line of what happens, ``on_frame`` after each frame.
     """
     limits, answer, times = limits or Limits(), LiveReport(counts=capture.counts), StageTimes()
     worker = SinkWorker(sinks, capture.release, drawing or Drawing(), times, report)
@@ -102,12 +102,14 @@ def run_live(
                 worker.put(result)
                 on_frame(answer)
             answer.signal = stopped[0] if stopped else 0
+    except PosganError as error:
+        answer.failures.append(str(error))
     finally:
         capture.close()
         worker.close()
         answer.seconds = time.perf_counter() - start
         answer.detections, answer.stages = tracker.detections, times.summary()
-        answer.failures = worker.failures
+        answer.failures += worker.failures
     return answer
 
 
@@ -169,22 +171,26 @@ class SinkWorker:
 
     def _run(self) -> None:
         while (result := self._queue.get()) is not None:
-            try:
-                self._hand_on(result)
-            finally:
-                self._release(result.frame)
+            self._hand_on(result)
+            self._release(result.frame)
 
     def _hand_on(self, result: Result) -> None:
         wanted = [sink for sink in self._sinks if sink.wants()]
+        # Whatever goes wrong here, the thread has to go on: the loop waits for it.
         if any(sink.draws for sink in wanted):
             start = time.perf_counter()
-            result = replace(result, canvas=self._drawn(result))
+            try:
+                result = replace(result, canvas=self._drawn(result))
+            except Exception as error:
+                for sink in [sink for sink in wanted if sink.draws]:
+                    wanted.remove(sink)
+                    self._failed(sink, error)
             self._times.add("draw", (time.perf_counter() - start) * 1e3)
         for sink in wanted:
             start = time.perf_counter()
             try:
                 sink.write(result)
-            except (OSError, PosganError) as error:
+            except Exception as error:
                 self._failed(sink, error)
             self._times.add(f"to {Path(sink.name).name}", (time.perf_counter() - start) * 1e3)
 
@@ -202,6 +208,8 @@ class SinkWorker:
 
     def _failed(self, sink: Sink, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) else str(error)
+        if not isinstance(error, (OSError, PosganError)):
+            reason = f"{type(error).__name__}: {reason}"
         line = str(error) if sink.name in str(error) else f"{sink.name}: {reason}"
         self.failures.append(line)
         self._sinks.remove(sink)
