@@ -266,6 +266,8 @@ def test_doctor_names_what_is_there(run):
     code, out, _ = run("doctor")
     assert code == 0
     assert "running ONNX models: onnxruntime" in out
+    assert " no  showing a window: no display: use --serve PORT or --save" in out
+    assert re.search(r"(yes| no)  CSI cameras \(csi://0\): OpenCV 4", out)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import click
 def command() -> None:
     """Print what this machine can run and what is missing."""
     from posgan_edge.engines.machine import abilities, machine_block
+    from posgan_edge.vision.machine import live_abilities
 
     machine = machine_block()
     click.echo(f"posgan-edge {machine['posgan_edge']}, Python {machine['python']}")
     click.echo(f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}")
-    for ability in abilities():
+    for ability in [*abilities(), *live_abilities()]:
         mark = "yes" if ability.available else " no"
         click.echo(f"{mark}  {ability.name}: {ability.detail}")

@@ -26,7 +26,7 @@ class Ability:
 _OPTIONAL = (
     ("onnxruntime", "running ONNX models", ""),
     ("mediapipe", "finding faces", "detect"),
-    ("trimesh", "writing meshes", "mesh"),
+    ("trimesh", "writing PLY and GLB meshes", "mesh"),
     ("torch", "running checkpoints", "torch"),
     ("safetensors", "reading .safetensors weights", "torch"),
     ("onnx", "exporting", "export"),

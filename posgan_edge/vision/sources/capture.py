@@ -10,6 +10,7 @@ import numpy as np
 
 from posgan_edge.errors import BadInput, MissingRuntime
 from posgan_edge.types import Image
+from posgan_edge.vision.machine import has_gstreamer
 from posgan_edge.vision.sources.base import Source, SourceLost
 
 #: How long a network stream may take to open and to give a frame, ms.
@@ -56,7 +57,7 @@ class OpenCvSource(Source):
         if target.isdigit():
             return cv2.VideoCapture(int(target))
         if target.startswith("csi://"):
-            if not re.search(r"GStreamer:\s*YES", cv2.getBuildInformation()):
+            if not has_gstreamer():
                 raise MissingRuntime(
                     f"{target}: needs an OpenCV built with GStreamer (JetPack's is; PyPI's is not)"
                 )
