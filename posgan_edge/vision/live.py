@@ -82,10 +82,10 @@ def run_live(
     try:
         with _stop_on_signals() as stopped:
             while not stopped and not _reached(limits, answer.processed, start):
-                waited = time.perf_counter()
-                frame = capture.take(0.1)
                 if not all(window.pump() for window in windows):
                     break
+                waited = time.perf_counter()
+                frame = capture.take(0.1)
                 if frame is None:
                     if capture.ended:
                         break
