@@ -152,6 +152,8 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", PORTRAIT, "--intrinsics", "1,2,3,4"], 2, "--intrinsics needs --json"),
         (["run", PORTRAIT, "--json", "a", "--intrinsics", "1,2"], 2, "four numbers FX,FY,CX,CY"),
         (["run", PORTRAIT, "--json", "a", "--intrinsics", "0,1,1,1"], 4, "above zero"),
+        (["run", PORTRAIT, "--save", PORTRAIT], 2, "is a source or another output"),
+        (["run", "synthetic:", "--json", "a.x", "--summary", "./a.x"], 2, "another output"),
         (["run", PORTRAIT, "--mirror-texture"], 2, "--mirror-texture needs --texture"),
         (["run", PORTRAIT, "--depth", "a.jpg"], 2, "written as .npy or .png"),
         (["run", "--image", "synthetic:"], 2, "--image takes pictures"),

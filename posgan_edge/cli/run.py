@@ -59,6 +59,17 @@ class Options:
         kinds = (("depth", self.depth), ("mask", self.mask), ("texture", self.texture))
         return [(kind, path) for kind, path in kinds if path is not None]
 
+    def check_names(self, sources: list[str]) -> None:
+        """Raises UsageError where an output would overwrite another, or a source."""
+        outputs = (self.save, self.json, self.npz, self.mesh, self.summary)
+        named = [*outputs, *(path for _, path in self.dense_files())]
+        taken = {Path(source).resolve() for source in sources if Path(source).is_file()}
+        for path in (path for path in named if path is not None and str(path) != "-"):
+            if path.resolve() in taken:
+                raise UsageError(f"{path}: is a source or another output: give another name")
+            if path.suffix:  # folders may be shared
+                taken.add(path.resolve())
+
     def check_layout(self, name: str) -> None:
         """Puts --uv-mask in its place. Raises UsageError where an output needs a mask that the
         layout of the model does not have."""
@@ -170,6 +181,7 @@ def command(
     if options.intrinsics is not None and options.json is None:
         raise UsageError("--intrinsics needs --json")
     options.camera()
+    options.check_names([*given, *([video] if video is not None else [])])
     if options.token is not None and options.serve is None:
         raise UsageError("--token needs --serve")
     pictures = bool(given) and all(is_picture(source) for source in given)
