@@ -220,6 +220,19 @@ def test_a_full_disk_ends_a_video_properly(tmp_path, monkeypatch):
     assert cv2.VideoCapture(str(tmp_path / "a.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 30
 
 
+def test_a_full_disk_leaves_whole_arrays(tmp_path, monkeypatch, result):
+    from posgan_edge.vision.sinks import base
+
+    sink = NpzSink(tmp_path / "a.npz")
+    sink.write(result)
+    monkeypatch.setattr(base, "RESERVE", 1 << 60)
+    with pytest.raises(OSError, match="No space left"):
+        sink.write(result)
+    sink.close()
+    with np.load(tmp_path / "a.npz") as data:
+        assert len(data["landmarks"]) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "files"),
     [

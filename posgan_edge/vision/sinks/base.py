@@ -74,9 +74,9 @@ class FileSink(Sink):
     def finish(self) -> None:
         """Flushes and closes the temporary file."""
 
-    def check_room(self) -> None:
-        """Raises OSError while there is still room to finish the file."""
-        if shutil.disk_usage(self.path.parent).free < RESERVE:
+    def check_room(self, needed: int = 0) -> None:
+        """Raises OSError while there is still room to finish the file: ``needed`` bytes."""
+        if shutil.disk_usage(self.path.parent).free < RESERVE + needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:

@@ -91,6 +91,8 @@ class NpzSink(FileSink):
             row["pose"] = pose.pitch, pose.yaw, pose.roll
             row["rotation"], row["scale"] = pose.rotation, pose.scale
             row["translation"] = pose.translation
+        # The arrays are made of the rows at the end, beside them.
+        self.check_room(self._stream.tell())
         self._stream.write(rows.tobytes())
         self.used = True
 
