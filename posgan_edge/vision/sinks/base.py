@@ -37,7 +37,8 @@ class Result:
 class Sink:
     """Takes results one after the other. ``draws``: it needs the canvas; ``meshes``: it needs
     position maps. Raises BadInput or OSError where something cannot be written; the caller then
-    closes it and goes on without it."""
+    closes it and goes on without it. The memory of frame and canvas is used again once ``write``
+    has returned: a sink that keeps them copies them."""
 
     name = "sink"
     draws = False
