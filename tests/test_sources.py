@@ -238,3 +238,30 @@ def test_a_steady_clock_rises_and_takes_the_jitter_out():
     assert np.std(settled) < 0.4 * np.std(np.diff(arrivals)[100:198])
     assert np.diff(stamps)[199] == pytest.approx(0.533, abs=0.02)
     assert clock(clock._last - 1) > stamps[-1]
+
+
+def test_a_file_behind_an_address_ends(tmp_path):
+    """Streams are opened again; a video on a web server is not."""
+    import threading
+    from functools import partial
+    from http.server import HTTPServer, SimpleHTTPRequestHandler
+
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for i in range(7):
+        writer.write(np.full((48, 64, 3), 30 * i, np.uint8))
+    writer.release()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        source = open_source(f"http://127.0.0.1:{server.server_address[1]}/a.avi")
+        with Capture(source, drop=False, patience=1) as capture:
+            assert len(list(capture)) == 7
+        assert capture.counts.lost == 0
+    finally:
+        server.shutdown()
+        server.server_close()

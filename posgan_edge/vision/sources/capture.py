@@ -32,14 +32,12 @@ class OpenCvSource(Source):
         self.live = live
         self._target, self._asked = target, rate
         self._capture: cv2.VideoCapture | None = None
-        self._taken = 0
 
     def open(self) -> None:
         # FFmpeg's own complaints go to stderr beside our one line otherwise.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         cv2.setLogLevel(0)
         self._capture = self._opened()
-        self._taken = 0
         if not self._capture.isOpened():
             self._capture = None
             network = "://" in self._target and not self._target.startswith("csi:")
@@ -75,11 +73,10 @@ class OpenCvSource(Source):
         except cv2.error:
             ok, image = True, np.empty((0, 0, 3), np.uint8)
         if not ok:
-            # A file behind an address ends; a stream does not.
-            if not self.live or 0 < self.frames_promised <= self._taken + 1:
+            # A file behind an address has a length and ends; a stream does not.
+            if not self.live or self.frames_promised:
                 return None
             raise SourceLost(f"{self.name}: gives no frame")
-        self._taken += 1
         if image.ndim == 2:
             return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR) if image.shape[2] == 4 else image
