@@ -100,6 +100,16 @@ def test_beyond_loopback_a_token_is_needed():
         assert sink.url.endswith("?token=mine")
 
 
+def test_ipv6():
+    try:
+        sink = LivePageSink("[::1]:0")
+    except BadInput as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    with sink:
+        assert sink.url.startswith("http://[::1]:")
+        assert get(sink.url)[0] == 200
+
+
 def test_an_address_in_use_is_named():
     with LivePageSink("0") as sink:
         port = urlsplit(sink.url).port

@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import json
 import secrets
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,6 +126,11 @@ class LivePageSink(Sink):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     sink: LivePageSink
+
+    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A viewer that went away is no news."""
