@@ -143,9 +143,12 @@ def test_detector_finds_and_aligns_real_faces():
     pytest.importorskip("mediapipe")
     from posgan_edge.vision.detector import MediaPipeDetector
 
-    faces = load_aflw2000(real_data("aflw2000-3d"))[::20]
+    faces = load_aflw2000(real_data("aflw2000-3d"))[::10]
     engine = load_engine("edge")
-    found = score(faces, list(predict_from_photos(engine, faces, MediaPipeDetector())))
-    boxed = score(faces, list(predict_from_labels(engine, faces)))
-    assert len(found.missed) <= 0.06 * len(faces)
-    assert found.labels["original"].mean < boxed.labels["original"].mean + 1.0
+    found = score(faces, list(predict_from_photos(engine, faces, MediaPipeDetector()))).per_face
+    boxed = score(faces, list(predict_from_labels(engine, faces))).per_face
+    # How far off a face is that was cut out wrongly says nothing; how many there are does.
+    aligned = [name for name in found if found[name]["original"] <= 10]
+    assert len(aligned) >= 0.95 * len(faces)
+    means = [np.mean([s[name]["original"] for name in aligned]) for s in (found, boxed)]
+    assert means[0] < means[1] + 0.25
