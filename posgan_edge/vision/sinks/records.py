@@ -44,19 +44,17 @@ class JsonLinesSink(FileSink):
         if result.latency_ms:
             record["latency_ms"] = round(result.latency_ms, 2)
         line = memoryview(json.dumps(record).encode() + b"\n")
-        self._whole += len(line)
+        size = len(line)
         try:
             while line:
                 line = line[self._stream.write(line) or 0 :]
+            self._whole += size
             self.used = True
             if self.name == "-":
                 self._stream.flush()
         except BrokenPipeError:
             # Whoever read has gone: nothing to report, nothing more to write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise
-        except OSError:
-            self._whole -= len(json.dumps(record)) + 1
             raise
 
     def finish(self) -> None:

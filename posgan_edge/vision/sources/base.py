@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from posgan_edge.errors import BadInput
 from posgan_edge.images import read_image
 from posgan_edge.types import Frame, Image
@@ -36,6 +38,11 @@ class Source:
         ``into`` is memory that may be used for it. Raises SourceLost where a live source fails.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def memory(into: Image | None, shape: tuple[int, int, int]) -> Image:
+        """``into`` where it is of that shape, new memory otherwise."""
+        return into if into is not None and into.shape == shape else np.empty(shape, np.uint8)
 
     def close(self) -> None:
         """Frees what ``open`` took."""

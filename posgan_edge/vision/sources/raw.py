@@ -25,8 +25,7 @@ class RawSource(Source):
         self._stream: BinaryIO = sys.stdin.buffer
 
     def read(self, into: Image | None = None) -> Image | None:
-        reuse = into is not None and into.shape == self._shape
-        image = into if reuse and into is not None else np.empty(self._shape, np.uint8)
+        image = self.memory(into, self._shape)
         memory = image.data.cast("B")
         filled = 0
         while filled < len(memory):

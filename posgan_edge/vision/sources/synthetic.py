@@ -88,8 +88,7 @@ class SyntheticSource(Source):
             return None
         now = self._index / motion.fps
         self._index += 1
-        shape = (motion.height, motion.width, 3)
-        image = into if into is not None and into.shape == shape else np.empty(shape, np.uint8)
+        image = self.memory(into, (motion.height, motion.width, 3))
         if motion.blank and now % motion.every < motion.blank:
             image[:] = _BACKGROUND
         else:
@@ -105,8 +104,7 @@ class SyntheticSource(Source):
     def face_matrix(self, now: float, number: int = 0) -> NDArray[np.float64]:
         """(2, 3): portrait pixels (OpenCV's, centres at integers) to frame pixels at a time."""
         motion = self.motion
-        columns = math.ceil(math.sqrt(motion.faces))
-        rows = math.ceil(motion.faces / columns)
+        columns, rows = self._grid()
         cell = motion.width / columns, motion.height / rows
         phase = 2 * math.pi * (now / motion.period + number / motion.faces)
         size = 0.8 * min(cell) / _PART * (1 + motion.zoom * math.sin(phase / 2))
@@ -118,11 +116,15 @@ class SyntheticSource(Source):
         matrix[:, 2] += np.subtract((x, y), _CENTER)
         return matrix
 
+    def _grid(self) -> tuple[int, int]:
+        """Columns and rows of the cells that the faces move in."""
+        columns = math.ceil(math.sqrt(self.motion.faces))
+        return columns, math.ceil(self.motion.faces / columns)
+
     def _draw(self, image: Image, now: float, number: int) -> None:
         """The portrait over its part of the frame."""
         motion = self.motion
-        columns = math.ceil(math.sqrt(motion.faces))
-        rows = math.ceil(motion.faces / columns)
+        columns, rows = self._grid()
         left, right = (motion.width * (number % columns + i) // columns for i in (0, 1))
         top, bottom = (motion.height * (number // columns + i) // rows for i in (0, 1))
         matrix = self.face_matrix(now, number) - np.array([[0, 0, left], [0, 0, top]])
