@@ -14,6 +14,7 @@ from posgan_edge.training.augment import augment_image, augment_maps
 from posgan_edge.training.began import Began
 from posgan_edge.training.datasets import EpochBatches, FolderMaps, PackMaps, open_maps
 from posgan_edge.training.losses import MapLoss
+from posgan_edge.training.muon import Muon, orthogonal
 from posgan_edge.training.recipe import (
     Adversarial,
     Augmentation,
@@ -51,14 +52,16 @@ def weights(trainer):
     return torch.cat([v.flatten().float() for v in trainer.average.state_dict().values()])
 
 
-def test_resume_is_exact(pack, tmp_path):
-    straight = Trainer(tiny_recipe(), pack, None)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "adam"])
+def test_resume_is_exact(pack, tmp_path, optimizer):
+    recipe = tiny_recipe(optimizer=Optimizer(optimizer))
+    straight = Trainer(recipe, pack, None)
     while not straight.done:
         straight.train()
-    first = Trainer(tiny_recipe(), pack, None)
+    first = Trainer(recipe, pack, None)
     first.train()
     first.save(tmp_path / "last.pth")
-    second = Trainer(tiny_recipe(seed=1), pack, None)
+    second = Trainer(recipe, pack, None)
     second.resume(tmp_path / "last.pth")
     while not second.done:
         second.train()
@@ -66,6 +69,45 @@ def test_resume_is_exact(pack, tmp_path):
     assert torch.equal(weights(straight), weights(second))
     assert straight.began.k == second.began.k
     assert straight.history[-1]["nme"] == second.history[-1]["nme"]
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 30), (30, 4), (96, 384)])
+def test_muon_direction_is_the_orthogonal_factor(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = orthogonal(matrix)
+    assert found.shape == shape
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    cosine = (found * (u @ v)).sum() / (found.norm() * (u @ v).norm())
+    assert cosine > 0.97
+
+
+def test_muon_steps_by_the_size_of_adams():
+    generator = torch.Generator().manual_seed(2)
+    kernel = torch.nn.Parameter(torch.zeros(32, 16, 3, 3))
+    kernel.grad = 1e-3 * torch.randn(kernel.shape, generator=generator)
+    Muon([kernel], lr=0.01).step()
+    # Adam's steps are about 0.2 to 0.4 of the learning rate, whatever the gradient's size.
+    assert kernel.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.2)
+    assert (kernel * kernel.grad).sum() < 0
+    with torch.no_grad():
+        kernel.fill_(1.0)
+    kernel.grad.zero_()
+    Muon([kernel], lr=0.1, weight_decay=0.5).step()
+    assert kernel.flatten().tolist() == pytest.approx([0.95] * kernel.numel())
+
+
+def test_muon_takes_matrices_and_leaves_the_rest_to_adamw(pack):
+    trainer = Trainer(tiny_recipe(optimizer=Optimizer("muon")), pack, None)
+    muon, adamw = trainer.optimizers
+    taken = {id(p) for group in muon.param_groups for p in group["params"]}
+    left = {id(p) for group in adamw.param_groups for p in group["params"]}
+    for name, parameter in trainer.generator.named_parameters():
+        depthwise = parameter.ndim == 4 and parameter.shape[1] == 1
+        matrix = parameter.ndim > 1 and not depthwise
+        assert (id(parameter) in taken, id(parameter) in left) == (matrix, not matrix), name
 
 
 def test_training_learns_the_pack(pack):
@@ -285,12 +327,18 @@ def test_train_command_writes_all_it_promises(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 1, "adversarial": {"enabled": True, "ngf": 2}},
+        {"epochs": 10**6, "budget_minutes": 0.05, "optimizer": {"name": "muon"}},
+    ],
+    ids=["epochs", "minutes"],
+)
+def test_two_processes_train_one_network(tmp_path, changes):
     write_pack(tmp_path / "pack")
-    recipe = {
-        "name": "tiny", "generator": TINY, "epochs": 1, "batch_size": 4, "workers": 0,
-        "adversarial": {"enabled": True, "ngf": 2},
-    }  # fmt: skip
+    recipe = {"name": "tiny", "generator": TINY, "batch_size": 4, "workers": 0,
+              "checkpoint_every": 1000, **changes}  # fmt: skip
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
@@ -299,5 +347,9 @@ def test_two_processes_train_one_network(tmp_path):
         capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    (entry,) = json.loads((tmp_path / "out" / "history.json").read_text())
-    assert entry["samples"] == 24
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert history[0]["samples"] == 24
+    if "budget_minutes" in changes:
+        assert history[-1]["minutes"] == pytest.approx(0.05, abs=0.02)
+    else:
+        assert len(history) == 1

@@ -42,11 +42,12 @@ class Losses:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Optimiser and learning-rate schedule."""
+    """Optimiser (``adamw``, ``adam``, or ``muon``: Muon for matrices, AdamW for the rest)."""
 
     name: str = "adamw"
     lr: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    momentum: float = 0.95  # Muon's
     weight_decay: float = 0.02
     schedule: str = "cosine"  # or "exponential", by decay per epoch
     decay: float = 0.9924

@@ -27,6 +27,7 @@ from posgan_edge.training.basis import set_basis_from
 from posgan_edge.training.began import Began
 from posgan_edge.training.datasets import AugmentedMaps, EpochBatches, FaceMaps
 from posgan_edge.training.losses import MapLoss
+from posgan_edge.training.muon import Muon, takes
 from posgan_edge.training.recipe import Recipe
 from posgan_edge.training.validation import validation_nme
 
@@ -58,7 +59,7 @@ class Trainer:
             self.network = nn.parallel.DistributedDataParallel(self.generator)
         layout, size = load_layout(self.generator.layout), self.generator.map_size
         self.loss = MapLoss(layout, size, recipe.losses).to(self.device)
-        self.optimizer = _optimizer(self.generator, recipe)
+        self.optimizers = _optimizers(self.generator, recipe)
         amp = recipe.mixed_precision and self.device.type == "cuda"
         self.amp, self.scaler = amp, torch.amp.GradScaler(self.device.type, enabled=amp)
         adversarial = recipe.adversarial
@@ -120,7 +121,7 @@ class Trainer:
         for index, batch in enumerate(self.loader):
             values = self._step(batch, pretrain)
             now = time.monotonic()
-            self.elapsed, last = self.elapsed + now - last, now
+            self.elapsed, last = self._agreed(self.elapsed + now - last), now
             for name, value in values.items():
                 sums[name] += value
             if on_progress is not None and self.rank == 0:
@@ -128,6 +129,15 @@ class Trainer:
             if not pretrain and self.recipe.budget_minutes and self.done:
                 break
         return {name: value / (index + 1) for name, value in sums.items()}
+
+    def _agreed(self, seconds: float) -> float:
+        # The schedule and the end of a run follow this clock: ranks that read their own would
+        # take different steps, and one would wait for ever for another that has stopped.
+        if self.world == 1 or not self.recipe.budget_minutes:
+            return seconds
+        clock = torch.tensor(seconds, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(clock, 0)
+        return float(clock)
 
     def _step(self, batch: list[Tensor], pretrain: bool) -> dict[str, float]:
         images, flipped, transforms, targets = (t.to(self.device, non_blocking=True) for t in batch)
@@ -138,9 +148,11 @@ class Trainer:
         if pretrain:
             assert self.began is not None
             return self.began.step(images, maps, None)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.learning_rate()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             predicted = self.network(images)
         predicted = predicted.float()
@@ -149,9 +161,11 @@ class Trainer:
             term = self.began.generator_term(images, predicted)
             loss = loss + self.recipe.adversarial.weight * term
         self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(self.generator.parameters(), self.recipe.optimizer.clip_norm)
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
         self.step += 1
         self.samples += len(images) * self.world
@@ -161,7 +175,7 @@ class Trainer:
             values |= self.began.step(images, maps, predicted)
         if not math.isfinite(values["nme"]):
             raise BadInput(f"training diverged at step {self.step}: lower optimizer.lr")
-        return {**values, "lr": self.optimizer.param_groups[0]["lr"]}
+        return {**values, "lr": rate}
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -195,7 +209,7 @@ class Trainer:
             "history": self.history,
             "generator": generator_state(self.generator),
             "generator_ema": generator_state(self.average),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
         }
@@ -207,11 +221,12 @@ class Trainer:
     def resume(self, path: Path) -> None:
         """Continues exactly where ``save`` was called."""
         state = load_torch_file(path)
-        if "optimizer" not in state:
+        if "optimizers" not in state:
             raise BadInput(f"{path}: not a training checkpoint (weights alone go into 'init')")
         self.generator.load_state_dict(state["generator"]["weights"])
         self.average.load_state_dict(state["generator_ema"]["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         if self.began is not None and "began" in state:
             self.began.load(state["began"])
@@ -244,19 +259,22 @@ def _configure(recipe: Recipe, device: torch.device, world: int) -> None:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def _optimizer(generator: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    config = recipe.optimizer
+def _optimizers(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    config, parameters = recipe.optimizer, list(generator.parameters())
     if config.name == "adam":
-        return torch.optim.Adam(generator.parameters(), lr=config.lr, betas=config.betas)
-    if config.name != "adamw":
-        raise BadInput(f"unknown optimizer {config.name!r}: use 'adamw' or 'adam'")
-    matrices = [p for p in generator.parameters() if p.ndim > 1]
-    vectors = [p for p in generator.parameters() if p.ndim <= 1]
+        return [torch.optim.Adam(parameters, lr=config.lr, betas=config.betas)]
+    if config.name not in ("adamw", "muon"):
+        raise BadInput(f"unknown optimizer {config.name!r}: use 'adamw', 'muon' or 'adam'")
+    muon = [p for p in parameters if config.name == "muon" and takes(p)]
+    rest = [p for p in parameters if config.name != "muon" or not takes(p)]
     groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    if not muon:
+        return [adamw]
+    return [Muon(muon, config.lr, config.momentum, config.weight_decay), adamw]
 
 
 def _quiet_worker(_: int) -> None:
