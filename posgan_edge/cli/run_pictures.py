@@ -42,8 +42,8 @@ def run_pictures(sources: list[str], options: Options) -> None:
     engine = load_engine(options.model, options.threads, options.provider)
     options.check_layout(engine.info.layout)
     detector = MediaPipeDetector() if boxes is None else None
-    drawn = (options.save is not None or show) and options.dense
-    dense = drawn or options.mesh is not None or bool(options.dense_files())
+    drawn = options.save is not None or show
+    dense = (drawn and options.dense) or options.mesh is not None or bool(options.dense_files())
     pipeline = FacePipeline(engine, detector, options.passes or 2, options.mirror, dense)
     with ExitStack() as stack:
         lines = (
@@ -60,7 +60,12 @@ def run_pictures(sources: list[str], options: Options) -> None:
                     lines.write(Result(frame, faces))
                 if not faces:
                     raise BadInput(f"{path}: no face was found")
-                canvas = _write(frame, faces, options, many)
+                canvas = (
+                    draw_faces(frame.image, faces, options.dense, scale=options.scale)
+                    if drawn
+                    else None
+                )
+                _write(frame, faces, canvas, options, many)
                 click.echo(f"{path}: {_summary(faces)}", err=str(options.json) == "-")
                 if window is not None:
                     window.write(Result(frame, faces, canvas))
@@ -72,10 +77,11 @@ def run_pictures(sources: list[str], options: Options) -> None:
         raise BadInput(f"{failed} of {len(paths) + empty} pictures failed")
 
 
-def _write(frame: Frame, faces: list[Face], options: Options, many: bool) -> Image:
-    canvas = draw_faces(frame.image, faces, options.dense, scale=options.scale)
+def _write(
+    frame: Frame, faces: list[Face], canvas: Image | None, options: Options, many: bool
+) -> None:
     source, face = Path(frame.name), faces[0]
-    if options.save is not None:
+    if options.save is not None and canvas is not None:
         write_image(_target(options.save, source, source.suffix or ".png", many), canvas)
     if options.mesh is not None:
         target = _target(options.mesh, source, ".obj", many)
@@ -86,7 +92,6 @@ def _write(frame: Frame, faces: list[Face], options: Options, many: bool) -> Ima
     for kind, path in options.dense_files():
         target = _target(path, source, ".png", many)
         write_dense(kind, face, frame.image, target, options.mirror_texture)
-    return canvas
 
 
 def _target(path: Path, source: Path, suffix: str, many: bool) -> Path:

@@ -25,6 +25,8 @@ REGIONS: dict[str, tuple[int, ...]] = {
     "outer_lips": tuple(range(48, 60)),
     "inner_lips": tuple(range(60, 68)),
 }
+#: The regions whose last point joins the first.
+CLOSED_REGIONS = ("right_eye", "left_eye", "outer_lips", "inner_lips")
 _INNER_POLYGONS = (
     REGIONS["right_eye"],
     REGIONS["left_eye"],

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.layout import REGIONS, load_layout
+from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS, load_layout
 from posgan_edge.geometry.sampling import resample_map
 from posgan_edge.types import Face, FaceBox, Image, PositionMap
 
-_CLOSED = ("right_eye", "left_eye", "outer_lips", "inner_lips")
 _LINE = (120, 255, 120)
 _AXES = ((60, 60, 255), (80, 220, 80), (255, 140, 60))  # x red, y green, z blue, in BGR
 _SURFACE = np.array([235.0, 205.0, 150.0])
@@ -77,9 +76,8 @@ def _draw_landmarks(canvas: Image, face: Face) -> None:
     points, width = _fixed(face.landmarks), _line_width(face)
     radius = max(0.8, max(face.box.width, face.box.height) / 130)
     for name, indices in REGIONS.items():
-        cv2.polylines(
-            canvas, [points[list(indices)]], name in _CLOSED, _LINE, width, cv2.LINE_AA, _SHIFT
-        )
+        closed = name in CLOSED_REGIONS
+        cv2.polylines(canvas, [points[list(indices)]], closed, _LINE, width, cv2.LINE_AA, _SHIFT)
     for point in points:
         center = (int(point[0]), int(point[1]))
         for size, color in ((1.5, (30, 30, 30)), (1.0, (255, 255, 255))):

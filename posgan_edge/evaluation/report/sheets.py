@@ -11,7 +11,7 @@ import numpy as np
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.scoring import Prediction
 from posgan_edge.geometry.crop import BOX_SCALE, Crop
-from posgan_edge.geometry.layout import REGIONS
+from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS
 from posgan_edge.types import FaceBox, FloatArray, Image
 
 #: Faces of a sheet, pairs in a row, and the side of one picture.
@@ -54,7 +54,7 @@ def _drawn(face: LabelledFace, crop: Crop, points: FloatArray, color: tuple[int,
     pixels = crop.to_crop(points)[:, :2] * SIDE - 0.5
     fixed = np.round(pixels * (1 << _SHIFT)).astype(np.int32)
     for name, indices in REGIONS.items():
-        closed = name in ("right_eye", "left_eye", "outer_lips", "inner_lips")
+        closed = name in CLOSED_REGIONS
         cv2.polylines(picture, [fixed[list(indices)]], closed, color, 1, cv2.LINE_AA, _SHIFT)
     return picture
 

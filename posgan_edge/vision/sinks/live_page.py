@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import cv2
 
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.geometry.layout import REGIONS
+from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS
 from posgan_edge.vision.sinks.base import Result, Sink
 from posgan_edge.vision.sinks.records import frame_record
 
@@ -172,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         page = resources.files("posgan_edge.assets").joinpath("live.html").read_text()
         regions = {name: list(indices) for name, indices in REGIONS.items()}
         page = page.replace("{{nonce}}", nonce).replace("{{regions}}", json.dumps(regions))
+        page = page.replace("{{closed}}", json.dumps(CLOSED_REGIONS))
         self._answer(HTTPStatus.OK, page, "text/html; charset=utf-8", _POLICY.format(nonce=nonce))
 
     def _answer(
