@@ -22,7 +22,11 @@ BOX = ",".join(map(str, PORTRAIT_BOX))
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    """A folder of labelled faces: the portrait, shifted."""
+    """A folder of labelled faces: the portrait, shifted.
+
+    The labels are the network's answer with an annotator's error (2 px of a face of 97): against
+    the bare answer, every rounding would be a loss, as it is on no labelled photo.
+    """
     from scipy.io import savemat
 
     from posgan_edge import FaceBox, FacePipeline, Frame
@@ -31,9 +35,11 @@ def faces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
     image = read_image(PORTRAIT)
     (face,) = FacePipeline(load_engine("edge")).process(Frame(image), [FaceBox(*PORTRAIT_BOX)])
+    annotator = np.random.default_rng(1)
     for i in range(34):
         moved = np.roll(image, (i, 2 * i), axis=(0, 1))
         points = face.landmarks.T.copy() + np.array([[2 * i + 0.5], [i + 0.5], [0]])
+        points[:2] += annotator.normal(0, 2, (2, 68))
         cv2.imwrite(str(folder / f"face{i:02d}.jpg"), moved)
         savemat(folder / f"face{i:02d}.mat", {"pt3d_68": points, "Pose_Para": np.zeros((1, 7))})
     return folder
@@ -83,6 +89,7 @@ def test_onnxruntime_engines(run, tmp_path, faces, record, precision):
     assert np.abs(answer - load_engine("edge").infer(images)).mean() < limit
     if precision == "int8":
         assert manifest.accuracy["pixels"] < 0.5
+        assert manifest.accuracy["nme_points"] < 0.05
         assert manifest.calibration
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["edge.onnx", "edge.onnx.json"]
 

@@ -149,7 +149,7 @@ def tracking(history: list[dict[str, Any]]) -> str:
 
 def draw_history(axes: Axes, history: list[dict[str, Any]]) -> None:
     """The NME of every checkpoint and epoch against samples seen (the original's tracking plot)."""
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import LogLocator, ScalarFormatter
 
     labels = {
         "nme": "training batches",
@@ -163,6 +163,7 @@ def draw_history(axes: Axes, history: list[dict[str, Any]]) -> None:
             best = min(y for _, y in points)
             axes.plot(*zip(*points, strict=True), marker=".", label=f"{label} (best {best:.2f})")
     axes.set(xlabel="samples seen (thousands)", ylabel="NME, %", yscale="log")
+    axes.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 2.5, 3, 4, 5, 7)))
     for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         axis(ScalarFormatter())
     axes.grid(alpha=0.3, which="both")
