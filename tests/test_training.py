@@ -238,6 +238,21 @@ def test_batches_are_shared_out_and_repeatable():
     assert next(iter(ranks[0]))[0] != (2, 0, drawn[0])
 
 
+def test_profiles_are_drawn_their_share_of_times():
+    shares = np.array([1.0] * 40 + [3.0] * 20)
+    sampler = EpochBatches(60, 6, seed=3, shares=shares)
+    drawn = np.zeros(60)
+    for sampler.epoch in range(50):
+        indices = [i for batch in sampler for _, _, i in batch]
+        counts = np.bincount(indices, minlength=60)
+        assert counts.sum() == 60
+        assert set(counts[:40]) <= {0, 1}
+        assert set(counts[40:]) <= {1, 2}
+        drawn += counts
+    assert drawn[40:].mean() / drawn[:40].mean() == pytest.approx(3, rel=0.02)
+    assert drawn[:40].min() > 20
+
+
 def test_originals_folders(tmp_path):
     data = open_maps(write_folder_data(tmp_path / "data"), "folder")
     assert isinstance(data, FolderMaps)

@@ -26,6 +26,7 @@ class FaceMaps(Protocol):
     """Pairs of a square face crop and its position map."""
 
     layout: str
+    yaw: NDArray[np.float32] | None  # degrees, one per face, where the labels give it
 
     def __len__(self) -> int: ...
 
@@ -60,15 +61,18 @@ class PackMaps:
                 parts = [data["mean"][None], data["components"].astype(np.float32)]
             self.basis = np.concatenate(parts).transpose(0, 3, 1, 2).copy()
             codes: list[NDArray[np.float32]] = []
+            yaws: list[NDArray[np.float32]] = []
             images: list[Image] = []
             for file in files:
                 with np.load(file) as data:
                     codes.append(data["codes"])
+                    yaws.append(data["yaw"])
                     images.extend(_decode(data["jpeg"], data["offsets"], file))
         except (KeyError, ValueError, OSError) as error:
             raise BadInput(f"{folder}: a file of the pack is broken: {error}") from error
         self.folder = folder
         self.codes = np.pad(np.concatenate(codes), ((0, 0), (1, 0)), constant_values=1.0)
+        self.yaw = np.concatenate(yaws)
         self.images = np.stack(images)
         self._basis: Tensor | None = None
 
@@ -94,6 +98,7 @@ class FolderMaps:
     """
 
     layout = "prnet"
+    yaw = None
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
@@ -158,17 +163,35 @@ class AugmentedMaps(torch.utils.data.Dataset[Sample]):
 
 
 class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
-    """Shuffled batches of one epoch, the same for the same seed and epoch; shards by rank."""
+    """Shuffled batches of one epoch, the same for the same seed and epoch; shards by rank.
 
-    def __init__(self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.count, self.batch, self.seed = count, batch, seed
+    ``shares`` (count,) says how often each sample is drawn relative to the others; without it
+    an epoch draws each once.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        shares: NDArray[np.floating] | None = None,
+    ) -> None:
+        self.count, self.batch, self.seed, self.shares = count, batch, seed, shares
         self.rank, self.world, self.epoch = rank, world, 0
 
     def __len__(self) -> int:
         return max(1, self.count // (self.batch * self.world))
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.count)
+        if self.shares is not None:
+            # Systematic sampling: each sample is drawn its share of times, rounded up or down.
+            edges = self.shares.cumsum(dtype=np.float64) * (self.count / self.shares.sum())
+            drawn = edges.searchsorted(np.arange(self.count) + rng.random(), side="right")
+            order = drawn.clip(max=self.count - 1)[order]
         stride = self.batch * self.world
         for start in range(0, len(self) * stride, stride):
             first = start + self.rank * self.batch

@@ -82,6 +82,7 @@ class Recipe:
     workers: int = 1
     threads: int = 0  # 0: PyTorch's own choice
     ema: float = 0.999
+    profiles: float = 1.0  # how often a face of 60 degrees of yaw or more is drawn (frontal: 1)
     checkpoint_every: int = 5
     init: str = ""  # weights to start from
     mixed_precision: bool = True

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from posgan_edge.errors import BadInput
@@ -68,7 +69,7 @@ class Trainer:
         self.elapsed = 0.0
         self.history: list[dict[str, float]] = []
         self.batches = EpochBatches(
-            len(data), recipe.batch_size, recipe.seed, self.rank, self.world
+            len(data), recipe.batch_size, recipe.seed, self.rank, self.world, _shares(recipe, data)
         )
         self.loader = torch.utils.data.DataLoader(
             AugmentedMaps(data, self.generator.input_size, recipe.augmentation, recipe.seed),
@@ -259,6 +260,16 @@ def _configure(recipe: Recipe, device: torch.device, world: int) -> None:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
+def _shares(recipe: Recipe, data: FaceMaps) -> NDArray[np.float32] | None:
+    if recipe.profiles == 1:
+        return None
+    if data.yaw is None:
+        raise BadInput(f"profiles = {recipe.profiles:g} needs data with yaw angles: use a pack")
+    if recipe.profiles <= 0:
+        raise BadInput(f"profiles = {recipe.profiles:g} is not above 0")
+    return 1 + (recipe.profiles - 1) * np.minimum(np.abs(data.yaw) / 60, 1)
+
+
 def _optimizers(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     config, parameters = recipe.optimizer, list(generator.parameters())
     if config.name == "adam":
@@ -266,7 +277,8 @@ def _optimizers(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
     if config.name not in ("adamw", "muon"):
         raise BadInput(f"unknown optimizer {config.name!r}: use 'adamw', 'muon' or 'adam'")
     muon = [p for p in parameters if config.name == "muon" and takes(p)]
-    rest = [p for p in parameters if config.name != "muon" or not takes(p)]
+    taken = {id(p) for p in muon}
+    rest = [p for p in parameters if id(p) not in taken]
     groups = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
