@@ -44,9 +44,16 @@ class FaceMaps(Protocol):
 
 
 class PackMaps:
-    """The ``aflw-posmaps`` pack: JPEG crops, maps coded in a linear basis.
+    """A position-map pack: JPEG crops and maps coded in a linear basis, UV layout ``ict``.
 
-    ``split`` is ``train`` (every ``train-*.npz``) or ``val``. Images are decoded once.
+    ``basis.npz``: ``mean`` (M, M, 3) float32, ``components`` (C, M, M, 3) float16; axes v, u, xyz.
+    ``train-*.npz`` and ``val.npz``, of n faces: ``jpeg`` (bytes,) uint8, the files of square crops
+    one behind the other; ``offsets`` (n + 1,) where each begins and the last ends; ``codes`` (n, C)
+    float32; ``yaw`` (n,) float32 degrees. A face's map is ``mean`` + ``codes`` @ ``components``, in
+    units of the crop's side (pixel i spans [i, i + 1); x right, y down, z towards the camera).
+
+    ``split`` is ``train`` (every ``train-*.npz``) or ``val``. Images are decoded once. Raises
+    BadInput where files are missing or broken.
     """
 
     layout = "ict"
