@@ -264,7 +264,7 @@ def _shares(recipe: Recipe, data: FaceMaps) -> NDArray[np.float32] | None:
     if recipe.profiles == 1:
         return None
     if data.yaw is None:
-        raise BadInput(f"profiles = {recipe.profiles:g} needs data with yaw angles: use a pack")
+        raise BadInput(f"profiles = {recipe.profiles:g} needs yaw angles: use a pack, or 1")
     if recipe.profiles <= 0:
         raise BadInput(f"profiles = {recipe.profiles:g} is not above 0")
     return 1 + (recipe.profiles - 1) * np.minimum(np.abs(data.yaw) / 60, 1)
