@@ -53,6 +53,8 @@ def test_uris(uri, kind, live):
         ("synthetic:?faces=0", {}, UsageError, "1 to 16 faces"),
         ("synthetic:?faces=two", {}, UsageError, "faces='two' is not a number"),
         ("synthetic:?colour=1", {}, UsageError, "unknown key 'colour'"),
+        ("synthetic:?seconds=nan", {}, UsageError, "not finite"),
+        ("synthetic:?blank=1&every=0", {}, UsageError, "every above 0"),
     ],
 )
 def test_bad_uris(uri, options, error, message):

@@ -73,8 +73,12 @@ class SyntheticSource(Source):
             except ValueError as error:
                 raise UsageError(f"{uri}: {key}={text!r} is not a number") from error
         motion = Motion(**values)
-        if min(motion.width, motion.height) < 64 or motion.fps <= 0 or motion.period <= 0:
-            raise UsageError(f"{uri}: width and height of at least 64, fps and period above 0")
+        if not all(math.isfinite(value) for value in values.values()):
+            raise UsageError(f"{uri}: a value is not finite")
+        if min(motion.width, motion.height) < 64:
+            raise UsageError(f"{uri}: width and height of at least 64")
+        if min(motion.fps, motion.period, motion.every) <= 0:
+            raise UsageError(f"{uri}: fps, period and every above 0")
         if not 1 <= motion.faces <= 16:
             raise UsageError(f"{uri}: 1 to 16 faces")
         return cls(motion, uri)
