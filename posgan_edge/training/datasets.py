@@ -26,7 +26,11 @@ class FaceMaps(Protocol):
     """Pairs of a square face crop and its position map."""
 
     layout: str
-    yaw: NDArray[np.float32] | None  # degrees, one per face, where the labels give it
+
+    @property
+    def yaw(self) -> NDArray[np.float32] | None:
+        """Degrees, one per face, where the labels give them."""
+        ...
 
     def __len__(self) -> int: ...
 
