@@ -20,7 +20,7 @@ from posgan_edge.vision.smoothing import FaceSmoother, Smoothing
 
 #: A fit of the mean face that is further off than this (``Pose.residual``) is no face: of the
 #: training pack's held-out faces 1 in 100 lies above (see benchmarks/results/presence.json).
-NO_FACE = 0.074
+NO_FACE = 0.079
 #: Frames in a row without a face after which a track ends.
 MOST_MISSES = 3
 #: Boxes that overlap less than this are different faces; more than the second, the same.
