@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from posgan_edge.engines.machine import machine_block
 from posgan_edge.evaluation.probe import ColdStart, cold_start
+from posgan_edge.system import machine_block
 
 
 def main() -> None:

@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 import torch
 
-from posgan_edge.engines.machine import machine_block
+from posgan_edge.faces.detector import _SHORT_RANGE, TRUSTED_SCORE, MediaPipeDetector
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.pose import fit_pose
+from posgan_edge.geometry.values import FaceBox
+from posgan_edge.system import machine_block
 from posgan_edge.training.datasets import PackMaps
-from posgan_edge.types import FaceBox
-from posgan_edge.vision.detector import _SHORT_RANGE, TRUSTED_SCORE, MediaPipeDetector
 
 SIDE, FACE = 640, 330
 QUARTERS = (None, cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE)

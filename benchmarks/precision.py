@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from posgan_edge.build.calibration import calibrate, folder_faces
+from posgan_edge.build.engine import latency_ratio, source_model
+from posgan_edge.build.fp16 import to_fp16
+from posgan_edge.build.graph import props, sizes
+from posgan_edge.build.int8 import to_int8
 from posgan_edge.engines import load_engine
-from posgan_edge.engines.build import latency_ratio, source_model
-from posgan_edge.engines.machine import machine_block
 from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 from posgan_edge.evaluation.aflw2000 import load_aflw2000
 from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
 from posgan_edge.evaluation.stability import deviation
 from posgan_edge.files import read_names
-from posgan_edge.quantization.calibration import calibrate, folder_faces
-from posgan_edge.quantization.fp16 import to_fp16
-from posgan_edge.quantization.graph import props, sizes
-from posgan_edge.quantization.int8 import to_int8
+from posgan_edge.system import machine_block
 
 SPLIT = Path(__file__).parents[1] / "calibration" / "aflw2000-3d.txt"
 

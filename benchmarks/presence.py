@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine
-from posgan_edge.engines.machine import machine_block
+from posgan_edge.faces.detector import MediaPipeDetector
+from posgan_edge.faces.tracker import NO_FACE
+from posgan_edge.system import machine_block
 from posgan_edge.training.datasets import PackMaps
-from posgan_edge.vision.detector import MediaPipeDetector
-from posgan_edge.vision.tracker import NO_FACE
 
 CROPS = 120  # of each background picture
 

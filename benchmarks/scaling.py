@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from posgan_edge import load_engine
-from posgan_edge.engines.machine import machine_block
 from posgan_edge.evaluation.profile import batch_sweep, thread_sweep
+from posgan_edge.system import machine_block
 
 
 def main() -> None:

@@ -18,12 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from posgan_edge import FaceTracker
-from posgan_edge.engines.machine import machine_block
-from posgan_edge.vision.capture import Capture
-from posgan_edge.vision.live import Limits, LiveReport, run_live
-from posgan_edge.vision.sinks import JsonLinesSink, VideoSink
-from posgan_edge.vision.sinks.live_page import LivePageSink
-from posgan_edge.vision.sources import open_source
+from posgan_edge.live.capture import Capture
+from posgan_edge.live.loop import Limits, LiveReport, run_live
+from posgan_edge.live.sinks import JsonLinesSink, VideoSink
+from posgan_edge.live.sinks.live_page import LivePageSink
+from posgan_edge.live.sources import open_source
+from posgan_edge.system import machine_block
 
 #: Noise, and for one second in twenty no face: the detector has to look again and again.
 SOURCE = "synthetic:?noise=4&blank=1&every=20"

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from posgan_edge import Face, FaceTracker
-from posgan_edge.engines.machine import machine_block
+from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.geometry.pose import angles_from_rotation, rotation_from_angles
-from posgan_edge.vision.smoothing import FaceSmoother, Smoothing
-from posgan_edge.vision.sources import open_source
+from posgan_edge.live.sources import open_source
+from posgan_edge.system import machine_block
 
 RATE, SPEED = 30.0, 90.0
 STILL = "synthetic:?sway=0&roll=0&zoom=0&noise=6&jpeg=70&seconds={}"

@@ -20,12 +20,12 @@ import cv2
 import numpy as np
 
 from posgan_edge import FaceTracker
-from posgan_edge.engines.machine import machine_block
 from posgan_edge.evaluation.latency import Latency, Ratio
-from posgan_edge.vision.capture import Capture
-from posgan_edge.vision.live import Limits, run_live
-from posgan_edge.vision.sinks import Result, Sink
-from posgan_edge.vision.sources import Source, open_source
+from posgan_edge.live.capture import Capture
+from posgan_edge.live.loop import Limits, run_live
+from posgan_edge.live.sinks import Result, Sink
+from posgan_edge.live.sources import Source, open_source
+from posgan_edge.system import machine_block
 
 _PAUSE = 20.0  # seconds between sittings
 

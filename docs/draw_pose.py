@@ -11,7 +11,7 @@ import numpy as np
 from posgan_edge import FaceBox, FacePipeline, Frame, PositionMap, load_engine
 from posgan_edge.geometry.pose import rotation_from_angles
 from posgan_edge.images import read_image, write_image
-from posgan_edge.vision.draw import shaded_surface
+from posgan_edge.render.draw import shaded_surface
 
 HERE = Path(__file__).parent
 PORTRAIT = HERE.parent / "posgan_edge" / "assets" / "portrait.jpg"

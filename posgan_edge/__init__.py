@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "Face": "posgan_edge.types",
-    "FaceBox": "posgan_edge.types",
-    "Frame": "posgan_edge.types",
-    "PositionMap": "posgan_edge.types",
+    "Face": "posgan_edge.faces.values",
+    "FaceBox": "posgan_edge.geometry.values",
+    "Frame": "posgan_edge.faces.values",
+    "PositionMap": "posgan_edge.geometry.values",
     "Crop": "posgan_edge.geometry.crop",
     "UvLayout": "posgan_edge.geometry.layout",
     "load_layout": "posgan_edge.geometry.layout",
@@ -23,15 +23,15 @@ _EXPORTS = {
     "LANDMARK_NAMES": "posgan_edge.geometry.landmarks",
     "openness": "posgan_edge.geometry.landmarks",
     "face_mesh": "posgan_edge.geometry.mesh",
-    "save_mesh": "posgan_edge.geometry.mesh",
-    "depth_map": "posgan_edge.vision.dense",
-    "face_mask": "posgan_edge.vision.dense",
-    "uv_texture": "posgan_edge.vision.dense",
-    "camera_matrix": "posgan_edge.vision.camera",
-    "metric_pose": "posgan_edge.vision.camera",
-    "weak_perspective": "posgan_edge.vision.camera",
-    "FacePipeline": "posgan_edge.vision.pipeline",
-    "FaceTracker": "posgan_edge.vision.tracker",
+    "save_mesh": "posgan_edge.render.meshes",
+    "depth_map": "posgan_edge.render.dense",
+    "face_mask": "posgan_edge.render.dense",
+    "uv_texture": "posgan_edge.render.dense",
+    "camera_matrix": "posgan_edge.faces.camera",
+    "metric_pose": "posgan_edge.faces.camera",
+    "weak_perspective": "posgan_edge.faces.camera",
+    "FacePipeline": "posgan_edge.faces.pipeline",
+    "FaceTracker": "posgan_edge.faces.tracker",
     "PosganError": "posgan_edge.errors",
 }
 __all__ = [
@@ -63,15 +63,17 @@ __all__ = [
 if TYPE_CHECKING:
     from posgan_edge.engines import load_engine
     from posgan_edge.errors import PosganError
+    from posgan_edge.faces.camera import camera_matrix, metric_pose, weak_perspective
+    from posgan_edge.faces.pipeline import FacePipeline
+    from posgan_edge.faces.tracker import FaceTracker
+    from posgan_edge.faces.values import Face, Frame
     from posgan_edge.geometry.crop import Crop
     from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
     from posgan_edge.geometry.layout import UvLayout, load_layout, replace_layout
-    from posgan_edge.geometry.mesh import face_mesh, save_mesh
-    from posgan_edge.types import Face, FaceBox, Frame, PositionMap
-    from posgan_edge.vision.camera import camera_matrix, metric_pose, weak_perspective
-    from posgan_edge.vision.dense import depth_map, face_mask, uv_texture
-    from posgan_edge.vision.pipeline import FacePipeline
-    from posgan_edge.vision.tracker import FaceTracker
+    from posgan_edge.geometry.mesh import face_mesh
+    from posgan_edge.geometry.values import FaceBox, PositionMap
+    from posgan_edge.render.dense import depth_map, face_mask, uv_texture
+    from posgan_edge.render.meshes import save_mesh
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
 from posgan_edge.files import replaced
-from posgan_edge.types import Image
 
 
 def read_image(path: str | Path) -> Image:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from posgan_edge import load_engine
+from posgan_edge.build.export import export_onnx
 from posgan_edge.engines.manifest import checked_manifest, load_manifest, plan_header
 from posgan_edge.errors import BadInput
-from posgan_edge.models.export import export_onnx
 from posgan_edge.models.unet import UNetGenerator
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
 
@@ -56,8 +56,8 @@ def unet(tmp_path_factory):
 @pytest.fixture(scope="module")
 def record(faces, tmp_path_factory):
     """Calibration records of both generators on the same faces."""
-    from posgan_edge.quantization.calibration import calibrate, folder_faces
-    from posgan_edge.quantization.graph import load_model
+    from posgan_edge.build.calibration import calibrate, folder_faces
+    from posgan_edge.build.graph import load_model
 
     folder = tmp_path_factory.mktemp("records")
 
@@ -251,7 +251,7 @@ def test_bad_input_leaves_what_was_there(run, tmp_path, monkeypatch, arguments, 
     (tmp_path / "bad.yaml").write_text("precisoin: int8")
     (tmp_path / "few").mkdir()
     (tmp_path / "out.onnx").write_text("earlier")
-    from posgan_edge.quantization.calibration import CalibrationRecord
+    from posgan_edge.build.calibration import CalibrationRecord
 
     CalibrationRecord("0" * 64, "mse", 99.9, "ict", (), {"x": (0.0, 1.0)}).save("other.json")
     found, _, err = run("build-engine", "--output", "out.onnx", *arguments)

@@ -223,8 +223,8 @@ def test_video_whose_header_promises_too_much(run, tmp_path):
 
 
 def test_interrupt_finishes_files(tmp_path):
-    from posgan_edge.types import Frame
-    from posgan_edge.vision.sinks import JsonLinesSink, Result
+    from posgan_edge.faces.values import Frame
+    from posgan_edge.live.sinks import JsonLinesSink, Result
 
     def interrupted(error):
         with JsonLinesSink(tmp_path / "a.jsonl") as sink:

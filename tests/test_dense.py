@@ -6,13 +6,13 @@ import pytest
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine, load_layout
 from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.faces.camera import camera_matrix, metric_pose, weak_perspective
+from posgan_edge.faces.values import Face
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
 from posgan_edge.geometry.mesh import Mesh, face_mesh
 from posgan_edge.geometry.pose import Pose, angles_from_rotation, rotation_from_angles
 from posgan_edge.images import read_image
-from posgan_edge.types import Face
-from posgan_edge.vision.camera import camera_matrix, metric_pose, weak_perspective
-from posgan_edge.vision.dense import (
+from posgan_edge.render.dense import (
     depth_map,
     face_mask,
     filled,
@@ -237,7 +237,7 @@ def test_bad_intrinsics():
 @pytest.mark.parametrize("kind", [".obj", ".glb"])
 def test_textured_meshes_read_back(face, image, tmp_path, kind):
     trimesh = pytest.importorskip("trimesh")
-    from posgan_edge.geometry.mesh import save_mesh
+    from posgan_edge.render.meshes import save_mesh
 
     mesh = face_mesh(face.position_map, face.crop)
     save_mesh(mesh, tmp_path / f"a{kind}", image, filled(uv_texture(face, image)))

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from posgan_edge import load_engine
+from posgan_edge.build.export import export_onnx, weights_digest
 from posgan_edge.engines.torch import TorchEngine
 from posgan_edge.errors import BadInput, MissingRuntime
 from posgan_edge.models.edge import EdgeGenerator
-from posgan_edge.models.export import export_onnx, weights_digest
 from posgan_edge.models.unet import UNetGenerator
 
 

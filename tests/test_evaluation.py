@@ -141,7 +141,7 @@ def test_shipped_edge_on_real_faces():
 @pytest.mark.slow
 def test_detector_finds_and_aligns_real_faces():
     pytest.importorskip("mediapipe")
-    from posgan_edge.vision.detector import MediaPipeDetector
+    from posgan_edge.faces.detector import MediaPipeDetector
 
     faces = load_aflw2000(real_data("aflw2000-3d"))[::10]
     engine = load_engine("edge")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from posgan_edge import Crop, load_engine
+from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.images import read_image
-from posgan_edge.vision.preprocess import extract_crop
 from tests.helpers.data import PORTRAIT
 
 pytestmark = pytest.mark.gpu

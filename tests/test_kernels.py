@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posgan_edge import Crop, load_layout
+from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.geometry.pose import fit_robust, rotation_from_angles
 from posgan_edge.geometry.sampling import sample_map, surface_facing
 from posgan_edge.images import read_image
-from posgan_edge.vision.preprocess import extract_crop
 from tests.helpers.data import PORTRAIT, smooth_map
 
 kernels = pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_ext")

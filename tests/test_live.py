@@ -17,9 +17,9 @@ import pytest
 from posgan_edge import FaceBox, FacePipeline, Frame, load_engine
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.images import read_image
-from posgan_edge.vision.capture import Capture
-from posgan_edge.vision.live import Drawing, Limits, run_live
-from posgan_edge.vision.sinks import (
+from posgan_edge.live.capture import Capture
+from posgan_edge.live.loop import Drawing, Limits, run_live
+from posgan_edge.live.sinks import (
     DenseSink,
     ImagesSink,
     JsonLinesSink,
@@ -29,8 +29,8 @@ from posgan_edge.vision.sinks import (
     Sink,
     VideoSink,
 )
-from posgan_edge.vision.sources import open_source
-from posgan_edge.vision.stages import StageTimes
+from posgan_edge.live.sources import open_source
+from posgan_edge.live.stages import StageTimes
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines
 
 BOX = ",".join(map(str, PORTRAIT_BOX))
@@ -98,7 +98,7 @@ def test_every_frame_reaches_every_sink(result):
 
 
 def test_a_drawing_that_fails_ends_only_what_is_drawn(monkeypatch):
-    from posgan_edge.vision import live as module
+    from posgan_edge.live import loop as module
 
     def broken(*_, **__):
         raise ValueError("cannot draw")
@@ -207,7 +207,7 @@ def test_video_keeps_time_where_frames_are_missing(tmp_path):
 
 
 def test_a_full_disk_ends_a_video_properly(tmp_path, monkeypatch):
-    from posgan_edge.vision.sinks import base
+    from posgan_edge.live.sinks import base
 
     sink = VideoSink(tmp_path / "a.mp4", 30.0)
     image = np.zeros((48, 64, 3), np.uint8)
@@ -221,7 +221,7 @@ def test_a_full_disk_ends_a_video_properly(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_leaves_whole_arrays(tmp_path, monkeypatch, result):
-    from posgan_edge.vision.sinks import base
+    from posgan_edge.live.sinks import base
 
     sink = NpzSink(tmp_path / "a.npz")
     sink.write(result)

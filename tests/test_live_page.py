@@ -17,8 +17,8 @@ import pytest
 
 from posgan_edge import Frame
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.vision.sinks import Result
-from posgan_edge.vision.sinks.live_page import LivePageSink, is_loopback, parse_address
+from posgan_edge.live.sinks import Result
+from posgan_edge.live.sinks.live_page import LivePageSink, is_loopback, parse_address
 from tests.helpers.browser import CHROMIUM, Browser
 
 

@@ -4,9 +4,9 @@ import torch
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine
 from posgan_edge.engines.base import EngineBase
+from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.images import read_image
-from posgan_edge.vision.draw import draw_faces, shaded_surface
-from posgan_edge.vision.preprocess import extract_crop
+from posgan_edge.render.draw import draw_faces, shaded_surface
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, write_pack
 
 
@@ -50,9 +50,9 @@ def test_minification_does_not_alias():
 def test_every_user_of_crops_preprocesses_alike(tmp_path, monkeypatch):
     """Validation, benchmark and run feed the network the same pixels for the same crop."""
     from posgan_edge.evaluation import scoring
+    from posgan_edge.faces import pipeline
     from posgan_edge.training import validation
     from posgan_edge.training.datasets import PackMaps
-    from posgan_edge.vision import pipeline
 
     assert scoring.extract_crop is pipeline.extract_crop is validation.extract_crop is extract_crop
     pack = PackMaps(write_pack(tmp_path / "pack"))

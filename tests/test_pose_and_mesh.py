@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 
 from posgan_edge import Crop, PositionMap, load_layout
 from posgan_edge.errors import BadInput
-from posgan_edge.geometry.mesh import face_mesh, save_mesh, triangulate_mask, vertex_normals
+from posgan_edge.geometry.mesh import face_mesh, triangulate_mask, vertex_normals
 from posgan_edge.geometry.pose import (
     angles_from_rotation,
     fit_pose,
     fit_similarity,
     rotation_from_angles,
 )
+from posgan_edge.render.meshes import save_mesh
 from tests.helpers.data import smooth_map
 
 ANGLES = st.tuples(st.floats(-170, 170), st.floats(-88, 88), st.floats(-170, 170))

@@ -5,10 +5,8 @@ import onnx
 import pytest
 
 from posgan_edge import Crop, load_engine
-from posgan_edge.errors import BadInput, BudgetMissed, UsageError
-from posgan_edge.images import read_image
-from posgan_edge.quantization import sensitivity as costs
-from posgan_edge.quantization.calibration import (
+from posgan_edge.build import sensitivity as costs
+from posgan_edge.build.calibration import (
     METHODS,
     CalibrationFaces,
     CalibrationRecord,
@@ -16,10 +14,12 @@ from posgan_edge.quantization.calibration import (
     calibrate,
     folder_faces,
 )
-from posgan_edge.quantization.fp16 import to_fp16
-from posgan_edge.quantization.graph import head, layers, load_model, props, stem
-from posgan_edge.quantization.int8 import matching_layers, to_int8
-from posgan_edge.vision.preprocess import extract_crop
+from posgan_edge.build.fp16 import to_fp16
+from posgan_edge.build.graph import head, layers, load_model, props, stem
+from posgan_edge.build.int8 import matching_layers, to_int8
+from posgan_edge.errors import BadInput, BudgetMissed, UsageError
+from posgan_edge.faces.cropping import extract_crop
+from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT, write_aflw2000
 
 EDGE = PORTRAIT.with_name("edge.onnx")

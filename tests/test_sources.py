@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.vision.capture import Capture, SteadyClock
-from posgan_edge.vision.sources import Source, SourceLost, is_picture, open_source
-from posgan_edge.vision.sources.capture import OpenCvSource
-from posgan_edge.vision.sources.raw import RawSource
-from posgan_edge.vision.sources.synthetic import SyntheticSource
+from posgan_edge.live.capture import Capture, SteadyClock
+from posgan_edge.live.sources import Source, SourceLost, is_picture, open_source
+from posgan_edge.live.sources.opencv import OpenCvSource
+from posgan_edge.live.sources.raw import RawSource
+from posgan_edge.live.sources.synthetic import SyntheticSource
 from tests.helpers.data import PORTRAIT
 
 

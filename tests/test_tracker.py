@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from posgan_edge import Crop, FaceBox, FacePipeline, FaceTracker, Frame, load_engine, load_layout
 from posgan_edge.engines.base import EngineBase, EngineInfo
+from posgan_edge.faces.assignment import assign
+from posgan_edge.faces.smoothing import FaceSmoother, OneEuro
+from posgan_edge.faces.tracker import MOST_MISSES, NO_FACE
+from posgan_edge.faces.values import Face
 from posgan_edge.geometry.pose import fit_pose, rotation_from_angles
+from posgan_edge.geometry.values import PositionMap
 from posgan_edge.images import read_image
-from posgan_edge.types import Face, PositionMap
-from posgan_edge.vision.assignment import assign
-from posgan_edge.vision.smoothing import FaceSmoother, OneEuro
-from posgan_edge.vision.tracker import MOST_MISSES, NO_FACE
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
 
 LAYOUT = load_layout("ict")

@@ -13,7 +13,7 @@ from posgan_edge.errors import BadInput, MissingRuntime, UsageError
 if TYPE_CHECKING:
     from posgan_edge.evaluation.aflw2000 import LabelledFace
     from posgan_edge.evaluation.study import Study
-    from posgan_edge.vision.detector import Detector
+    from posgan_edge.faces.detector import Detector
 
 _LABEL_SETS = ("original", "reannotated")
 
@@ -118,7 +118,7 @@ def _detector(crop: str, rounds: int) -> Detector | None:
     """What finds the faces, or is timed where it is installed."""
     if crop == "gt" and not rounds:
         return None
-    from posgan_edge.vision.detector import MediaPipeDetector
+    from posgan_edge.faces.detector import MediaPipeDetector
 
     try:
         return MediaPipeDetector()

@@ -39,11 +39,11 @@ from posgan_edge.errors import BadInput
 @click.pass_context
 def command(context: click.Context, /, recipe: Path | None, **options: Any) -> None:
     """Build an engine: export, conversion, calibration and building, as needed."""
+    from posgan_edge.build.engine import BuildRequest, build_engine
+    from posgan_edge.build.sensitivity import Budget
+    from posgan_edge.build.tensorrt import PlanOptions
     from posgan_edge.cli.progress import reporting
-    from posgan_edge.engines.build import BuildRequest, build_engine
-    from posgan_edge.engines.tensorrt_builder import PlanOptions
     from posgan_edge.files import read_names
-    from posgan_edge.quantization.sensitivity import Budget
 
     if recipe is not None:
         _apply_recipe(context, recipe, options)

@@ -26,11 +26,11 @@ def command(
     sensitivity: Path | None,
 ) -> None:
     """Take INT8 ranges from real faces into a portable record."""
+    from posgan_edge.build import calibration
+    from posgan_edge.build.engine import source_model
+    from posgan_edge.build.graph import props, sizes
     from posgan_edge.cli.progress import reporting
-    from posgan_edge.engines.build import source_model
     from posgan_edge.files import check_writable, read_names
-    from posgan_edge.quantization import calibration
-    from posgan_edge.quantization.graph import props, sizes
 
     check_writable(output)
     with reporting() as report:
@@ -44,7 +44,7 @@ def command(
         )  # fmt: skip
         record.save(output)
         if sensitivity is not None:
-            from posgan_edge.quantization import sensitivity as costs
+            from posgan_edge.build import sensitivity as costs
 
             table = costs.sensitivity(
                 source, record, costs.CostMeter(source, faces),

@@ -8,8 +8,7 @@ import click
 @click.command()
 def command() -> None:
     """Print what this machine can run and what is missing."""
-    from posgan_edge.engines.machine import abilities, machine_block
-    from posgan_edge.vision.machine import live_abilities
+    from posgan_edge.system import abilities, live_abilities, machine_block
 
     machine = machine_block()
     click.echo(f"posgan-edge {machine['posgan_edge']}, Python {machine['python']}")

@@ -17,8 +17,8 @@ from posgan_edge.errors import BadInput, missing
 def command(model: str, output: str, landmarks: bool, safetensors: str | None) -> None:
     """Turn a generator into one ONNX file (image -> position_map, dynamic batch)."""
     try:
+        from posgan_edge.build.export import export_onnx
         from posgan_edge.models.checkpoints import load_generator, save_safetensors
-        from posgan_edge.models.export import export_onnx
         from posgan_edge.models.registry import count_macs, count_parameters, name_of
     except ImportError as error:
         raise missing("PyTorch", "exporting", "export") from error

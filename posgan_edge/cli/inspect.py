@@ -24,7 +24,7 @@ def command(engine: Path) -> None:
     click.echo(f"{engine}: {engine.stat().st_size / 1e6:.2f} MB, {kind}")
     click.echo(f"sha256: {sha256(engine)}")
     if engine.suffix == ".onnx":
-        from posgan_edge.quantization.graph import layers, load_model, props
+        from posgan_edge.build.graph import layers, load_model, props
 
         model = load_model(engine)
         for key, value in props(model).items():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from posgan_edge.engines.build import Report
+    from posgan_edge.build.engine import Report
 
 
 @contextmanager

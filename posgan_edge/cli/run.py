@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from posgan_edge.types import FaceBox
+    from posgan_edge.geometry.values import FaceBox
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Options:
         """--intrinsics as a camera matrix."""
         if self.intrinsics is None:
             return None
-        from posgan_edge.vision.camera import camera_matrix
+        from posgan_edge.faces.camera import camera_matrix
 
         return camera_matrix(*_numbers("--intrinsics", self.intrinsics, "FX,FY,CX,CY in pixels"))
 
@@ -170,7 +170,7 @@ def command(
     SOURCE is a picture, a folder of them, a video file, frame-%04d.png, a camera's number,
     /dev/videoN, csi://N, rtsp://, http://, - (raw frames) or synthetic: (a moving portrait).
     """
-    from posgan_edge.vision.sources import is_picture
+    from posgan_edge.live.sources import is_picture
 
     given = [*images, *sources]
     if bool(given) + (video is not None) + (camera is not None) != 1:
@@ -205,7 +205,7 @@ def command(
 
 
 def _parse_box(text: str) -> FaceBox:
-    from posgan_edge.types import FaceBox
+    from posgan_edge.geometry.values import FaceBox
 
     x, y, width, height = _numbers("--box", text, "X,Y,W,H in pixels")
     if not (width > 0 and height > 0):

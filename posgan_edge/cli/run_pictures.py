@@ -7,24 +7,27 @@ from pathlib import Path
 
 import click
 
+from posgan_edge.arrays import Image
 from posgan_edge.cli import report_error
 from posgan_edge.cli.run import Options
 from posgan_edge.errors import BadInput, PosganError, UsageError
+from posgan_edge.faces.values import Face, Frame
 from posgan_edge.files import check_writable
-from posgan_edge.geometry.mesh import face_mesh, save_mesh
+from posgan_edge.geometry.mesh import face_mesh
 from posgan_edge.images import write_image
-from posgan_edge.types import Face, Frame, Image
-from posgan_edge.vision.dense import check_dense, filled, uv_texture, write_dense
-from posgan_edge.vision.draw import draw_faces
-from posgan_edge.vision.sinks import JsonLinesSink, Result, WindowSink
-from posgan_edge.vision.sources import picture_frame, pictures_of
+from posgan_edge.live.sinks import JsonLinesSink, Result, WindowSink
+from posgan_edge.live.sources import picture_frame, pictures_of
+from posgan_edge.render.dense import check_dense, filled, uv_texture, write_dense
+from posgan_edge.render.draw import draw_faces
+from posgan_edge.render.meshes import save_mesh
+from posgan_edge.system import has_display
 
 
 def run_pictures(sources: list[str], options: Options) -> None:
     """Every picture is tried; failures are reported one line each and counted at the end."""
     from posgan_edge.engines import load_engine
-    from posgan_edge.vision.detector import MediaPipeDetector
-    from posgan_edge.vision.pipeline import FacePipeline
+    from posgan_edge.faces.detector import MediaPipeDetector
+    from posgan_edge.faces.pipeline import FacePipeline
 
     paths: list[str] = []
     failed = 0
@@ -36,7 +39,7 @@ def run_pictures(sources: list[str], options: Options) -> None:
             failed += 1
     empty = failed
     many = len(paths) + empty > 1
-    show = options.window and WindowSink.available()
+    show = options.window and has_display()
     _check_outputs(options, many)
     boxes = options.boxes()
     engine = load_engine(options.model, options.threads, options.provider)

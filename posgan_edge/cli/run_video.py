@@ -16,9 +16,9 @@ import click
 from posgan_edge.cli.run import Options
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import check_writable, replaced
-from posgan_edge.vision.capture import Capture
-from posgan_edge.vision.live import Drawing, Limits, LiveReport, run_live
-from posgan_edge.vision.sinks import (
+from posgan_edge.live.capture import Capture
+from posgan_edge.live.loop import Drawing, Limits, LiveReport, run_live
+from posgan_edge.live.sinks import (
     DenseSink,
     ImagesSink,
     JsonLinesSink,
@@ -28,8 +28,9 @@ from posgan_edge.vision.sinks import (
     VideoSink,
     WindowSink,
 )
-from posgan_edge.vision.sinks.pictures import VIDEO_CODECS
-from posgan_edge.vision.sources import open_source
+from posgan_edge.live.sinks.pictures import VIDEO_CODECS
+from posgan_edge.live.sources import open_source
+from posgan_edge.system import has_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +40,8 @@ def run_video(target: str, options: Options, camera: bool = False) -> LiveReport
     """Runs the live loop over one source and tells what it did; raises BadInput at the end where
     a sink failed or no face was seen."""
     from posgan_edge.engines import load_engine
-    from posgan_edge.vision.detector import GivenBoxes, MediaPipeDetector
-    from posgan_edge.vision.tracker import FaceTracker
+    from posgan_edge.faces.detector import GivenBoxes, MediaPipeDetector
+    from posgan_edge.faces.tracker import FaceTracker
 
     source = open_source(target, _parse_size(options.size), options.fps, camera)
     boxes = options.boxes()
@@ -65,7 +66,7 @@ def run_video(target: str, options: Options, camera: bool = False) -> LiveReport
         )  # fmt: skip
         limits = Limits(options.max_frames, options.duration)
         drawing = Drawing(options.dense, options.overlay, options.scale)
-        quiet = source.live or (options.window and WindowSink.available())
+        quiet = source.live or (options.window and has_display())
         total = options.max_frames or source.frames_promised or None
         with _progress(source.name, total, quiet) as on_frame:
             report = run_live(capture, tracker, sinks, limits, drawing, _tell, on_frame)
@@ -96,12 +97,12 @@ def _sinks(options: Options, rate: float, stack: ExitStack) -> list[Sink]:
     for kind, path in options.dense_files():
         add(DenseSink(kind, path, options.mirror_texture))
     if options.serve is not None:
-        from posgan_edge.vision.sinks.live_page import LivePageSink
+        from posgan_edge.live.sinks.live_page import LivePageSink
 
         page = LivePageSink(options.serve, options.token)
         add(page)
         click.echo(f"live page: {page.url}", err=True)
-    if options.window and WindowSink.available():
+    if options.window and has_display():
         add(WindowSink())
     return sinks
 

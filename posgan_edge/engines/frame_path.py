@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.arrays import Image
 from posgan_edge.engines.kernels import Graphs, NotEnqueued
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import Pose, pose_of_fit
-from posgan_edge.types import Image
 
 if TYPE_CHECKING:
     from posgan_edge.engines.tensorrt import TensorRtEngine

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.build.tensorrt import load_tensorrt, runtime_version
 from posgan_edge.engines.base import EngineBase, EngineInfo
 from posgan_edge.engines.kernels import Graphs, NotEnqueued, device_kernels
-from posgan_edge.engines.machine import gpu_here
 from posgan_edge.engines.manifest import checked_manifest
-from posgan_edge.engines.tensorrt_builder import load_tensorrt, runtime_version
 from posgan_edge.errors import BadInput, missing
+from posgan_edge.system import gpu_here
 
 if TYPE_CHECKING:
     from posgan_edge.engines.frame_path import DeviceFramePath

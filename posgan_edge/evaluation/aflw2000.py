@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.evaluation.reannotation import find_reannotation, load_reannotation
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.types import FaceBox, Image
+from posgan_edge.geometry.values import FaceBox
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.types import FloatArray
+from posgan_edge.arrays import FloatArray
 
 #: NME in percent from which a face counts as failed, and where the area under the curve ends.
 FAILURE = 10.0

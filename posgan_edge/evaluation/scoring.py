@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.arrays import Image
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -21,12 +22,13 @@ from posgan_edge.evaluation.metrics import (
     nme_3d,
     wrap_roll,
 )
+from posgan_edge.faces.cropping import extract_crop
+from posgan_edge.faces.detector import Detector
+from posgan_edge.faces.pipeline import FacePipeline
+from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.pose import fit_pose
-from posgan_edge.types import FaceBox, Frame, Image
-from posgan_edge.vision.detector import Detector
-from posgan_edge.vision.pipeline import FacePipeline
-from posgan_edge.vision.preprocess import extract_crop
+from posgan_edge.geometry.values import FaceBox
 
 #: Head-pose error is counted over faces whose angles all lie within this, in degrees.
 POSE_LIMIT = 99.0

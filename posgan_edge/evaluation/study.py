@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines import Engine, load_engine
 from posgan_edge.engines.base import SHIPPED
-from posgan_edge.engines.machine import machine_block
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.evaluation import profile
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -27,7 +26,8 @@ from posgan_edge.evaluation.scoring import (
     score,
 )
 from posgan_edge.evaluation.stability import deviation, jitter
-from posgan_edge.vision.detector import Detector
+from posgan_edge.faces.detector import Detector
+from posgan_edge.system import machine_block
 
 SCHEMA = 2
 NOT_MEASURED = "not measured"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import BadInput
-from posgan_edge.types import FaceBox, FloatArray
+from posgan_edge.geometry.values import FaceBox
 
 #: Crop side over the longer side of the landmark box: what 3DDFA and the training pack use.
 BOX_SCALE = math.sqrt(2.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from posgan_edge.arrays import FloatArray
 from posgan_edge.geometry.layout import REGIONS
-from posgan_edge.types import FloatArray
 
 #: A name for each iBUG-68 landmark: its region and its place in it, as the camera sees the order
 #: (``right_eye_0`` is the outer corner of the person's right eye).

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.errors import BadInput, missing
-from posgan_edge.files import replaced
+from posgan_edge.arrays import FloatArray, Image
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
-from posgan_edge.types import FloatArray, Image, PositionMap
-
-_Y_UP = np.array([1.0, -1.0, 1.0])
-MESH_SUFFIXES = (".obj", ".ply", ".glb")
+from posgan_edge.geometry.values import PositionMap
 
 
 @dataclass(frozen=True)
@@ -92,83 +86,3 @@ def face_mesh(position_map: PositionMap, crop: Crop, layout: UvLayout | None = N
     points = position_map.xyz.reshape(3, -1)[:, index].T
     uv = np.column_stack([index % size + 0.5, index // size + 0.5]) / size
     return Mesh(crop.to_frame(points), triangles, uv.astype(np.float32))
-
-
-def save_mesh(
-    mesh: Mesh, path: str | Path, image: Image | None = None, texture: Image | None = None
-) -> None:
-    """Writes OBJ, PLY or GLB (binary glTF 2.0) by the path's suffix, in y-up axes.
-
-    With ``texture`` (S, S, 3) BGR on the mesh's UV, OBJ and GLB carry it: an OBJ names a material
-    file and a PNG, written beside it (``face.mtl``, ``face_uv.png``). Otherwise vertices take
-    their colours from ``image``.
-    """
-    path = Path(path)
-    kind = path.suffix.lower()
-    if kind not in MESH_SUFFIXES:
-        raise BadInput(f"{path}: unknown mesh type: use {', '.join(MESH_SUFFIXES)}")
-    if kind == ".obj":
-        _save_obj(mesh, path, image, texture)
-        return
-    try:
-        import trimesh
-    except ImportError as error:
-        raise missing("trimesh", "writing PLY and GLB (not OBJ)", "mesh") from error
-    visual = _textured(mesh, texture) if texture is not None and kind == ".glb" else None
-    model = trimesh.Trimesh(
-        vertices=mesh.vertices * _Y_UP,
-        faces=mesh.triangles,
-        vertex_normals=mesh.normals() * _Y_UP,
-        vertex_colors=None if image is None or visual is not None else mesh.colors(image),
-        visual=visual,
-        process=False,
-    )
-    with replaced(path) as temporary:
-        model.export(str(temporary), file_type=kind[1:])
-
-
-def _textured(mesh: Mesh, texture: Image) -> Any:
-    try:
-        from PIL import Image as Pillow
-    except ImportError as error:
-        raise missing("pillow", "textured meshes", "mesh") from error
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
-
-    picture = Pillow.fromarray(np.ascontiguousarray(texture[..., ::-1]))
-    material = PBRMaterial(
-        name="face", baseColorTexture=picture, metallicFactor=0.0, roughnessFactor=1.0
-    )
-    return TextureVisuals(uv=mesh.uv * (1, -1) + (0, 1), material=material)
-
-
-def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None) -> None:
-    from posgan_edge.images import write_image
-
-    vertices = mesh.vertices * _Y_UP
-    if image is not None and texture is None:
-        vertices = np.column_stack([vertices, mesh.colors(image) / 255])
-    picture, material = path.with_name(f"{path.stem}_uv.png"), path.with_suffix(".mtl")
-    lines = ["# posgan-edge"]
-    if texture is not None:
-        lines += [f"mtllib {material.name}", "usemtl face"]
-    lines += [_rows("v", vertices, "%.4f"), _rows("vn", mesh.normals() * _Y_UP, "%.4f")]
-    # Readers take texture coordinates without a texture for a reason to drop vertex colours.
-    if texture is not None:
-        lines.append(_rows("vt", mesh.uv * (1, -1) + (0, 1), "%.6f"))
-    each = 2 if texture is None else 3
-    corners = np.repeat(mesh.triangles + 1, each, axis=1)
-    lines.append(_rows("f", corners.reshape(-1, 3, each), "%d//%d" if each == 2 else "%d/%d/%d"))
-    with replaced(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
-        if texture is not None:
-            write_image(picture, texture)
-            text = f"newmtl face\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n"
-            with replaced(material) as name:
-                name.write_text(text)
-
-
-def _rows(tag: str, rows: NDArray[Any], value: str) -> str:
-    """``rows`` (N, ...) as lines of text; a value may take several numbers."""
-    row = f"{tag} " + " ".join([value] * rows.shape[1])
-    return "\n".join([row] * len(rows)) % tuple(rows.ravel().tolist())

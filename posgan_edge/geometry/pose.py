@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.arrays import FloatArray
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.sampling import sample_map
-from posgan_edge.types import FloatArray
 
 _Y_UP = np.array([1.0, -1.0, 1.0])
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.types import FloatArray
+from posgan_edge.arrays import FloatArray
 
 #: Half the width of the differences that a surface's normal is made of, of the whole map.
 FACING_STEP = 1 / 32

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posgan_edge.arrays import Image
 from posgan_edge.training.recipe import Augmentation
-from posgan_edge.types import Image
 
 
 def augment_image(

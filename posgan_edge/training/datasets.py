@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
 from posgan_edge.training.augment import augment_image
 from posgan_edge.training.recipe import Augmentation
-from posgan_edge.types import Image
 
 #: One drawn sample: image (S, S, 3) uint8 RGB, mirrored, transform (2, 3), target (any tensor).
 Sample = tuple[Tensor, bool, Tensor, Tensor]

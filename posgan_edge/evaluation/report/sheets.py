@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from posgan_edge.arrays import FloatArray, Image
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.scoring import Prediction
 from posgan_edge.geometry.crop import BOX_SCALE, Crop
 from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS
-from posgan_edge.types import FaceBox, FloatArray, Image
+from posgan_edge.geometry.values import FaceBox
 
 #: Faces of a sheet, pairs in a row, and the side of one picture.
 FACES, COLUMNS, SIDE = 48, 6, 144

@@ -1,0 +1,239 @@
+"""Activation ranges from real faces, and the record that makes them portable."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.files import replaced
+
+if TYPE_CHECKING:
+    import onnx
+
+METHODS = ("minmax", "percentile", "mse")
+#: Fewer faces than this do not show a network's ranges.
+FEWEST_FACES = 32
+_QUANTIZED_OPS = ["Conv", "ConvTranspose", "Gemm", "Add", "Relu", "LeakyRelu", "Resize", "Concat"]
+_SCHEMA = 1
+_AT_A_TIME = 8
+
+
+@dataclass(frozen=True)
+class CalibrationFaces:
+    """Network inputs (N, 3, S, S) float32 and the name and SHA-256 of each picture.
+
+    ``landmarks`` (N, 68, 2) float32 are labels in crop units, NaN where a picture has none.
+    """
+
+    images: NDArray[np.float32]
+    sources: tuple[tuple[str, str], ...]
+    landmarks: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """Ranges of every activation, and what they were made from.
+
+    ``ranges`` maps tensor names to (low, high). ``digest`` covers everything else in the record.
+    """
+
+    model_sha256: str
+    method: str
+    percentile: float
+    layout: str
+    images: tuple[tuple[str, str], ...]
+    ranges: dict[str, tuple[float, float]]
+    schema: int = _SCHEMA
+
+    @property
+    def digest(self) -> str:
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the record as JSON (atomically)."""
+        with replaced(path) as temporary:
+            temporary.write_text(
+                json.dumps({**asdict(self), "digest": self.digest}, indent=1) + "\n"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> CalibrationRecord:
+        """Reads a record; raises BadInput when it is broken or was changed."""
+        try:
+            content = json.loads(Path(path).read_text())
+            digest = content.pop("digest")
+            content["images"] = tuple(tuple(i) for i in content["images"])
+            content["ranges"] = {k: tuple(v) for k, v in content["ranges"].items()}
+            record = cls(**content)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path}: not a calibration record: {error}") from error
+        if record.schema != _SCHEMA or record.digest != digest:
+            raise BadInput(f"{path}: the calibration record was changed or is of another version")
+        return record
+
+
+def model_digest(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model's bytes."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+def calibrate(
+    model: onnx.ModelProto,
+    faces: CalibrationFaces,
+    layout: str,
+    method: str = "percentile",
+    percentile: float = 99.99,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> CalibrationRecord:
+    """Runs the FP32 model over the faces and takes the range of every activation.
+
+    ``minmax`` takes the extremes, ``percentile`` cuts the tails, ``mse`` takes the symmetric
+    clip with the least INT8 rounding and clipping error on the histogram.
+    """
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization.calibrate import create_calibrator
+
+    if method not in METHODS:
+        raise UsageError(f"unknown calibration method {method!r}: use {', '.join(METHODS)}")
+    if len(faces.images) < FEWEST_FACES:
+        raise BadInput(
+            f"{len(faces.images)} faces were found for calibration, {FEWEST_FACES} are needed"
+        )
+    kind = CalibrationMethod.MinMax if method == "minmax" else CalibrationMethod.Percentile
+    options: dict[str, Any] = {"symmetric": False}
+    if method != "minmax":
+        options = {"percentile": percentile, "num_bins": 2048}
+    # The collector prints its progress; ours is reported by on_batch.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        calibrator = create_calibrator(
+            _saved(model, folder),
+            _QUANTIZED_OPS,
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=kind,
+            extra_options=options,
+        )
+        # The calibrator keeps every activation of one call in memory: a few faces at a time.
+        for start in range(0, len(faces.images), _AT_A_TIME):
+            calibrator.collect_data(_Reader(faces.images[start : start + _AT_A_TIME]))
+            if on_batch is not None:
+                on_batch(min(start + _AT_A_TIME, len(faces.images)), len(faces.images))
+        if method == "mse":
+            histograms = calibrator.collector.histogram_dict
+            ranges = {name: _mse_range(*entry[:2]) for name, entry in histograms.items()}
+        else:
+            found = calibrator.compute_data()
+            ranges = {
+                name: (float(np.min(v.range_value[0])), float(np.max(v.range_value[1])))
+                for name, v in found.items()
+            }
+    return CalibrationRecord(
+        model_digest(model), method, percentile, layout, faces.sources, dict(sorted(ranges.items()))
+    )
+
+
+class _Reader:
+    """Feeds faces to onnxruntime's calibrator one by one."""
+
+    def __init__(self, images: NDArray[np.float32]) -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        image = next(self._images, None)
+        return None if image is None else {"image": image[None]}
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        raise NotImplementedError("onnxruntime asks for strided reading only when told to")
+
+
+def _saved(model: onnx.ModelProto, folder: str) -> str:
+    path = Path(folder) / "model.onnx"
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return str(path)
+
+
+def _mse_range(histogram: NDArray[np.integer], edges: NDArray[np.floating]) -> tuple[float, float]:
+    """The symmetric clip with the least squared error of 8-bit rounding, over 100 candidates."""
+    centers = (edges[:-1] + edges[1:]) / 2
+    largest = float(np.abs(edges).max())
+    if largest == 0:
+        return (0.0, 0.0)
+
+    def error(clip: float) -> float:
+        scale = clip / 127
+        rounded = np.clip(np.round(centers / scale), -127, 127) * scale
+        return float((histogram * (centers - rounded) ** 2).sum())
+
+    best = min((largest * f for f in np.linspace(0.2, 1.0, 100)), key=error)
+    return (-best if edges[0] < 0 else 0.0, best)
+
+
+def tensors_range(ranges: dict[str, tuple[float, float]]) -> Any:
+    """The ranges as onnxruntime's quantiser takes them."""
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization.calibrate import TensorsData
+
+    values = {
+        name: (np.array(low, np.float32), np.array(high, np.float32))
+        for name, (low, high) in ranges.items()
+    }
+    return TensorsData(CalibrationMethod.MinMax, values)
+
+
+def folder_faces(
+    folder: str | Path,
+    input_size: int,
+    names: Sequence[str] | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+) -> CalibrationFaces:
+    """Crops of a folder's pictures: label boxes where .mat labels lie beside them, else detected.
+
+    ``names`` (file stems) restricts which are taken. Pictures without a face are passed over.
+    """
+    from posgan_edge.evaluation.aflw2000 import load_aflw2000
+    from posgan_edge.files import sha256
+    from posgan_edge.geometry.crop import Crop
+    from posgan_edge.images import read_image
+    from posgan_edge.geometry.values import FaceBox
+    from posgan_edge.faces.detector import MediaPipeDetector
+    from posgan_edge.faces.cropping import extract_crop
+
+    folder = Path(folder)
+    pictures = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if names is not None:
+        wanted = set(names)
+        pictures = [p for p in pictures if p.stem in wanted]
+    labels = {}
+    if any(p.with_suffix(".mat").is_file() for p in pictures):
+        labels = {f.name: f.original for f in load_aflw2000(folder)}
+    detector = MediaPipeDetector() if any(p.stem not in labels for p in pictures) else None
+    images, sources, landmarks = [], [], []
+    for index, path in enumerate(pictures):
+        image = read_image(path)
+        points = labels.get(path.stem)
+        box = FaceBox.around(points) if points is not None else None
+        if box is None and detector is not None:
+            box = next(iter(detector.detect(image)), None)
+        if box is not None:
+            crop = Crop.from_box(box)
+            images.append(extract_crop(image, crop, input_size))
+            sources.append((path.name, sha256(path)))
+            unknown = np.full((68, 2), np.nan, np.float32)
+            landmarks.append(unknown if points is None else crop.to_crop(points)[:, :2])
+        if on_image is not None:
+            on_image(index + 1, len(pictures))
+    if not images:
+        empty = np.empty((0, 3, input_size, input_size), np.float32)
+        return CalibrationFaces(empty, (), np.empty((0, 68, 2), np.float32))
+    return CalibrationFaces(np.stack(images), tuple(sources), np.stack(landmarks))

@@ -1,0 +1,258 @@
+"""From a model to an engine: export, conversion, calibration and building as needed."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from posgan_edge.engines.base import SHIPPED, load_engine
+from posgan_edge.system import gpu_here, machine_block
+from posgan_edge.engines.manifest import Manifest, parse_plan_header
+from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart, load_tensorrt
+from posgan_edge.errors import BadInput, UsageError, missing
+from posgan_edge.evaluation.latency import take_turns
+from posgan_edge.files import check_writable, replaced
+from posgan_edge.build.calibration import (
+    CalibrationFaces,
+    CalibrationRecord,
+    calibrate,
+    folder_faces,
+    model_digest,
+)
+from posgan_edge.build.fp16 import to_fp16
+from posgan_edge.build.graph import load_model, props, set_props, sizes
+from posgan_edge.build.int8 import matching_layers, to_int8
+from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
+
+if TYPE_CHECKING:
+    import onnx
+
+TARGETS = ("onnxruntime", "tensorrt", "tensorrt-rtx")
+PRECISIONS = ("fp32", "fp16", "int8")
+#: From this opset on, Q/DQ may carry FP16, so that what is not INT8 runs in FP16.
+FP16_SCALES_OPSET = 19
+#: Called with what is being done, how much of it is done and how much there is.
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build; see ``posgan-edge build-engine --help``."""
+
+    model: str
+    output: Path
+    precision: str = "fp32"
+    target: str = "onnxruntime"
+    record: Path | None = None
+    images: Path | None = None
+    names: Sequence[str] | None = None
+    method: str = "mse"
+    keep_float: str = ""
+    budget: Budget = field(default_factory=Budget)
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    timing_cache: Path | None = None
+    faster_only: bool = True
+    fp16_io: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """An ONNX model at its precision, and what that cost."""
+
+    model: onnx.ModelProto
+    precision: str
+    kept: list[str] = field(default_factory=list)
+    calibration: str = ""
+    accuracy: dict[str, float] = field(default_factory=dict)
+
+
+def build_engine(request: BuildRequest, report: Report | None = None) -> Manifest:
+    """Builds the engine and its manifest; earlier files stay until the new ones are whole."""
+    report = report or (lambda what, done, total: None)
+    _check(request)
+    start = time.perf_counter()
+    source = source_model(request.model, report)
+    converted = convert(request, source, report)
+    if request.target == "onnxruntime" and converted.precision == "int8" and request.faster_only:
+        converted = _faster(source, converted, report)
+    data = converted.model.SerializeToString(deterministic=True)
+    onnx_hash = hashlib.sha256(data).hexdigest()
+    cache_hash = ""
+    if request.target == "onnxruntime":
+        import onnxruntime
+
+        version, payload = onnxruntime.__version__, data
+    else:
+        report(f"building the {request.target} plan", 0, 1)
+        payload, cache = build_plan_apart(data, request.target, _with_cache(request))
+        report(f"building the {request.target} plan", 1, 1)
+        header = parse_plan_header(payload)
+        version = header[1] if header else load_tensorrt(request.target).__version__
+        if request.timing_cache is not None and cache:
+            with replaced(request.timing_cache) as temporary:
+                temporary.write_bytes(cache)
+            cache_hash = hashlib.sha256(cache).hexdigest()
+    with replaced(request.output) as temporary:
+        temporary.write_bytes(payload)
+    info = props(converted.model)
+    input_size, map_size = sizes(converted.model)
+    machine = machine_block()
+    gpu, capability = gpu_here() if request.target == "tensorrt" else ("", "")
+    capability = capability or request.plan.compute_capability
+    manifest = Manifest(
+        engine_sha256=hashlib.sha256(payload).hexdigest(),
+        onnx_sha256=onnx_hash,
+        runtime=request.target,
+        runtime_version=version,
+        precision=converted.precision,
+        name=info["name"],
+        layout=info["layout"],
+        input_size=input_size,
+        map_size=map_size,
+        batch=0 if request.target == "onnxruntime" else request.plan.batch,
+        command=request.command,
+        compute_capability=capability,
+        gpu=gpu,
+        system=machine["system"],
+        kept_float=converted.kept,
+        calibration=converted.calibration,
+        timing_cache=cache_hash,
+        build_seconds=round(time.perf_counter() - start, 2),
+        accuracy=converted.accuracy,
+        machine=machine,
+    )
+    manifest.save(request.output)
+    return manifest
+
+
+def source_model(model: str, report: Report) -> onnx.ModelProto:
+    """The FP32 ONNX of a shipped name, an ONNX file or a checkpoint (exported; needs torch)."""
+    if model in SHIPPED:
+        return load_model(str(resources.files("posgan_edge.assets") / SHIPPED[model]))
+    if Path(model).suffix == ".onnx":
+        return load_model(model)
+    try:
+        from posgan_edge.models.checkpoints import load_generator
+        from posgan_edge.build.export import export_onnx
+    except ImportError as error:
+        raise missing("PyTorch", "exporting a checkpoint (or give an ONNX)", "export") from error
+    generator = load_generator(model)
+    with tempfile.TemporaryDirectory() as folder:
+        report("exporting", 0, 1)
+        export_onnx(generator, Path(folder) / "model.onnx")
+        report("exporting", 1, 1)
+        return load_model(Path(folder) / "model.onnx")
+
+
+def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> Converted:
+    """The model at the precision asked for, within the budget."""
+    has = props(source).get("precision", "fp32")
+    if has != "fp32":
+        if has == request.precision:
+            return Converted(source, has)
+        raise BadInput(f"{request.model}: is {has} already, {request.precision} needs the FP32")
+    if request.precision == "fp32":
+        return Converted(source, "fp32")
+    if request.precision == "fp16":
+        return Converted(to_fp16(source, keep_io=not request.fp16_io), "fp16")
+    faces, record = _calibration(request, source, report)
+    keep = matching_layers(source, request.keep_float) if request.keep_float else []
+    accuracy: dict[str, float] = {}
+    if faces is not None:
+        meter = CostMeter(source, faces)
+        keep, cost, _ = meet_budget(
+            source, record, meter, request.budget, keep,
+            lambda done, total: report("sensitivity of each layer", done, total),
+        )  # fmt: skip
+        accuracy = {"pixels": cost.pixels, "nme_points": cost.nme, "faces": len(faces.images)}
+    # ONNX Runtime's INT8 kernels saturate without VNNI; TensorRT's never do.
+    narrow = request.target == "onnxruntime"
+    quantized = to_int8(source, record, keep, reduce_range=narrow)
+    if not narrow and source.opset_import[0].version >= FP16_SCALES_OPSET:
+        quantized = to_fp16(quantized)
+        set_props(quantized, precision="int8")
+    return Converted(quantized, "int8", keep, record.digest, accuracy)
+
+
+def _calibration(
+    request: BuildRequest, source: onnx.ModelProto, report: Report
+) -> tuple[CalibrationFaces | None, CalibrationRecord]:
+    size, _ = sizes(source)
+    faces = None
+    if request.images is not None:
+        faces = folder_faces(
+            request.images, size, request.names, lambda d, t: report("reading faces", d, t)
+        )
+    if request.record is not None and request.record.is_file():
+        record = CalibrationRecord.load(request.record)
+        if record.model_sha256 != model_digest(source):
+            raise BadInput(f"{request.record}: was made from another model; calibrate this one")
+        if faces is not None and record.images != faces.sources:
+            raise BadInput(f"{request.record}: was made from other pictures than {request.images}")
+        return faces, record
+    if faces is None:
+        raise UsageError("int8 needs --calibration RECORD or --calibration-images DIR")
+    layout = props(source)["layout"]
+    return faces, calibrate(
+        source, faces, layout, request.method,
+        on_batch=lambda d, t: report("calibrating", d, t),
+    )  # fmt: skip
+
+
+def _faster(source: onnx.ModelProto, converted: Converted, report: Report) -> Converted:
+    """The INT8 model, or the FP32 one where INT8 is slower on this machine (interleaved runs)."""
+    ratio = latency_ratio(source, converted.model)
+    report(f"INT8 takes {ratio:.2f} of FP32's time on this machine", 1, 1)
+    if ratio <= 1.0:
+        return Converted(
+            converted.model, "int8", converted.kept, converted.calibration,
+            {**converted.accuracy, "latency_ratio": ratio},
+        )  # fmt: skip
+    return Converted(source, "fp32", accuracy={"int8_latency_ratio": ratio})
+
+
+def latency_ratio(first: onnx.ModelProto, second: onnx.ModelProto, rounds: int = 60) -> float:
+    """Median time of the second model over that of the first, one image, one thread, in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        engines = []
+        for index, model in enumerate((first, second)):
+            path = Path(folder) / f"{index}.onnx"
+            path.write_bytes(model.SerializeToString())
+            engines.append(load_engine(path, threads=1))
+        size = engines[0].info.input_size
+        image = np.random.default_rng(0).random((1, 3, size, size), np.float32)
+        first_, second_ = engines
+        times = take_turns(
+            {"first": lambda: first_.infer(image), "second": lambda: second_.infer(image)}, rounds
+        )
+        return float(np.median(times["second"]) / np.median(times["first"]))
+
+
+def _check(request: BuildRequest) -> None:
+    if request.precision not in PRECISIONS or request.target not in TARGETS:
+        raise UsageError(f"unknown precision {request.precision!r} or target {request.target!r}")
+    if request.fp16_io and (request.precision, request.target) != ("fp16", "onnxruntime"):
+        raise UsageError("--fp16-io is for --precision fp16 --target onnxruntime")
+    if request.target == "onnxruntime":
+        if request.output.suffix != ".onnx":
+            raise UsageError(f"{request.output}: an onnxruntime engine ends in .onnx")
+    else:
+        if request.output.suffix == ".onnx":
+            raise UsageError(f"{request.output}: a {request.target} engine does not end in .onnx")
+        load_tensorrt(request.target)
+    check_writable(request.output)
+
+
+def _with_cache(request: BuildRequest) -> PlanOptions:
+    if request.timing_cache is None or not request.timing_cache.is_file():
+        return request.plan
+    return replace(request.plan, timing_cache=request.timing_cache.read_bytes())

@@ -1,0 +1,139 @@
+"""Explicit Q/DQ INT8 by onnxruntime.quantization, as TensorRT and ONNX Runtime both take it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.build.calibration import (
+    _QUANTIZED_OPS,
+    CalibrationRecord,
+    tensors_range,
+)
+from posgan_edge.build.graph import head, layers, set_props, stem, tidied
+
+if TYPE_CHECKING:
+    import onnx
+
+#: What TensorRT's parser needs: no int32 biases, symmetric scales, int8 weight constants.
+_OPTIONS: dict[str, Any] = {
+    "QuantizeBias": False,
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1, "Gemm": 0},
+    "AddQDQPairToWeight": False,
+    "DedicatedQDQPair": False,
+}
+_LINEAR = ("Gemm", "MatMul")
+
+
+def to_int8(
+    model: onnx.ModelProto,
+    record: CalibrationRecord,
+    keep_float: Sequence[str] = (),
+    reduce_range: bool = False,
+    compact: bool = True,
+    only: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """A Q/DQ copy of an FP32 model; normalisation, head and ``keep_float`` layers stay in float.
+
+    ``reduce_range`` takes 7-bit weights: ONNX Runtime's INT8 kernels saturate on processors with
+    AVX2 but no VNNI. ``only`` quantises just these layers (for a sensitivity run).
+    ``compact`` stores the large constants of the head in few bytes.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    quantizer = QDQQuantizer(
+        copy,
+        per_channel=True,
+        reduce_range=reduce_range,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=tensors_range(record.ranges),
+        nodes_to_quantize=list(only),
+        nodes_to_exclude=[*stem(model), *head(model), *keep_float],
+        op_types_to_quantize=_QUANTIZED_OPS,
+        extra_options=_OPTIONS,
+    )
+    quantizer.quantize_model()
+    result: onnx.ModelProto = quantizer.model.model
+    if compact:
+        _compact_head(result)
+    result = tidied(result)
+    set_props(
+        result,
+        precision="int8",
+        calibration=record.digest,
+        kept_float=",".join(keep_float),
+    )
+    return result
+
+
+def matching_layers(model: onnx.ModelProto, pattern: str) -> list[str]:
+    """Layers whose name matches a regular expression."""
+    return [name for name in layers(model) if re.search(pattern, name)]
+
+
+def _compact_head(model: onnx.ModelProto, least: int = 16384) -> None:
+    """Stores the head's large constants small; what is computed with them stays in float.
+
+    Linear weights become INT8 with a scale per row. Of a basis (K, P) that is multiplied from the
+    left, the first quarter of the rows (the large modes) become FP16 and the rest INT8 with a
+    scale per row.
+    """
+    import onnx
+
+    graph = model.graph
+    constants = {i.name: i for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    for node in list(graph.node):
+        tensor = constants.get(node.input[1]) if len(node.input) > 1 else None
+        if tensor is None or np.prod(tensor.dims) < least or node.op_type not in _LINEAR:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        graph.initializer.remove(tensor)
+        if node.op_type == "Gemm":
+            node.input[1] = _int8_rows(graph, tensor.name, values)
+        else:
+            first = max(1, len(values) // 4)
+            half = onnx.numpy_helper.from_array(
+                values[:first].astype(np.float16), tensor.name + "_fp16"
+            )
+            graph.initializer.append(half)
+            cast = f"{tensor.name}_fp32"
+            rest = _int8_rows(graph, tensor.name, values[first:])
+            joined = f"{tensor.name}_rows"
+            graph.node.extend(
+                [
+                    onnx.helper.make_node("Cast", [half.name], [cast], cast, to=1),
+                    onnx.helper.make_node("Concat", [cast, rest], [joined], joined, axis=0),
+                ]
+            )
+            node.input[1] = joined
+
+
+def _int8_rows(graph: onnx.GraphProto, name: str, values: NDArray[np.floating]) -> str:
+    """Adds values (R, C) as INT8 with a scale per row; answers the name of the float result."""
+    import onnx
+
+    scale = np.maximum(np.abs(values).max(axis=1), 1e-12) / 127
+    rounded = np.round(values / scale[:, None]).astype(np.int8)
+    parts = {
+        f"{name}_int8": rounded,
+        f"{name}_scale": scale.astype(np.float32),
+        f"{name}_zero": np.zeros(len(scale), np.int8),
+    }
+    for key, array in parts.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(array, key))
+    result = f"{name}_float"
+    graph.node.append(
+        onnx.helper.make_node("DequantizeLinear", list(parts), [result], result, axis=0)
+    )
+    return result

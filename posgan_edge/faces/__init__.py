@@ -1,0 +1,1 @@
+"""From a frame to faces: detection, crops, reading maps, tracking, smoothing."""

@@ -1,0 +1,93 @@
+"""The camera: weak perspective from the fit, metric pose by PnP where its intrinsics are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.arrays import FloatArray
+from posgan_edge.errors import BadInput
+from posgan_edge.faces.values import Face
+from posgan_edge.geometry.pose import Pose
+
+#: Distance of the pupils that gives a face its size: the mean of adults (Dodgson, 2004).
+PUPILS_MM = 63.0
+_Y_UP = np.array([1.0, -1.0, 1.0])
+#: Head axes (y up, z out of the face) to OpenCV's camera axes (y down, z away from the camera).
+_TO_CAMERA = np.diag([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class MetricPose:
+    """Where the head is, in OpenCV's camera axes (x right, y down, z away from the camera).
+
+    ``rotation`` (3, 3) and ``rotation_vector`` (3,) turn head axes (x to the picture's right,
+    y up, z out of the face) into camera axes; ``translation_mm`` (3,) is the head's centre;
+    ``reprojection_px`` the root-mean-square distance of the landmarks from their projections.
+    """
+
+    rotation: NDArray[np.float64]
+    rotation_vector: NDArray[np.float64]
+    translation_mm: NDArray[np.float64]
+    reprojection_px: float
+
+
+def weak_perspective(pose: Pose) -> NDArray[np.float64]:
+    """(2, 4): points of the upright head (y up, unit radius) with a 1 appended -> frame pixels
+    (y down)."""
+    rows = np.column_stack([pose.scale * pose.rotation, pose.translation])[:2]
+    return rows * _Y_UP[:2, None]
+
+
+def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
+    """(3, 3) intrinsics in pixels; the principal point in continuous coordinates, where the centre
+    of the top left pixel is (0.5, 0.5). Raises BadInput where a focal length is not positive."""
+    if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()):
+        raise BadInput(f"intrinsics {fx}, {fy}, {cx}, {cy}: focal lengths must be above zero")
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+
+
+def metric_pose(
+    face: Face,
+    intrinsics: FloatArray,
+    distortion: FloatArray | None = None,
+    pupils_mm: float = PUPILS_MM,
+) -> MetricPose:
+    """The head in millimetres before a camera of known ``intrinsics`` (3, 3).
+
+    The face's own 68 points (not a mean head) are the object, of a size that puts the pupils
+    ``pupils_mm`` apart; OpenCV's iterative PnP starts from the weak-perspective fit.
+    ``distortion``: OpenCV's coefficients. Raises BadInput where no pose is found.
+    """
+    pose = face.pose
+    shape = ((face.landmarks * _Y_UP - pose.translation) @ pose.rotation) / pose.scale
+    pupils = shape[36:42].mean(0) - shape[42:48].mean(0)
+    mm = pupils_mm / max(float(np.linalg.norm(pupils)), 1e-9)
+    k = np.asarray(intrinsics, np.float64)
+    away = k[0, 0] * mm / pose.scale
+    at = pose.translation[:2] * _Y_UP[:2]
+    start = np.array([(at[0] - k[0, 2]) * away / k[0, 0], (at[1] - k[1, 2]) * away / k[1, 1], away])
+    vector, _ = cv2.Rodrigues(_TO_CAMERA @ pose.rotation)
+    object_points = np.ascontiguousarray(shape * mm)
+    image_points = np.ascontiguousarray(face.landmarks[:, :2], np.float64)
+    coefficients = np.zeros(4) if distortion is None else np.asarray(distortion, np.float64)
+    try:
+        found, vector, shift = cv2.solvePnP(
+            object_points, image_points, k, coefficients, vector, start[:, None].copy(),
+            useExtrinsicGuess=True, flags=cv2.SOLVEPNP_ITERATIVE,
+        )  # fmt: skip
+    except cv2.error as error:
+        raise BadInput(f"no metric pose: {error.err}") from error
+    if not found or not np.isfinite(shift).all():
+        raise BadInput("no metric pose was found for this face")
+    projected, _ = cv2.projectPoints(object_points, vector, shift, k, coefficients)
+    off = projected[:, 0] - image_points
+    return MetricPose(
+        np.asarray(cv2.Rodrigues(vector)[0], np.float64),
+        np.asarray(vector[:, 0], np.float64),
+        np.asarray(shift[:, 0], np.float64),
+        float(np.sqrt(np.square(off).sum(1).mean())),
+    )

@@ -1,0 +1,52 @@
+"""The one way from a frame to a network input: training validation, benchmark and live use it."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.arrays import Image
+from posgan_edge.geometry.crop import Crop
+
+
+def extract_crop(frame: Image, crop: Crop, size: int) -> NDArray[np.float32]:
+    """Cuts ``crop`` out of a BGR frame (H, W, 3) uint8 -> (3, size, size) float32 RGB in [0, 1].
+
+    Bilinear on pixel centres; where the crop is shrunk, each frame pixel is first averaged with
+    its neighbours over the shrink, so that no detail aliases. Black outside the frame.
+    """
+    matrix = crop.matrix
+    shrink = math.ceil(crop.side / size - 1e-6)
+    if shrink > 1:
+        frame, matrix = _averaged(frame, crop, shrink)
+    # cv2 puts pixel centres at integers, the package at i + 0.5.
+    to_pixels = matrix[:, :2] / size
+    shift = matrix[:, 2] + to_pixels @ (0.5, 0.5) - 0.5
+    patch = cv2.warpAffine(
+        frame,
+        np.column_stack([to_pixels, shift]),
+        (size, size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    rgb = cv2.cvtColor(patch, cv2.COLOR_BGR2RGB).transpose(2, 0, 1).astype(np.float32)
+    return np.multiply(rgb, np.float32(1 / 255), out=rgb)
+
+
+def _averaged(frame: Image, crop: Crop, reach: int) -> tuple[Image, NDArray[np.float64]]:
+    """The part of the frame under the crop, box-averaged over ``reach`` pixels, and the crop's
+    matrix into it."""
+    corners = crop.to_frame(np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32))
+    end = frame.shape[1::-1]
+    left, top = np.clip(np.floor(corners.min(axis=0) - reach), 0, end).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0) + reach), 0, end).astype(int)
+    if right <= left or bottom <= top:
+        return frame, crop.matrix
+    part = cv2.blur(frame[top:bottom, left:right], (reach, reach))
+    matrix = crop.matrix
+    # The box of an even count has its middle half a pixel before the pixel it is written to.
+    matrix[:, 2] += 0.5 * (reach % 2 == 0) - np.array([left, top])
+    return part, matrix

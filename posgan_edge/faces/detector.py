@@ -1,0 +1,191 @@
+"""Finding faces with MediaPipe's bundled detectors."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from posgan_edge.arrays import Image
+from posgan_edge.errors import missing
+from posgan_edge.geometry.values import FaceBox
+
+#: Landmark box from MediaPipe's box and key points, fitted on the training pack's labels:
+#: side of the landmark box over that of the detector's box, and where its centre lies, in sides
+#: of the detector's box along the face's own axes.
+BOX_TO_LANDMARKS = (0.96, 0.0, 0.02)
+#: Below this short-range score the picture is also looked at turned: upside-down faces are found
+#: as if upright with scores around 0.65, and with 0.9 once turned.
+TRUSTED_SCORE = 0.85
+#: Faces that overlap more than this are one face.
+SAME_FACE_IOU = 0.4
+_SHORT_RANGE, _FULL_RANGE = 0, 1
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+class Detector(Protocol):
+    """Finds faces in a BGR frame (H, W, 3) uint8."""
+
+    def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
+        """Landmark boxes in frame pixels with roll and score, best first."""
+        ...
+
+
+class GivenBoxes:
+    """A detector that always answers the same boxes: where the user says the face is."""
+
+    def __init__(self, boxes: Sequence[FaceBox]) -> None:
+        self.boxes = list(boxes)
+
+    def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
+        """See ``Detector``."""
+        return self.boxes[:max_faces]
+
+
+class MediaPipeDetector:
+    """Short-range, then full-range, then rotations and scales until a face is found for sure.
+
+    ``thorough`` False (live video) stops after the two models on the frame as it is.
+    """
+
+    def __init__(self, min_score: float = 0.5, thorough: bool = True) -> None:
+        self.thorough = thorough
+        self._models: dict[tuple[int, float], Any] = {}
+        self.min_score = min_score
+        self._model(_SHORT_RANGE, min_score)
+
+    def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
+        """See ``Detector``. The picture is never changed."""
+        rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        faces = _distinct(self._run(rgb, _SHORT_RANGE, self.min_score))
+        sure = bool(faces) and faces[0].score >= TRUSTED_SCORE
+        if len(faces) < max_faces:
+            faces = _distinct([*faces, *self._run(rgb, _FULL_RANGE, self.min_score)])
+        if self.thorough and not sure:
+            faces = _distinct([*faces, *self._turned(rgb)])
+        if self.thorough and not faces:
+            faces = next(filter(None, self._last_attempts(rgb)), [])
+        return faces[:max_faces]
+
+    def close(self) -> None:
+        """Frees the models."""
+        for model in self._models.values():
+            model.close()
+        self._models.clear()
+
+    def _turned(self, rgb: Image) -> list[FaceBox]:
+        """Faces of the picture turned to its three other sides."""
+        height, width = rgb.shape[:2]
+        return [
+            _unturned(box, degrees, width, height)
+            for degrees, code in _TURNS.items()
+            for box in self._run(cv2.rotate(rgb, code), _SHORT_RANGE, self.min_score)
+        ]
+
+    def _last_attempts(self, rgb: Image) -> Iterator[list[FaceBox]]:
+        """Ways of looking for a face that has not shown itself, cheapest first."""
+        # A border shows a face whole that fills the frame.
+        pad = max(rgb.shape[:2]) // 3
+        padded = cv2.copyMakeBorder(rgb, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
+        yield [_moved(b, -pad, -pad) for b in self._run(padded, _SHORT_RANGE, self.min_score)]
+        for model in (_SHORT_RANGE, _FULL_RANGE):
+            yield _distinct(self._run(rgb, model, self.min_score * 0.4))
+        yield _distinct(self._tiles(rgb))
+
+    def _tiles(self, rgb: Image) -> list[FaceBox]:
+        """Overlapping quarters of the frame, where a small face is twice as large."""
+        height, width = rgb.shape[:2]
+        faces = []
+        for top in (0, height // 4, height // 2):
+            for left in (0, width // 4, width // 2):
+                part = np.ascontiguousarray(
+                    rgb[top : top + (height + 1) // 2, left : left + (width + 1) // 2]
+                )
+                faces += [
+                    _moved(b, left, top) for b in self._run(part, _SHORT_RANGE, self.min_score)
+                ]
+        return faces
+
+    def _run(self, rgb: Image, kind: int, min_score: float) -> list[FaceBox]:
+        height, width = rgb.shape[:2]
+        if min(height, width) < 8:
+            return []
+        result = self._model(kind, min_score).process(np.ascontiguousarray(rgb))
+        return [_landmark_box(d, width, height) for d in result.detections or []]
+
+    def _model(self, kind: int, min_score: float) -> Any:
+        key = (kind, min_score)
+        if key not in self._models:
+            with _quiet_stderr():
+                try:
+                    from mediapipe.python.solutions.face_detection import FaceDetection
+                except ImportError as error:
+                    raise missing("mediapipe", "finding faces (or give --box)", "detect") from error
+                self._models[key] = FaceDetection(min_score, kind)
+                self._models[key].process(np.zeros((128, 128, 3), np.uint8))
+        return self._models[key]
+
+
+def _landmark_box(detection: Any, width: int, height: int) -> FaceBox:
+    """MediaPipe's detection as the box of the 68 landmarks, with roll from its key points."""
+    location = detection.location_data
+    box = location.relative_bounding_box
+    points = np.array([(p.x * width, p.y * height) for p in location.relative_keypoints])
+    right_eye, left_eye, _, mouth = points[:4]
+    # The line from the eyes to the mouth is steadier than that between the eyes in profile.
+    along = mouth - (right_eye + left_eye) / 2
+    roll = math.degrees(math.atan2(-along[0], along[1]))
+    eyes = left_eye - right_eye
+    if np.linalg.norm(eyes) > 0.6 * np.linalg.norm(along):
+        roll = math.degrees(math.atan2(eyes[1], eyes[0]))
+    scale, shift_x, shift_y = BOX_TO_LANDMARKS
+    base = (box.width * width + box.height * height) / 2
+    c, s = math.cos(math.radians(roll)), math.sin(math.radians(roll))
+    x = (box.xmin + box.width / 2) * width + (c * shift_x - s * shift_y) * base
+    y = (box.ymin + box.height / 2) * height + (s * shift_x + c * shift_y) * base
+    side = base * scale
+    return FaceBox(x - side / 2, y - side / 2, side, side, float(detection.score[0]), roll)
+
+
+def _distinct(faces: list[FaceBox]) -> list[FaceBox]:
+    kept: list[FaceBox] = []
+    for face in sorted(faces, key=lambda f: -f.score):
+        if all(face.iou(other) < SAME_FACE_IOU for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _moved(box: FaceBox, dx: float, dy: float) -> FaceBox:
+    return FaceBox(box.x + dx, box.y + dy, box.width, box.height, box.score, box.roll)
+
+
+def _unturned(box: FaceBox, degrees: int, width: int, height: int) -> FaceBox:
+    """A box found in the frame turned clockwise by ``degrees``, back in the frame."""
+    x, y = box.center
+    if degrees == 90:
+        x, y = y, height - x
+    elif degrees == 180:
+        x, y = width - x, height - y
+    else:
+        x, y = width - y, x
+    roll = (box.roll - degrees + 180) % 360 - 180
+    side = box.width
+    return FaceBox(x - side / 2, y - side / 2, side, side, box.score, roll)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keeps MediaPipe's native start-up log off the terminal."""
+    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)

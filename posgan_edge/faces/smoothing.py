@@ -1,0 +1,152 @@
+"""Steady faces: the One-Euro filter on a face's pose and on its shape.
+
+Filtering points alone blurs a turning head, since each point is slowed on its own. Here a face is
+taken apart into its pose (position, size, rotation) and its shape (the points as they would lie
+were the head upright in front of the camera); each part is filtered by how fast it changes, and
+put together again (One-Euro: Casiez, Roussel and Vogel, CHI 2012).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.faces.values import Face
+from posgan_edge.geometry.pose import Pose, angles_from_rotation
+from posgan_edge.geometry.values import FaceBox, PositionMap
+
+_Y_UP = np.array([1.0, -1.0, 1.0])
+_DERIVATIVE_CUTOFF = 1.0  # Hz
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Cut-off frequencies in Hz at rest, and by how much each rises with speed.
+
+    Position moves in face sizes a second, size in its logarithm, rotation in degrees a second,
+    shape in face sizes a second. As speeds are relative to the face and all is in seconds, the
+    same values serve every face size and frame rate.
+    """
+
+    position: tuple[float, float] = (0.5, 4.0)
+    size: tuple[float, float] = (0.4, 3.0)
+    rotation: tuple[float, float] = (0.6, 0.06)
+    shape: tuple[float, float] = (0.7, 6.0)
+
+
+class OneEuro:
+    """One filtered quantity of any shape, with one cut-off for all of it."""
+
+    def __init__(self, at_rest: float, per_speed: float) -> None:
+        self.at_rest, self.per_speed = at_rest, per_speed
+        self.value: NDArray[np.floating] | None = None
+        self.followed = 1.0  # share of the last change
+        self._speed: NDArray[np.floating] | float = 0.0
+
+    def __call__(
+        self, value: NDArray[np.floating], seconds: float, unit: float = 1.0
+    ) -> NDArray[np.floating]:
+        """The filtered value, ``seconds`` after the one before; speeds are in ``unit``."""
+        if self.value is None:
+            self.value = np.array(value, copy=True)
+            return self.value
+        change = value - self.value
+        self.followed = self.share(change / unit, seconds)
+        self.value = self.value + self.followed * change
+        return self.value
+
+    def share(self, change: NDArray[np.floating], seconds: float) -> float:
+        """How much of a change to follow."""
+        blend = _blend(_DERIVATIVE_CUTOFF, seconds)
+        self._speed = self._speed + blend * (change / seconds - self._speed)
+        speed = math.sqrt(np.vdot(self._speed, self._speed) / change.size)
+        return _blend(self.at_rest + self.per_speed * speed, seconds)
+
+
+def _blend(cutoff: float, seconds: float) -> float:
+    return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff * seconds))
+
+
+class FaceSmoother:
+    """Filters the faces of one track. ``dense`` False leaves position maps as they are."""
+
+    def __init__(self, settings: Smoothing | None = None, dense: bool = True) -> None:
+        settings = settings or Smoothing()
+        self._position = OneEuro(*settings.position)
+        self._size = OneEuro(*settings.size)
+        self._turn = OneEuro(*settings.rotation)
+        self._shape = OneEuro(*settings.shape)
+        self._map_shape: NDArray[np.float32] | None = None
+        self._rotation: NDArray[np.float64] | None = None
+        self._dense = dense
+        self._last: float | None = None
+
+    def __call__(self, face: Face, timestamp: float) -> Face:
+        """The face, filtered; ``timestamp`` in seconds must rise from call to call."""
+        seconds = max(1e-3, timestamp - self._last) if self._last is not None else 1 / 30
+        self._last = timestamp
+        raw = face.pose
+        # Lengths in face sizes: the mean face has unit radius, a face is about twice that wide.
+        unit = 2 * raw.scale
+        size = float(self._size(np.array([math.log(raw.scale)]), seconds)[0])
+        position = self._position(raw.translation, seconds, unit)
+        rotation = self._rotated(raw.rotation, seconds)
+        shape = ((face.landmarks * _Y_UP - raw.translation) @ raw.rotation) / raw.scale
+        shape = self._shape(shape, seconds, 2.0)
+        scale = math.exp(size)
+        pose = Pose(*angles_from_rotation(rotation), rotation, scale, position, raw.residual)
+        landmarks = ((scale * shape @ rotation.T + position) * _Y_UP).astype(np.float32)
+        return replace(
+            face,
+            pose=pose,
+            landmarks=landmarks,
+            box=FaceBox.around(landmarks, face.box.score),
+            position_map=self._filtered_map(face, pose, self._shape.followed),
+        )
+
+    def _rotated(self, rotation: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
+        if self._rotation is None:
+            self._rotation = rotation
+            return rotation
+        turn = cv2.Rodrigues(self._rotation.T @ rotation)[0][:, 0]
+        share = self._turn.share(np.degrees(turn) * math.sqrt(3), seconds)
+        self._rotation = self._rotation @ cv2.Rodrigues(share * turn)[0]
+        return self._rotation
+
+    def _filtered_map(self, face: Face, pose: Pose, follow: float) -> PositionMap | None:
+        """The map with its shape filtered like that of the landmarks, in the face's own crop."""
+        position_map = face.position_map
+        if position_map is None or not self._dense:
+            return position_map
+        crop = face.crop
+        flat = position_map.xyz.reshape(3, -1)
+        to_shape, shift = _map_to_shape(crop.matrix, crop.side, face.pose)
+        shape = to_shape.astype(np.float32) @ flat
+        shape += shift.astype(np.float32)
+        if self._map_shape is None or self._map_shape.shape != shape.shape:
+            self._map_shape = shape
+        else:
+            shape -= self._map_shape
+            shape *= np.float32(follow)
+            self._map_shape += shape
+        to_shape, shift = _map_to_shape(crop.matrix, crop.side, pose)
+        back = np.linalg.inv(to_shape)
+        xyz = back.astype(np.float32) @ self._map_shape
+        xyz -= (back @ shift).astype(np.float32)
+        return PositionMap(xyz.reshape(position_map.xyz.shape), position_map.layout)
+
+
+def _map_to_shape(
+    matrix: NDArray[np.float64], side: float, pose: Pose
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(3, 3) and (3, 1): crop units (y down) to the shape's axes."""
+    to_frame = np.zeros((3, 3))
+    to_frame[:2, :2], to_frame[2, 2] = matrix[:, :2], side
+    to_frame = _Y_UP[:, None] * to_frame
+    at = np.array([matrix[0, 2], -matrix[1, 2], 0.0]) - pose.translation
+    turn = pose.rotation.T / pose.scale
+    return turn @ to_frame, (turn @ at)[:, None]

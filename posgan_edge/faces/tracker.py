@@ -1,0 +1,221 @@
+"""Following faces from frame to frame, with the detector off the hot path."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.arrays import Image
+from posgan_edge.engines.base import Engine, load_engine
+from posgan_edge.faces.assignment import assign
+from posgan_edge.faces.detector import Detector
+from posgan_edge.faces.pipeline import FacePipeline
+from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
+from posgan_edge.faces.values import Face, Frame
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.values import FaceBox
+
+#: A fit of the mean face that is further off than this (``Pose.residual``) is no face: of the
+#: training pack's held-out faces 1 in 100 lies above (see benchmarks/results/presence.json).
+NO_FACE = 0.079
+#: Frames in a row without a face after which a track ends.
+MOST_MISSES = 3
+#: Boxes that overlap less than this are different faces; more than the second, the same.
+LEAST_IOU, SAME_IOU = 0.2, 0.5
+
+
+@dataclass
+class Track:
+    """One face over time: its last unfiltered state and its filter."""
+
+    id: int
+    face: Face
+    smoother: FaceSmoother | None
+    timestamp: float
+    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # pixels a second
+    misses: int = 0
+
+    def crop(self, timestamp: float) -> Crop:
+        """Where the face is expected, level with its head."""
+        crop = Crop.from_landmarks(self.face.landmarks, self.face.pose.in_plane)
+        x, y = self.velocity * min(0.1, timestamp - self.timestamp)
+        return Crop(crop.center_x + x, crop.center_y + y, crop.side, crop.angle)
+
+    def box(self, timestamp: float) -> FaceBox:
+        """The expected landmark box."""
+        x, y = self.velocity * min(0.1, timestamp - self.timestamp)
+        return replace(self.face.box, x=self.face.box.x + x, y=self.face.box.y + y)
+
+    def take(self, face: Face, timestamp: float) -> Face:
+        """Goes on with a face that was found; answers it filtered and with the track's id."""
+        seconds = timestamp - self.timestamp
+        if seconds > 0:
+            moved = np.subtract(face.box.center, self.face.box.center) / seconds
+            self.velocity = 0.5 * (self.velocity + moved)
+        self.face, self.timestamp, self.misses = face, timestamp, 0
+        shown = self.smoother(face, timestamp) if self.smoother is not None else face
+        return replace(shown, id=self.id)
+
+
+class FaceTracker:
+    """Faces of a video, each with an id that stays.
+
+    Every frame costs one crop and one network pass a face, at the place where the last landmarks
+    say the face goes; the detector looks on the first frame, when every face is lost, and every
+    ``redetect`` seconds while there may be more faces (on a thread of its own when
+    ``background``). A track ends when the network's answer is no face, or on another track's.
+
+    >>> tracker = FaceTracker()                          # doctest: +SKIP
+    >>> faces = tracker.update(image, timestamp)         # doctest: +SKIP
+    >>> faces[0].landmarks, faces[0].pose.yaw            # doctest: +SKIP
+
+    ``smooth`` False switches the filters off; ``dense`` False leaves position maps out; ``mirror``
+    averages with the mirrored crop.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | str = "edge",
+        detector: Detector | None = None,
+        max_faces: int = 1,
+        redetect: float = 1.0,
+        smooth: bool = True,
+        smoothing: Smoothing | None = None,
+        dense: bool = True,
+        background: bool = True,
+        mirror: bool = False,
+    ) -> None:
+        if detector is None:
+            from posgan_edge.faces.detector import MediaPipeDetector
+
+            detector = MediaPipeDetector(thorough=False)
+        self.pipeline = FacePipeline(
+            load_engine(engine) if isinstance(engine, str) else engine,
+            detector,
+            mirror=mirror,
+            dense=dense,
+            workers=min(max_faces, os.cpu_count() or 1),
+        )
+        self.detector, self.max_faces, self.redetect = detector, max_faces, redetect
+        self.tracks: list[Track] = []
+        self.detections = 0
+        self.detect_ms = 0.0  # of the last detection
+        self._smoothing = (smoothing or Smoothing()) if smooth else None
+        self._dense, self._index, self._next_id = dense, 0, 0
+        self._looked = -np.inf
+        self._pool = ThreadPoolExecutor(1, "detector") if background else None
+        self._pending: Future[list[FaceBox]] | None = None
+
+    def update(self, image: Image, timestamp: float) -> list[Face]:
+        """The faces of the next frame (H, W, 3) uint8 BGR, oldest track first.
+
+        ``timestamp`` is in seconds and rises from call to call.
+        """
+        frame = Frame(image, self._index, timestamp)
+        self._index += 1
+        faces = self._follow(frame)
+        boxes = self._look(frame)
+        if boxes:
+            faces += self._begin(frame, boxes, fresh=not faces)
+        return faces
+
+    def _follow(self, frame: Frame) -> list[Face]:
+        """One pass at the expected crops; tracks without a face are counted out."""
+        now = frame.timestamp
+        crops = [track.crop(now) for track in self.tracks]
+        scores = [track.face.box.score for track in self.tracks]
+        found = self.pipeline.at_crops(frame, crops, scores) if crops else []
+        faces, kept = [], []
+        for track, face in zip(self.tracks, found, strict=True):
+            if not _is_face(face, frame.image):
+                track.misses += 1
+                if track.misses < MOST_MISSES:
+                    kept.append(track)
+            elif all(face.box.iou(other.face.box) < SAME_IOU for other in kept):
+                kept.append(track)
+                faces.append(track.take(face, now))
+        self.tracks = kept
+        return faces
+
+    def _look(self, frame: Frame) -> list[FaceBox]:
+        """New detections, where it is time for any and they are there."""
+        now = frame.timestamp
+        if self._pending is not None:
+            if not self._pending.done():
+                return []
+            boxes, self._pending = self._pending.result(), None
+            return boxes
+        lost = not any(track.misses == 0 for track in self.tracks)
+        due = len(self.tracks) < self.max_faces and now - self._looked >= self.redetect
+        if not (due or (lost and now - self._looked >= min(self.redetect, 0.2))):
+            return []
+        first = self._looked == -np.inf
+        self._looked = now
+        self.detections += 1
+        if self._pool is None or first:
+            return self._detect(frame.image)
+        # The caller may reuse the picture's memory for the next frame.
+        picture = frame.image.copy()
+        self._pending = self._pool.submit(self._detect, picture)
+        return []
+
+    def _detect(self, picture: Image) -> list[FaceBox]:
+        start = time.perf_counter()
+        boxes = self.detector.detect(picture, self.max_faces)
+        self.detect_ms = (time.perf_counter() - start) * 1e3
+        return boxes
+
+    def _begin(self, frame: Frame, boxes: list[FaceBox], fresh: bool) -> list[Face]:
+        """Tracks for the detections that no track explains."""
+        now = frame.timestamp
+        if self.tracks:
+            expected = [track.box(now) for track in self.tracks]
+            overlap = np.array([[e.iou(box) for box in boxes] for e in expected], np.float64)
+            taken = {j for i, j in assign(1 - overlap) if overlap[i, j] >= LEAST_IOU}
+            taken |= {j for j in range(len(boxes)) if overlap[:, j].max() >= SAME_IOU}
+            boxes = [box for j, box in enumerate(boxes) if j not in taken]
+        boxes = boxes[: max(0, self.max_faces - len(self.tracks))]
+        crops, scores = [Crop.from_box(box) for box in boxes], [box.score for box in boxes]
+        faces = []
+        for face in self.pipeline.at_crops(frame, crops, scores, 2, fresh) if crops else []:
+            if not _is_face(face, frame.image):
+                continue
+            if any(face.box.iou(track.face.box) >= SAME_IOU for track in self.tracks):
+                continue
+            smoother = None
+            if self._smoothing is not None:
+                smoother = FaceSmoother(self._smoothing, self._dense)
+            track = Track(self._next_id, face, smoother, now)
+            self._next_id += 1
+            self.tracks.append(track)
+            faces.append(track.take(face, now))
+        return faces
+
+    def close(self) -> None:
+        """Ends the tracker's threads."""
+        self.pipeline.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> FaceTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_face(face: Face, image: Image) -> bool:
+    """Whether the network answered a face whose middle lies in the picture."""
+    x, y = face.box.center
+    height, width = image.shape[:2]
+    return (
+        face.pose.residual <= NO_FACE  # False for NaN
+        and -0.25 * face.box.width <= x <= width + 0.25 * face.box.width
+        and -0.25 * face.box.height <= y <= height + 0.25 * face.box.height
+    )

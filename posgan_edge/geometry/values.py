@@ -1,0 +1,71 @@
+"""The values of the geometry: a box in the frame and a position map.
+
+Coordinates are continuous image coordinates everywhere: pixel ``i`` spans ``[i, i + 1)``,
+so the centre of the top-left pixel is ``(0.5, 0.5)``; x right, y down, z towards the camera.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.arrays import FloatArray
+from posgan_edge.geometry.sampling import resample_map
+
+
+@dataclass(frozen=True)
+class FaceBox:
+    """An axis-aligned box in frame pixels, with what the detector knows beside it.
+
+    ``roll`` is the in-plane angle of the face in degrees, clockwise as seen on the screen;
+    ``score`` lies in [0, 1].
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float = 1.0
+    roll: float = 0.0
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    def iou(self, other: FaceBox) -> float:
+        """Intersection over union with another box, in [0, 1]."""
+        w = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        h = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        if w <= 0 or h <= 0:
+            return 0.0
+        return w * h / (self.width * self.height + other.width * other.height - w * h)
+
+    @classmethod
+    def around(cls, points: FloatArray, score: float = 1.0) -> FaceBox:
+        """The tight box of points (P, 2 or 3) in frame pixels."""
+        low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+        return cls(
+            float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]), score
+        )
+
+
+@dataclass(frozen=True)
+class PositionMap:
+    """A UV position map: each pixel is the x, y, z of one fixed point of the face.
+
+    ``xyz`` is (3, M, M) float32 in units of the crop's side (the crop spans 0..1 in x and y;
+    z is up to an offset). ``layout`` names the UV layout that says which point each pixel is.
+    """
+
+    xyz: NDArray[np.float32]
+    layout: str
+
+    @property
+    def resolution(self) -> int:
+        return int(self.xyz.shape[-1])
+
+    def resampled(self, resolution: int = 256) -> PositionMap:
+        """This map at another resolution (256 for PRNet-style users), bilinear."""
+        return PositionMap(resample_map(self.xyz, resolution), self.layout)

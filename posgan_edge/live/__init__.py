@@ -1,0 +1,1 @@
+"""Sources, the live loop and sinks."""

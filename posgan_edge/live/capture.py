@@ -1,0 +1,250 @@
+"""Frames taken on a thread of their own, so that a slow consumer never adds latency."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from posgan_edge.arrays import Image
+from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.faces.values import Frame
+from posgan_edge.live.sources.base import Source, SourceLost
+
+#: Frames that wait where none is dropped.
+_DEPTH = 3
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+#: Spoilt frames in a row after which a live source counts as lost.
+_MOST_SPOILT = 100
+
+
+@dataclass
+class CaptureCounts:
+    """``captured`` = frames handed on + ``dropped`` (too late for a busy consumer) + ``thinned``
+    (left out to keep the rate that was asked for). ``spoilt`` frames are in none of them."""
+
+    captured: int = 0
+    dropped: int = 0
+    thinned: int = 0
+    spoilt: int = 0
+    lost: int = 0
+    resized: int = 0
+
+
+class SteadyClock:
+    """Time stamps of a camera: arrival times without their jitter, rising from frame to frame.
+
+    Each stamp is the last one plus whole periods, drawn towards the arrival by a tenth; the
+    period follows what the camera really gives.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._period = 1.0 / rate
+        self._last: float | None = None
+
+    def __call__(self, arrival: float) -> float:
+        """The stamp of a frame that arrived now, both in seconds."""
+        if self._last is None:
+            self._last = arrival
+            return arrival
+        gap = arrival - self._last
+        periods = max(1, round(gap / self._period))
+        if periods > 30:
+            stamp = arrival
+        else:
+            self._period += (
+                0.05 * (min(2.0, max(0.5, gap / periods / self._period)) - 1) * (self._period)
+            )
+            expected = self._last + periods * self._period
+            stamp = expected + 0.1 * (arrival - expected)
+        self._last = max(stamp, self._last + 1e-4)
+        return self._last
+
+
+class Capture:
+    """Iterates over the frames of a source that a thread reads ahead.
+
+    ``drop`` (by default for live sources): one frame waits at most, and a newer one takes its
+    place; a file is then played at its own rate. Otherwise every frame comes, and the source
+    waits. ``rate``: at most so many frames a second. A live source that fails is opened again
+    with growing pauses for ``patience`` seconds. ``report`` is told in one line of whatever
+    happens. Hand each frame back with ``release``, and its memory is used again.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        drop: bool | None = None,
+        rate: float | None = None,
+        patience: float = 30.0,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.source, self.counts = source, CaptureCounts()
+        self.drop = source.live if drop is None else drop
+        self._rate, self._patience, self._report = rate, patience, report
+        self._ready: deque[Frame] = deque()
+        self._free: list[Image] = []
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._size: tuple[int, ...] = ()
+        self._last_good, self._pause = 0.0, 0.0
+
+    def take(self, timeout: float) -> Frame | None:
+        """The next frame; None after ``timeout`` seconds without one, or at the end (``ended``).
+
+        The first call starts the thread. Raises what the source raised once every frame before it
+        was taken.
+        """
+        if self._thread is None and not self._ended:
+            self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+            self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._ended, timeout)
+            if self._ready:
+                frame = self._ready.popleft()
+                self._changed.notify_all()
+                return frame
+            if self._failure is not None:
+                raise self._failure
+            return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether no frame will come any more."""
+        return self._ended and not self._ready
+
+    def release(self, frame: Frame) -> None:
+        """The frame's memory may be written again."""
+        with self._changed:
+            if frame.image.shape == self._size:
+                self._free.append(frame.image)
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.take(0.5)) is not None or not self.ended:
+            if frame is not None:
+                yield frame
+
+    def __enter__(self) -> Capture:
+        self.source.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the thread; frames that still wait count as never captured."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread is not None:
+            # A driver that hangs must not hang the program; its thread dies with the process.
+            self._thread.join(timeout=5)
+        if self._thread is None or not self._thread.is_alive():
+            self.source.close()
+        with self._changed:
+            self.counts.captured -= len(self._ready)
+            self._ready.clear()
+            self._ended = True
+
+    def _run(self) -> None:
+        try:
+            self._read_all()
+        except PosganError as error:
+            self._failure = error
+        except Exception as error:  # a driver's own; the thread must not die in silence
+            self._failure = BadInput(f"{self.source.name}: {type(error).__name__}: {error}")
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _read_all(self) -> None:
+        start, next_due, position, spoilt = time.perf_counter(), 0.0, 0, 0
+        clock = SteadyClock(self.source.rate)
+        self._last_good = start
+        while not self._stop.is_set():
+            try:
+                image = self.source.read(self._free.pop() if self._free else None)
+                if image is not None and not image.size:
+                    spoilt += 1
+                    self.counts.spoilt += 1
+                    if spoilt == 1:
+                        self._report(f"{self.source.name}: a spoilt frame was left out")
+                    if self.source.live and spoilt >= _MOST_SPOILT:
+                        raise SourceLost(f"{self.source.name}: gives spoilt frames only")
+            except SourceLost as error:
+                if not self.source.live or not self._reopened(error):
+                    raise
+                spoilt = 0
+                continue
+            if image is None:
+                if not self.counts.captured and not self._stop.is_set():
+                    raise BadInput(f"{self.source.name}: gives no frame")
+                return
+            stamp = position / self.source.rate
+            position += 1
+            if not image.size:
+                continue
+            spoilt = 0
+            if self.drop and not self.source.live:
+                self._stop.wait(max(0.0, start + stamp - time.perf_counter()))
+            now = time.perf_counter()
+            if self.source.live:
+                stamp = clock(now - start)
+            self._see_good()
+            self._see_size(image)
+            self.counts.captured += 1
+            if self._rate and stamp < next_due - 0.25 / self._rate:
+                self.counts.thinned += 1
+                self._free.append(image)
+                continue
+            if self._rate:
+                next_due = max(next_due + 1 / self._rate, stamp)
+            self._hand_on(Frame(image, self.counts.captured - 1, stamp, self.source.name, now))
+
+    def _hand_on(self, frame: Frame) -> None:
+        with self._changed:
+            if not self.drop:
+                self._changed.wait_for(lambda: len(self._ready) < _DEPTH or self._stop.is_set())
+            elif self._ready:
+                self.counts.dropped += 1
+                self._free.append(self._ready.popleft().image)
+            self._ready.append(frame)
+            self._changed.notify_all()
+
+    def _see_size(self, image: Image) -> None:
+        if self._size and image.shape != self._size:
+            self.counts.resized += 1
+            (old_h, old_w), (new_h, new_w) = self._size[:2], image.shape[:2]
+            self._report(f"{self.source.name}: size changed, {old_w}x{old_h} to {new_w}x{new_h}")
+        if image.shape != self._size:
+            with self._changed:
+                self._size = image.shape
+                self._free.clear()
+
+    def _reopened(self, error: SourceLost) -> bool:
+        """Opens a lost source again, after a pause that grows; False when patience has ended."""
+        if not self._pause:
+            self.counts.lost += 1
+            self._report(f"{error}; trying again for {self._patience:.0f} s")
+        while time.perf_counter() - self._last_good < self._patience:
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE) or _FIRST_PAUSE
+            self.source.close()
+            if self._stop.wait(self._pause):
+                return True
+            with contextlib.suppress(BadInput):
+                self.source.open()
+                return True
+        return False
+
+    def _see_good(self) -> None:
+        now = time.perf_counter()
+        if self._pause:
+            self._report(f"{self.source.name}: back after {now - self._last_good:.1f} s")
+        self._last_good, self._pause = now, 0.0

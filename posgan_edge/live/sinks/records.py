@@ -1,0 +1,164 @@
+"""Numbers: JSON lines and NPZ."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from posgan_edge.arrays import FloatArray
+from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.faces.values import Face, Frame
+from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
+from posgan_edge.live.sinks.base import FileSink, Result
+
+_ROW = np.dtype(
+    [
+        ("frame", "i8"), ("timestamp", "f8"), ("id", "i4"), ("score", "f4"), ("box", "f4", 4),
+        ("landmarks", "f4", (68, 3)), ("facing", "f4", 68), ("pose", "f4", 3),
+        ("rotation", "f4", (3, 3)), ("scale", "f4"), ("translation", "f4", 3),
+    ]
+)  # fmt: skip
+
+
+class JsonLinesSink(FileSink):
+    """One line per frame (see ``frame_record`` for its fields); the path ``-`` is stdout.
+
+    ``intrinsics`` (3, 3) adds the head's metric pose to each face.
+    """
+
+    def __init__(self, path: str | Path, intrinsics: FloatArray | None = None) -> None:
+        self._whole, self._intrinsics = 0, intrinsics
+        if str(path) == "-":
+            self.name, self._open, self._stream = "-", False, sys.stdout.buffer
+            return
+        super().__init__(path)
+        self._stream = open(self.temporary, "wb", buffering=0)  # noqa: SIM115
+
+    def write(self, result: Result) -> None:
+        record = frame_record(result.frame, result.faces, self._intrinsics)
+        if result.latency_ms:
+            record["latency_ms"] = round(result.latency_ms, 2)
+        line = memoryview(json.dumps(record).encode() + b"\n")
+        size = len(line)
+        try:
+            while line:
+                line = line[self._stream.write(line) or 0 :]
+            self._whole += size
+            self.used = True
+            if self.name == "-":
+                self._stream.flush()
+        except BrokenPipeError:
+            # Whoever read has gone: nothing to report, nothing more to write.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
+
+    def finish(self) -> None:
+        # A disk that filled up may have taken half of the last line.
+        os.truncate(self._stream.fileno(), self._whole)
+        self._stream.close()
+
+
+class NpzSink(FileSink):
+    """One row for each face of each frame: ``frame``, ``timestamp`` (s), ``id``, ``score``,
+    ``box`` (4,), ``landmarks`` (68, 3), ``facing`` (68,), ``pose`` (pitch, yaw, roll in degrees),
+    ``rotation`` (3, 3), ``scale``, ``translation`` (3,); and ``landmark_names`` (68,).
+
+    Rows wait in a file, not in memory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        if self.path.suffix != ".npz":
+            raise UsageError(f"{path}: give a name that ends in .npz")
+        self._rows = self.temporary.with_suffix(".rows")
+        self._stream = open(self._rows, "wb", buffering=0)  # noqa: SIM115
+
+    def write(self, result: Result) -> None:
+        rows = np.zeros(len(result.faces), _ROW)
+        for row, face in zip(rows, result.faces, strict=True):
+            pose, box = face.pose, face.box
+            row["frame"], row["timestamp"] = result.frame.index, result.frame.timestamp
+            row["id"], row["score"] = face.id, box.score
+            row["box"] = box.x, box.y, box.width, box.height
+            row["landmarks"], row["facing"] = face.landmarks, face.facing
+            row["pose"] = pose.pitch, pose.yaw, pose.roll
+            row["rotation"], row["scale"] = pose.rotation, pose.scale
+            row["translation"] = pose.translation
+        # The arrays are made of the rows at the end, beside them.
+        self.check_room(self._stream.tell())
+        self._stream.write(rows.tobytes())
+        self.used = True
+
+    def finish(self) -> None:
+        try:
+            whole = self._stream.tell() // _ROW.itemsize
+            self._stream.close()
+            rows = np.fromfile(self._rows, _ROW, whole)
+            with open(self.temporary, "wb") as stream:
+                names = np.array(LANDMARK_NAMES)
+                columns = {name: rows[name] for name in _ROW.names or ()}
+                np.savez_compressed(stream, **columns, landmark_names=names)
+        finally:
+            self._rows.unlink(missing_ok=True)
+
+
+def frame_record(
+    frame: Frame, faces: Sequence[Face], intrinsics: FloatArray | None = None
+) -> dict[str, Any]:
+    """A frame's faces as plain data: lengths in frame pixels, angles in degrees, times in s.
+
+    With ``intrinsics`` (3, 3) each face has ``metric``: rotation vector and translation in mm in
+    OpenCV's camera axes, and the distance of the landmarks from their projections; None where
+    there is no such pose.
+    """
+    return {
+        "source": frame.name,
+        "frame": frame.index,
+        "timestamp": round(frame.timestamp, 6),
+        "width": int(frame.image.shape[1]),
+        "height": int(frame.image.shape[0]),
+        "faces": [_face_record(face) | _metric(face, intrinsics) for face in faces],
+    }
+
+
+def _face_record(face: Face) -> dict[str, Any]:
+    box, crop, pose = face.box, face.crop, face.pose
+    return {
+        "id": face.id,
+        "score": round(box.score, 4),
+        "box": [round(v, 2) for v in (box.x, box.y, box.width, box.height)],
+        "landmarks": np.round(face.landmarks.astype(float), 2).tolist(),
+        "visible": face.visible.astype(int).tolist(),
+        "pose": {k: round(getattr(pose, k), 2) for k in ("pitch", "yaw", "roll")},
+        "openness": {k: round(v, 3) for k, v in openness(face.landmarks).items()},
+        "crop": {
+            "center": [round(crop.center_x, 2), round(crop.center_y, 2)],
+            "side": round(crop.side, 2),
+            "angle": round(crop.angle, 2),
+        },
+        "timings_ms": {k: round(v, 2) for k, v in face.timings_ms.items()},
+    }
+
+
+def _metric(face: Face, intrinsics: FloatArray | None) -> dict[str, Any]:
+    if intrinsics is None:
+        return {}
+    from posgan_edge.faces.camera import metric_pose
+
+    try:
+        found = metric_pose(face, intrinsics)
+    except BadInput:
+        return {"metric": None}
+    return {
+        "metric": {
+            "rotation_vector": np.round(found.rotation_vector, 4).tolist(),
+            "translation_mm": np.round(found.translation_mm, 1).tolist(),
+            "reprojection_px": round(found.reprojection_px, 3),
+        }
+    }

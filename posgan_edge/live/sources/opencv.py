@@ -1,0 +1,87 @@
+"""Video files, cameras and network streams, through OpenCV."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import cv2
+import numpy as np
+
+from posgan_edge.arrays import Image
+from posgan_edge.errors import BadInput, MissingRuntime
+from posgan_edge.live.sources.base import Source, SourceLost
+from posgan_edge.system import has_gstreamer
+
+#: How long a network stream may take to open and to give a frame, ms.
+OPEN_MS, READ_MS = 8000, 3000
+_CSI = (
+    "nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),width=1280,height=720,"
+    "framerate={rate}/1 ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! "
+    "video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
+)
+
+
+class OpenCvSource(Source):
+    """``target``: a file, a frame pattern (``frame-%04d.png``), a camera's number or device, or a
+    stream's address. A camera is asked for ``rate`` frames a second where that is given."""
+
+    def __init__(self, target: str, live: bool, rate: float | None = None) -> None:
+        # What a stream is called on screen and in files never shows its password.
+        self.name = re.sub(r"(?<=://)[^/@]*@", "***@", target)
+        self.live = live
+        self._target, self._asked = target, rate
+        self._capture: cv2.VideoCapture | None = None
+
+    def open(self) -> None:
+        # FFmpeg's own complaints go to stderr beside our one line otherwise.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        cv2.setLogLevel(0)
+        self._capture = self._opened()
+        if not self._capture.isOpened():
+            self._capture = None
+            network = "://" in self._target and not self._target.startswith("csi:")
+            what = "stream" if network else "camera"
+            problem = f"{what} cannot be opened" if self.live else "not a video that can be decoded"
+            raise BadInput(f"{self.name}: {problem}")
+        if self._asked and self.live:
+            self._capture.set(cv2.CAP_PROP_FPS, self._asked)
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = float(rate) if 1 <= rate <= 1000 else self._asked or 30.0
+        self.frames_promised = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def _opened(self) -> cv2.VideoCapture:
+        target = self._target
+        if target.isdigit():
+            return cv2.VideoCapture(int(target))
+        if target.startswith("csi://"):
+            if not has_gstreamer():
+                raise MissingRuntime(
+                    f"{target}: needs an OpenCV built with GStreamer (JetPack's is; PyPI's is not)"
+                )
+            pipeline = _CSI.format(number=target[6:] or "0", rate=round(self._asked or 30))
+            return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
+        if "://" in target:
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+            return cv2.VideoCapture(target, cv2.CAP_FFMPEG, [*limits, READ_MS])
+        return cv2.VideoCapture(target)
+
+    def read(self, into: Image | None = None) -> Image | None:
+        assert self._capture is not None, "open the source first"
+        try:
+            ok, image = self._capture.read() if into is None else self._capture.read(into)
+        except cv2.error:
+            ok, image = True, np.empty((0, 0, 3), np.uint8)
+        if not ok:
+            # A file behind an address has a length and ends; a stream does not.
+            if not self.live or self.frames_promised:
+                return None
+            raise SourceLost(f"{self.name}: gives no frame")
+        if image.ndim == 2:
+            return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR) if image.shape[2] == 4 else image
+
+    def close(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None

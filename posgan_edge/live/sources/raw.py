@@ -1,0 +1,36 @@
+"""Raw frames on standard input: what ``ffmpeg -f rawvideo -pix_fmt bgr24 -`` writes."""
+
+from __future__ import annotations
+
+import sys
+from typing import BinaryIO
+
+import numpy as np
+
+from posgan_edge.arrays import Image
+from posgan_edge.live.sources.base import Source
+
+
+class RawSource(Source):
+    """Frames of ``size`` (width, height), BGR, 8 bits, one after the other without headers.
+
+    A last frame that is cut short counts as spoilt.
+    """
+
+    name = "-"
+
+    def __init__(self, size: tuple[int, int], rate: float | None = None) -> None:
+        self._shape = (size[1], size[0], 3)
+        self.rate = rate or 30.0
+        self._stream: BinaryIO = sys.stdin.buffer
+
+    def read(self, into: Image | None = None) -> Image | None:
+        image = self.memory(into, self._shape)
+        memory = image.data.cast("B")
+        filled = 0
+        while filled < len(memory):
+            count = self._stream.readinto(memory[filled:])  # type: ignore[attr-defined]
+            if not count:
+                return None if filled == 0 else np.empty((0, 0, 3), np.uint8)
+            filled += count
+        return image

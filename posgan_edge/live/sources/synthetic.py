@@ -1,0 +1,149 @@
+"""The sample portrait in motion: a source that needs no camera."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from importlib import resources
+from typing import Any
+from urllib.parse import parse_qsl
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.arrays import Image
+from posgan_edge.errors import UsageError
+from posgan_edge.images import read_image
+from posgan_edge.live.sources.base import Source
+
+#: Where the face of the portrait lies: centre and height of the part that is shown, in pixels.
+_CENTER, _PART = (224.0, 150.0), 300.0
+_BACKGROUND = (96, 88, 80)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What moves, and how the picture is spoilt. ``synthetic:?faces=2&noise=6`` sets these.
+
+    ``sway`` is in face widths, ``roll`` in degrees to either side, ``zoom`` in parts of the face's
+    size, ``period`` the seconds of a whole swing; ``noise`` the standard deviation of grey levels,
+    ``jpeg`` the quality of a compression that every frame goes through (0: none). ``blank`` and
+    ``every``: for that many seconds out of so many there is no face.
+    """
+
+    width: int = 1280
+    height: int = 720
+    fps: float = 30.0
+    seconds: float = 0.0  # 0: for ever
+    faces: int = 1
+    sway: float = 0.35
+    roll: float = 15.0
+    zoom: float = 0.15
+    period: float = 4.0
+    noise: float = 0.0
+    jpeg: int = 0
+    blank: float = 0.0
+    every: float = 20.0
+
+
+class SyntheticSource(Source):
+    """A portrait that sways, nods sideways and comes nearer, the same in every run."""
+
+    def __init__(self, motion: Motion | None = None, name: str = "synthetic:") -> None:
+        self.motion = motion or Motion()
+        self.name, self.rate = name, self.motion.fps
+        self.frames_promised = round(self.motion.seconds * self.motion.fps)
+        with resources.as_file(resources.files("posgan_edge.assets") / "portrait.jpg") as path:
+            self._portrait = read_image(path)
+        self._rng = np.random.default_rng(0)
+        self._noise: list[Image] = []
+        self._index = 0
+
+    @classmethod
+    def from_uri(cls, uri: str) -> SyntheticSource:
+        """``synthetic:`` or ``synthetic:?key=value&...`` with the fields of ``Motion``."""
+        known = {f.name: type(getattr(Motion(), f.name)) for f in fields(Motion)}
+        values: dict[str, Any] = {}
+        for key, text in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
+            if key not in known:
+                raise UsageError(f"{uri}: unknown key {key!r}; known: {', '.join(known)}")
+            try:
+                values[key] = known[key](text)
+            except ValueError as error:
+                raise UsageError(f"{uri}: {key}={text!r} is not a number") from error
+        motion = Motion(**values)
+        if not all(math.isfinite(value) for value in values.values()):
+            raise UsageError(f"{uri}: a value is not finite")
+        if min(motion.width, motion.height) < 64:
+            raise UsageError(f"{uri}: width and height of at least 64")
+        if min(motion.fps, motion.period, motion.every) <= 0:
+            raise UsageError(f"{uri}: fps, period and every above 0")
+        if not 1 <= motion.faces <= 16:
+            raise UsageError(f"{uri}: 1 to 16 faces")
+        return cls(motion, uri)
+
+    def open(self) -> None:
+        self._index = 0
+
+    def read(self, into: Image | None = None) -> Image | None:
+        motion = self.motion
+        if self.frames_promised and self._index >= self.frames_promised:
+            return None
+        now = self._index / motion.fps
+        self._index += 1
+        image = self.memory(into, (motion.height, motion.width, 3))
+        if motion.blank and now % motion.every < motion.blank:
+            image[:] = _BACKGROUND
+        else:
+            for number in range(motion.faces):
+                self._draw(image, now, number)
+        if motion.noise > 0:
+            cv2.add(image, self._grain(image), dst=image, dtype=cv2.CV_8U)
+        if motion.jpeg:
+            coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, motion.jpeg])[1]
+            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        return image
+
+    def face_matrix(self, now: float, number: int = 0) -> NDArray[np.float64]:
+        """(2, 3): portrait pixels (OpenCV's, centres at integers) to frame pixels at a time."""
+        motion = self.motion
+        columns, rows = self._grid()
+        cell = motion.width / columns, motion.height / rows
+        phase = 2 * math.pi * (now / motion.period + number / motion.faces)
+        size = 0.8 * min(cell) / _PART * (1 + motion.zoom * math.sin(phase / 2))
+        face = 0.45 * _PART * size
+        x = cell[0] * (number % columns + 0.5) + motion.sway * face * math.sin(phase)
+        y = cell[1] * (number // columns + 0.5) + 0.2 * motion.sway * face * math.sin(2 * phase)
+        turn = cv2.getRotationMatrix2D(_CENTER, -motion.roll * math.sin(phase), size)
+        matrix = np.asarray(turn, np.float64)
+        matrix[:, 2] += np.subtract((x, y), _CENTER)
+        return matrix
+
+    def _grid(self) -> tuple[int, int]:
+        """Columns and rows of the cells that the faces move in."""
+        columns = math.ceil(math.sqrt(self.motion.faces))
+        return columns, math.ceil(self.motion.faces / columns)
+
+    def _draw(self, image: Image, now: float, number: int) -> None:
+        """The portrait over its part of the frame."""
+        motion = self.motion
+        columns, rows = self._grid()
+        left, right = (motion.width * (number % columns + i) // columns for i in (0, 1))
+        top, bottom = (motion.height * (number // columns + i) // rows for i in (0, 1))
+        matrix = self.face_matrix(now, number) - np.array([[0, 0, left], [0, 0, top]])
+        part = image[top:bottom, left:right]
+        cv2.warpAffine(
+            self._portrait, matrix, part.shape[1::-1], dst=part,
+            flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND,
+        )  # fmt: skip
+
+    def _grain(self, image: Image) -> Image:
+        """One of eight pictures of noise, shifted, so that grain costs little."""
+        if not self._noise:
+            self._noise = [
+                self._rng.normal(0, self.motion.noise, image.shape).round().astype(np.int16)
+                for _ in range(8)
+            ]
+        grain = self._noise[self._rng.integers(8)]
+        return np.roll(grain, int(self._rng.integers(image.shape[0])), axis=0)

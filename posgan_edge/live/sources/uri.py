@@ -1,0 +1,75 @@
+"""One way to name every source."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.live.sources.base import Source
+
+_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
+_STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
+#: For help and errors.
+FORMS = (
+    "a picture, a folder, a video file, frame-%04d.png, a camera's number, /dev/videoN, csi://N, "
+    "rtsp://, http://, - (raw frames on standard input) or synthetic:"
+)
+
+
+def is_picture(uri: str) -> bool:
+    """Whether a source is a single picture by its name (or a folder of them)."""
+    path = Path(uri)
+    plain = "%" not in uri and "://" not in uri
+    return path.is_dir() or (plain and path.suffix.lower() in _PICTURES)
+
+
+def pictures_of(uri: str) -> list[str]:
+    """A picture, or those of a folder by name. Raises BadInput where a folder holds none."""
+    if not Path(uri).is_dir():
+        return [uri]
+    found = sorted(str(p) for p in Path(uri).iterdir() if p.suffix.lower() in _PICTURES)
+    if not found:
+        raise BadInput(f"{uri}: no pictures in this folder")
+    return found
+
+
+def open_source(
+    uri: str,
+    size: tuple[int, int] | None = None,
+    rate: float | None = None,
+    camera: bool = False,
+) -> Source:
+    """The source that a URI names, not yet opened: a video file, ``frame-%04d.png``, a camera's
+    number, ``/dev/videoN``, ``csi://N``, ``rtsp://``, ``http://``, ``-``, ``synthetic:?key=value``.
+
+    ``size`` (width, height) is needed for ``-`` alone. ``rate``: frames a second to ask a camera
+    for, or those of raw frames. ``camera``: take any other name for a camera. Raises UsageError
+    for a scheme that is not known, BadInput for a file that is not there.
+    """
+    from posgan_edge.live.sources.opencv import OpenCvSource
+
+    if (uri == "-") != (size is not None):
+        raise UsageError("raw frames on standard input (-) need --size WIDTHxHEIGHT, others do not")
+    if size is not None:
+        from posgan_edge.live.sources.raw import RawSource
+
+        return RawSource(size, rate)
+    if uri == "synthetic" or uri.startswith(("synthetic:", "synthetic?")):
+        from posgan_edge.live.sources.synthetic import SyntheticSource
+
+        return SyntheticSource.from_uri(uri)
+    scheme, separator, rest = uri.partition("://")
+    if separator:
+        if scheme in ("file", "v4l2"):
+            return open_source(rest, None, rate)
+        if scheme != "csi" and scheme not in _STREAMS:
+            raise UsageError(f"{uri}: unknown kind of source {scheme!r}: give {FORMS}")
+        if scheme == "csi" and not re.fullmatch(r"\d*", rest):
+            raise UsageError(f"{uri}: a CSI camera is csi:// and its number")
+        return OpenCvSource(uri, live=True, rate=rate)
+    if camera or uri.isdigit() or uri.startswith("/dev/"):
+        return OpenCvSource(uri, live=True, rate=rate)
+    if not Path(uri).is_file() and not ("%" in uri and Path(uri).parent.is_dir()):
+        raise BadInput(f"{uri}: no such video file")
+    return OpenCvSource(uri, live=False, rate=rate)

@@ -1,0 +1,1 @@
+"""Pictures and files of what was found: drawings, meshes, depth maps, textures."""

@@ -1,0 +1,140 @@
+"""What this machine is and which runtimes it has."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from posgan_edge import __version__
+
+
+@dataclass(frozen=True)
+class Ability:
+    """One thing the package can do, and what is there for it or what to install."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+#: Distribution, what it is for, and the extra that brings it.
+_OPTIONAL = (
+    ("onnxruntime", "running ONNX models", ""),
+    ("mediapipe", "finding faces", "detect"),
+    ("trimesh", "writing PLY and GLB meshes", "mesh"),
+    ("torch", "running checkpoints", "torch"),
+    ("safetensors", "reading .safetensors weights", "torch"),
+    ("onnx", "exporting", "export"),
+    ("scipy", "scoring on AFLW2000-3D", "benchmark"),
+    ("matplotlib", "plots", "train"),
+    ("tensorboard", "training logs", "train"),
+)
+
+
+def cpu_name() -> str:
+    """The processor's model name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine_block() -> dict[str, Any]:
+    """What a figure ran on, for reports."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "posgan_edge": __version__,
+    }
+
+
+def gpu_here() -> tuple[str, str]:
+    """Name and compute capability (``8.7``) of the first GPU; empty where none can be asked."""
+    try:
+        cuda = import_module("pycuda.driver")
+        cuda.init()
+        device = cuda.Device(0)
+    except Exception:  # no pycuda, no driver, no device: each raises a class of its own
+        return "", ""
+    return device.name(), ".".join(map(str, device.compute_capability()))
+
+
+def abilities() -> list[Ability]:
+    """What can be done here; absent parts say which command installs them."""
+    found = []
+    for name, purpose, extra in _OPTIONAL:
+        try:
+            found.append(Ability(purpose, True, f"{name} {version(name)}"))
+        except PackageNotFoundError:
+            target = f"'posgan-edge[{extra}]'" if extra else "posgan-edge"
+            found.append(Ability(purpose, False, f"pip install {target}"))
+    for module, extra in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
+        found.append(_importable(module, f"building {extra} engines", extra))
+    found.append(_importable("pycuda.driver", "running TensorRT engines", "gpu"))
+    found.append(_kernels())
+    return found
+
+
+def _kernels() -> Ability:
+    purpose = "reading landmarks on the GPU"
+    try:
+        kernels = import_module("posgan_edge_kernels")
+    except ImportError:
+        return Ability(purpose, False, "numpy does it; for the kernels: pip install ./cpp_ext")
+    name = f"posgan_edge_kernels {kernels.__version__}"
+    if not kernels.with_cuda:
+        return Ability(purpose, False, f"{name} was built without CUDA: host path only")
+    cuda = import_module("posgan_edge_kernels.cuda")
+    count, reason = cuda.device_count()
+    built = f"{name} for {', '.join(cuda.ARCHITECTURES)}"
+    return Ability(purpose, count > 0, built if count else f"{built}; no device: {reason}")
+
+
+def _importable(module: str, purpose: str, extra: str) -> Ability:
+    """Whether a module with native libraries loads; its metadata alone does not tell."""
+    try:
+        loaded = import_module(module)
+    except (ImportError, OSError) as error:
+        if not isinstance(error, ModuleNotFoundError):
+            return Ability(purpose, False, f"{module} does not load: {str(error)[:80]}")
+        return Ability(purpose, False, f"pip install 'posgan-edge[{extra}]'")
+    return Ability(purpose, True, f"{module} {getattr(loaded, '__version__', '')}".strip())
+
+
+def has_display() -> bool:
+    """Whether this process has a display to open a window on."""
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def has_gstreamer() -> bool:
+    """Whether OpenCV was built with GStreamer, which CSI cameras need."""
+    import cv2
+
+    return bool(re.search(r"GStreamer:\s*YES", cv2.getBuildInformation()))
+
+
+def live_abilities() -> list[Ability]:
+    """What ``posgan-edge run`` can do here beyond files and network streams."""
+    import cv2
+
+    window, csi = has_display(), has_gstreamer()
+    name = f"OpenCV {cv2.__version__}"
+    without = f"{name} was built without GStreamer (JetPack's has it)"
+    no_display = "no display: use --serve PORT or --save"
+    return [
+        Ability("showing a window", window, name if window else no_display),
+        Ability("CSI cameras (csi://0)", csi, name if csi else without),
+    ]

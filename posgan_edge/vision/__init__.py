@@ -1,1 +1,0 @@
-"""Frames in, faces out: sources, detection, the pipeline, drawing and sinks."""
