@@ -11,9 +11,10 @@ import torch
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.training.augment import augment_image, augment_maps
+from posgan_edge.training.basis import read_expressions, scalar_modes
 from posgan_edge.training.began import Began
 from posgan_edge.training.datasets import EpochBatches, FolderMaps, PackMaps, open_maps
-from posgan_edge.training.losses import MapLoss
+from posgan_edge.training.losses import LandmarkReader, MapLoss
 from posgan_edge.training.muon import Muon, orthogonal
 from posgan_edge.training.recipe import (
     Adversarial,
@@ -225,6 +226,106 @@ def test_loss_is_the_nme():
     value, parts = loss(shifted, face)
     assert value.item() == pytest.approx(0.05 / size, rel=1e-3)
     assert parts["nme"].item() == pytest.approx(5 / size, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("moved", "gaps"),
+    [
+        ({}, 0.0),
+        ({37: (0.0, 0.07)}, 0.07 / 7),  # an upper lid: one of the seven differences
+        ({37: (0.0, 0.07), 41: (0.0, 0.07)}, 0.0),  # the whole eye moves
+        ({62: (0.03, 0.04)}, 0.05 / 7),
+        ({8: (0.5, 0.5), 48: (0.1, 0.0)}, 0.0),  # chin and mouth corner are no lids or lips
+    ],
+)
+def test_gaps_are_the_openness_of_eyes_and_mouth(monkeypatch, moved, gaps):
+    layout = load_layout("ict")
+    face = torch.from_numpy(smooth_map(64))[None]
+    loss = MapLoss(layout, 64, Losses(map=0, landmarks=0, depth=0, gaps=1, relative=False))
+    truth = loss.landmarks(face)
+    predicted = truth.clone()
+    for index, (x, y) in moved.items():
+        predicted[0, index, :2] += torch.tensor([x, y])
+    read = iter([truth, predicted])
+    monkeypatch.setattr(LandmarkReader, "forward", lambda self, maps: next(read))
+    value, parts = loss(face, face)
+    assert value.item() == pytest.approx(gaps, abs=5e-4)
+    assert parts["gaps"].item() == value.item()
+
+
+def test_eyes_and_mouth_weigh_more_and_the_nme_stays_plain(monkeypatch):
+    layout = load_layout("ict")
+    face = torch.from_numpy(smooth_map(64))[None]
+    truth = MapLoss(layout, 64, Losses()).landmarks(face)
+    predicted = truth.clone()
+    predicted[0, 36, 0] += 0.1
+    values = {}
+    for weight in (1.0, 3.0):
+        loss = MapLoss(layout, 64, Losses(map=0, depth=0, eyes_and_mouth=weight, relative=False))
+        read = iter([truth, predicted])
+        monkeypatch.setattr(LandmarkReader, "forward", lambda self, maps, read=read: next(read))
+        values[weight] = loss(face, face)
+    share = 3 * 68 / (36 + 32 * 3)
+    plain, weighed = (values[w][0].item() - 0.001 for w in (1.0, 3.0))
+    assert weighed == pytest.approx(share * plain, rel=0.05)
+    assert values[1.0][1]["nme"].item() == pytest.approx(values[3.0][1]["nme"].item())
+
+
+def test_a_new_basis_keeps_the_function(pack, tmp_path):
+    """The maps of a refitted network differ only by what its new modes cannot hold."""
+    first = Trainer(tiny_recipe(epochs=1), pack, None)
+    first.train()
+    first.save(tmp_path / "first.pth")
+    images = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(2))
+    wider = {**TINY, "modes": 14, "skip": 3}
+    for generator, tolerance in ((wider, 1e-5), ({**TINY, "modes": 4}, 0.2)):
+        recipe = tiny_recipe(init=str(tmp_path / "first.pth"), refit=True, generator=generator)
+        refitted = Trainer(recipe, pack, None).average
+        assert refitted.config["modes"] == generator["modes"]
+        with torch.inference_mode():
+            error = (refitted(images) - first.average(images)).abs().max()
+        assert error < tolerance
+        assert (error > 1e-4) == (generator["modes"] == 4)
+
+
+def test_a_basis_can_hold_expressions_that_the_pack_lacks(pack, tmp_path):
+    size = pack.basis.shape[-1]
+    rng = np.random.default_rng(5)
+    shapes = rng.normal(0, 1, (1, size, size, 3))
+    np.savez(
+        tmp_path / "shapes.npz", neutral=smooth_map(size).transpose(1, 2, 0), expression=shapes
+    )
+    inside = {}
+    for weight in (0.0, 1.0):
+        modes = scalar_modes(pack, 16, read_expressions(tmp_path / "shapes.npz", weight))
+        flat = modes.reshape(len(modes), -1).astype(np.float64)
+        delta = shapes[0].transpose(2, 0, 1).reshape(3, -1)
+        inside[weight] = ((delta @ flat.T) ** 2).sum() / (delta**2).sum()
+    assert inside[1.0] > 0.99 > 0.5 > inside[0.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "eyes", "mouth", "expected"),
+    [
+        ({"closed_eyes": 3}, [[0.1, 0.3], [0.3, 0.3]], [0, 0], [3, 1]),
+        ({"open_mouths": 2}, [[0.3, 0.3], [0.3, 0.3]], [0.1, 0.5], [1, 2]),
+        ({"closed_eyes": 3, "open_mouths": 2}, [[0.3, 0.1], [0.3, 0.3]], [0.4, 0], [6, 1]),
+        ({}, [[0.1, 0.1], [0.3, 0.3]], [0.5, 0], None),
+        ({"closed_eyes": 0}, [[0.1, 0.1], [0.3, 0.3]], [0.5, 0], "closed_eyes = 0 is not above 0"),
+        ({"closed_eyes": 2}, None, None, "closed_eyes = 2 needs a pack that holds its values"),
+    ],
+)
+def test_closed_eyes_and_open_mouths_are_drawn_more_often(pack, changes, eyes, mouth, expected):
+    pack.images, pack.codes, pack.yaw = pack.images[:2], pack.codes[:2], pack.yaw[:2]
+    pack.eyes = None if eyes is None else np.array(eyes)
+    pack.mouth = None if mouth is None else np.array(mouth)
+    recipe = tiny_recipe(batch_size=2, **changes)
+    if isinstance(expected, str):
+        with pytest.raises(BadInput, match=expected):
+            Trainer(recipe, pack, None)
+        return
+    shares = Trainer(recipe, pack, None).batches.shares
+    assert (shares is None) if expected is None else shares.tolist() == expected
 
 
 def test_batches_are_shared_out_and_repeatable():

@@ -54,8 +54,10 @@ class _Block(nn.Module):
 class EdgeGenerator(nn.Module):
     """RGB (N, 3, 128, 128) float32 in [0, 1] -> position map (N, 3, M, M) in crop units.
 
-    The encoder ends at 4x4; two fully connected layers answer 3 x K coefficients, and the map is
-    ``coefficients @ modes`` with K fixed scalar modes (K, M, M) shared by x, y and z. As the
+    The encoder ends at 4x4; two fully connected layers return 3 x K coefficients, and the map is
+    ``coefficients @ modes`` with K fixed scalar modes (K, M, M) shared by x, y and z. ``skip``
+    channels of the features at 8x8 reach the first fully connected layer too: small parts such as
+    eyelids are lost at 4x4. As the
     modes span the position, rotation and scale of the faces they were taken from, a similarity
     transform of a face stays inside the span. ``modes`` are an orthonormal basis;
     ``coefficient_mean`` and ``coefficient_std`` (3, K) whiten the last layer's outputs.
@@ -74,6 +76,7 @@ class EdgeGenerator(nn.Module):
         stages: tuple[tuple[int, int, int, int, bool], ...] = STAGES,
         neck: int = 64,
         hidden: int = 256,
+        skip: int = 0,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -84,17 +87,22 @@ class EdgeGenerator(nn.Module):
             "stages": [list(s) for s in stages],
             "neck": neck,
             "hidden": hidden,
+            "skip": skip,
         }
         self.layout, self.input_size, self.map_size = layout, 128, map_size
         blocks: list[nn.Module] = [_conv(3, stem[0], 3, 2), _conv(stem[0], stem[1], 3, 2)]
         width = stem[1]
+        self.fine, fine_width = 0, width
         for repeats, outputs, stride, expansion, fused in stages:
+            if stride == 2:
+                self.fine, fine_width = len(blocks), width
             for index in range(repeats):
                 blocks.append(_Block(width, outputs, 1 if index else stride, expansion, fused))
                 width = outputs
         self.encoder = nn.Sequential(*blocks)
         self.neck = _conv(width, neck, 1)
-        self.fc1 = nn.Linear(neck * 16, hidden)
+        self.skip = _conv(fine_width, skip, 1) if skip else None
+        self.fc1 = nn.Linear(neck * 16 + skip * 64, hidden)
         self.fc2 = nn.Linear(hidden, 3 * modes)
         self.register_buffer("modes", torch.zeros(modes, map_size * map_size))
         self.register_buffer("coefficient_mean", torch.zeros(3 * modes))
@@ -110,8 +118,11 @@ class EdgeGenerator(nn.Module):
 
     def coefficients(self, image: Tensor) -> Tensor:
         """(N, 3 * K) coefficients of the modes."""
-        x = self.neck(self.encoder((image - 0.5) * 2.0))
-        x = self.fc2(torch.relu(self.fc1(x.flatten(1))))
+        fine = self.encoder[: self.fine]((image - 0.5) * 2.0)
+        x = self.neck(self.encoder[self.fine :](fine)).flatten(1)
+        if self.skip is not None:
+            x = torch.cat([x, self.skip(fine).flatten(1)], 1)
+        x = self.fc2(torch.relu(self.fc1(x)))
         return x * self.coefficient_std + self.coefficient_mean
 
     def forward(self, image: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,32 +13,56 @@ from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.training.datasets import FaceMaps, PackMaps
 
 
-def scalar_modes(maps: PackMaps, count: int) -> NDArray[np.float32]:
+def scalar_modes(
+    maps: PackMaps, count: int, expressions: NDArray[np.floating] | None = None
+) -> NDArray[np.float32]:
     """(count, M, M) orthonormal modes of the pack's maps, channels stacked as samples.
 
     The principal axes of all x, y and z maps together and a constant, not centred, so that the
     span holds every rotation, scale and shift of the faces in it. As the maps are
     ``codes @ basis``, the second moment of the codes stands in for the maps themselves.
+    ``expressions`` (E, M, M, 3), in crop units, are shape changes that the span shall hold too
+    although they are rare in the pack: they count as so many more samples.
     """
     moment = maps.codes.T.astype(np.float64) @ maps.codes / len(maps)
     values, vectors = np.linalg.eigh(moment)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     basis = maps.basis.reshape(len(root), 3, -1).astype(np.float64)
     stacked = [root @ basis[:, channel] for channel in range(3)]
-    samples = np.concatenate([*stacked, np.full((1, basis.shape[-1]), 0.5)])
+    samples = [*stacked, np.full((1, basis.shape[-1]), 0.5)]
+    if expressions is not None:
+        moved = expressions.astype(np.float64).transpose(0, 3, 1, 2)
+        samples.append(moved.reshape(-1, basis.shape[-1]))
+    samples = np.concatenate(samples)
     values, vectors = np.linalg.eigh(samples @ samples.T)
     best = np.argsort(-values)[:count]
     modes = (vectors[:, best] / np.sqrt(values[best])).T @ samples
     return modes.reshape(count, *maps.basis.shape[-2:]).astype(np.float32)
 
 
-def set_basis_from(generator: EdgeGenerator, maps: FaceMaps) -> None:
+def read_expressions(path: str | Path, weight: float) -> NDArray[np.float64]:
+    """Shape changes of ICT-FaceKit's expressions (E, M, M, 3), as parts of a face's width.
+
+    The file is an ``.npz`` with ``neutral`` (M, M, 3) and ``expression`` (E, M, M, 3) in one unit,
+    x right, y down, z towards the camera. ``weight`` scales them. Raises BadInput for other files.
+    """
+    try:
+        with np.load(path) as data:
+            neutral, expression = data["neutral"], data["expression"].astype(np.float64)
+    except (OSError, KeyError, ValueError) as error:
+        raise BadInput(f"{path}: no neutral and expression shapes here: {error}") from error
+    return expression * (weight / np.ptp(neutral[..., 0]))
+
+
+def set_basis_from(
+    generator: EdgeGenerator, maps: FaceMaps, expressions: NDArray[np.floating] | None = None
+) -> None:
     """Gives a fresh generator its modes and the whitening of its coefficients."""
     if not isinstance(maps, PackMaps):
         raise BadInput("the edge generator takes its basis from a position-map pack")
     if maps.basis.shape[-1] != generator.map_size:
         raise BadInput(f"the pack's maps are {maps.basis.shape[-1]} wide, map_size must be too")
-    modes = scalar_modes(maps, generator.modes.shape[0])
+    modes = scalar_modes(maps, generator.modes.shape[0], expressions)
     flat = modes.reshape(len(modes), -1)
     projected = maps.basis.reshape(len(maps.basis), 3, -1) @ flat.T
     coefficients = np.tensordot(maps.codes, projected, 1)
@@ -45,3 +71,33 @@ def set_basis_from(generator: EdgeGenerator, maps: FaceMaps) -> None:
     generator.set_basis(
         *(torch.from_numpy(a.astype(np.float32)) for a in (modes, coefficients.mean(0), std))
     )
+
+
+@torch.no_grad()
+def transfer(source: EdgeGenerator, target: EdgeGenerator) -> None:
+    """Gives ``target``, which has a basis of its own, the function of ``source``.
+
+    The encoder is copied; the last layer is projected on the new modes, so that the maps differ
+    only by what the new modes cannot hold. Inputs that ``source`` does not have begin at zero.
+    Raises BadInput where the encoders differ.
+    """
+    own = target.state_dict()
+    for name, value in source.state_dict().items():
+        if name.startswith(("encoder.", "neck.")):
+            if name not in own or own[name].shape != value.shape:
+                raise BadInput(f"init: the encoders differ in {name}: keep stem, stages and neck")
+            own[name].copy_(value)
+    if source.fc1.out_features != target.fc1.out_features:
+        raise BadInput("init: the generators differ in 'hidden'")
+    width = source.fc1.in_features
+    target.fc1.weight.zero_()
+    target.fc1.weight[:, :width].copy_(source.fc1.weight)
+    target.fc1.bias.copy_(source.fc1.bias)
+    old, new = source.modes.double(), target.modes.double()
+    into = torch.block_diag(*[old @ new.T] * 3)
+    scale = source.coefficient_std.double()[:, None]
+    weight = into.T @ (source.fc2.weight.double() * scale)
+    bias = into.T @ (source.fc2.bias.double() * scale[:, 0] + source.coefficient_mean.double())
+    std, mean = target.coefficient_std.double(), target.coefficient_mean.double()
+    target.fc2.weight.copy_(weight / std[:, None])
+    target.fc2.bias.copy_((bias - mean) / std)

@@ -32,6 +32,16 @@ class FaceMaps(Protocol):
         """Degrees, one per face, where the labels give them."""
         ...
 
+    @property
+    def eyes(self) -> NDArray[np.float32] | None:
+        """Openness (n, 2) of the eyes at points 36-41 and 42-47, height over width."""
+        ...
+
+    @property
+    def mouth(self) -> NDArray[np.float32] | None:
+        """Openness (n,) of the mouth."""
+        ...
+
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image:
@@ -53,8 +63,9 @@ class PackMaps:
     ``basis.npz``: ``mean`` (M, M, 3) float32, ``components`` (C, M, M, 3) float16; axes v, u, xyz.
     ``train-*.npz`` and ``val.npz``, of n faces: ``jpeg`` (bytes,) uint8, the files of square crops
     one behind the other; ``offsets`` (n + 1,) where each begins and the last ends; ``codes`` (n, C)
-    float32; ``yaw`` (n,) float32 degrees. A face's map is ``mean`` + ``codes`` @ ``components``, in
-    units of the crop's side (pixel i spans [i, i + 1); x right, y down, z towards the camera).
+    float32; ``yaw`` (n,) float32 degrees; where known, ``eyes`` (n, 2) and ``mouth`` (n,)
+    float32, their height over their width. A face's map is ``mean`` + ``codes`` @ ``components``,
+    in units of the crop's side (pixel i spans [i, i + 1); x right, y down, z towards the camera).
 
     ``split`` is ``train`` (every ``train-*.npz``) or ``val``. Images are decoded once. Raises
     BadInput where files are missing or broken.
@@ -73,17 +84,27 @@ class PackMaps:
             self.basis = np.concatenate(parts).transpose(0, 3, 1, 2).copy()
             codes: list[NDArray[np.float32]] = []
             yaws: list[NDArray[np.float32]] = []
+            openness: dict[str, list[NDArray[np.float32]]] = {"eyes": [], "mouth": []}
             images: list[Image] = []
             for file in files:
                 with np.load(file) as data:
                     codes.append(data["codes"])
                     yaws.append(data["yaw"])
+                    count = len(codes[-1])
+                    if len(yaws[-1]) != count or len(data["offsets"]) != count + 1:
+                        raise BadInput(f"{file}: codes, yaw and offsets differ in length")
+                    for name, parts_of in openness.items():
+                        parts_of += [data[name]] if name in data else []
                     images.extend(_decode(data["jpeg"], data["offsets"], file))
         except (KeyError, ValueError, OSError) as error:
             raise BadInput(f"{folder}: a file of the pack is broken: {error}") from error
         self.folder = folder
         self.codes = np.pad(np.concatenate(codes), ((0, 0), (1, 0)), constant_values=1.0)
         self.yaw = np.concatenate(yaws)
+        self.eyes, self.mouth = (
+            np.concatenate(values) if len(values) == len(files) else None
+            for values in openness.values()
+        )
         self.images = np.stack(images)
         self._basis: Tensor | None = None
 
@@ -109,7 +130,7 @@ class FolderMaps:
     """
 
     layout = "prnet"
-    yaw = None
+    yaw = eyes = mouth = None
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)

@@ -27,14 +27,23 @@ class LandmarkReader(nn.Module):
         return (taps * self.weight).sum(-1).transpose(1, 2)
 
 
+#: Landmarks that meet when eyes and mouth close: upper and lower lids, inner lips.
+GAPS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
+
+
 class MapLoss(nn.Module):
-    """Weighted L1 of the map, Euclidean landmark error, and landmark depth.
+    """Weighted L1 of the map, Euclidean landmark error, landmark depth, and openness.
+
+    ``gaps`` is the Euclidean error of the seven 2D differences between upper and lower lids and
+    lips (``GAPS``). In the landmark term the points of eyes and mouth weigh
+    ``config.eyes_and_mouth`` times the others.
 
     With ``relative`` every term is over sqrt(w x h) of the true landmark box, so that the
     landmark term is the NME of the AFLW2000-3D protocol (as a fraction).
     """
 
     weights: Tensor
+    share: Tensor
 
     def __init__(self, layout: UvLayout, resolution: int, config: Losses) -> None:
         super().__init__()
@@ -42,6 +51,9 @@ class MapLoss(nn.Module):
         weights = weights.clamp(max=config.landmark_weight)
         self.register_buffer("weights", (weights / weights.sum()).flatten())
         self.landmarks = LandmarkReader(layout, resolution)
+        share = torch.ones(68)
+        share[36:] = config.eyes_and_mouth
+        self.register_buffer("share", share / share.mean())
         self.config = config
 
     def forward(self, predicted: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -51,14 +63,18 @@ class MapLoss(nn.Module):
         box = truth[..., :2].amax(1) - truth[..., :2].amin(1)
         size = box.prod(1).sqrt().clamp(min=0.2)
         scale = size if self.config.relative else torch.ones_like(size)
-        distance = (error[..., :2].square().sum(-1) + 1e-6).sqrt().mean(1)
+        distance = (error[..., :2].square().sum(-1) + 1e-6).sqrt()
+        upper, lower = zip(*GAPS, strict=True)
+        gap = error[:, list(upper), :2] - error[:, list(lower), :2]
+        gap = (gap.square().sum(-1) + 1e-7).sqrt().mean(1)
         depth = error[..., 2].abs().mean(1)
         surface = (predicted - target).abs().flatten(2).matmul(self.weights).mean(1)
         parts = {
             "map": (surface / scale).mean(),
-            "landmarks": (distance / scale).mean(),
+            "landmarks": ((distance * self.share).mean(1) / scale).mean(),
+            "gaps": (gap / scale).mean(),
             "depth": (depth / scale).mean(),
         }
         loss = sum(getattr(self.config, name) * part for name, part in parts.items())
-        parts["nme"] = 100 * (distance / size).mean()
+        parts["nme"] = 100 * (distance.mean(1) / size).mean()
         return torch.as_tensor(loss), {k: v.detach() for k, v in parts.items()}

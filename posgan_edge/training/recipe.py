@@ -36,6 +36,8 @@ class Losses:
     map: float = 1.0
     landmarks: float = 1.0
     depth: float = 0.3
+    gaps: float = 0.0  # between upper and lower lids, and between the inner lips
+    eyes_and_mouth: float = 1.0  # weight of their points in the landmark term
     relative: bool = True  # errors over sqrt(w x h) of the face, so that the loss is the NME
     landmark_weight: float = 16.0  # of the 68 pixels inside the map term
 
@@ -83,8 +85,13 @@ class Recipe:
     threads: int = 0  # 0: PyTorch's own choice
     ema: float = 0.999
     profiles: float = 1.0  # how often a face of 60 degrees of yaw or more is drawn (frontal: 1)
+    closed_eyes: float = 1.0  # how often a face with a closed eye is drawn (others: 1)
+    open_mouths: float = 1.0  # the same for an open mouth
     checkpoint_every: int = 5
     init: str = ""  # weights to start from
+    refit: bool = False  # give the network of 'init' a new basis, and the recipe's 'skip'
+    expressions: str = ""  # .npz of ICT-FaceKit's shapes that the basis shall hold too
+    expression_weight: float = 0.2
     mixed_precision: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
     losses: Losses = field(default_factory=Losses)

@@ -24,13 +24,16 @@ from posgan_edge.models.checkpoints import generator_state, load_generator, load
 from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.models.registry import Generator, build_generator, to_memory_format
 from posgan_edge.training.augment import augment_maps
-from posgan_edge.training.basis import set_basis_from
+from posgan_edge.training.basis import read_expressions, set_basis_from, transfer
 from posgan_edge.training.began import Began
 from posgan_edge.training.datasets import AugmentedMaps, EpochBatches, FaceMaps
 from posgan_edge.training.losses import MapLoss
 from posgan_edge.training.muon import Muon, takes
 from posgan_edge.training.recipe import Recipe
 from posgan_edge.training.validation import validation_nme
+
+#: Openness (height over width) of an eye that is closed, and of a mouth that is open.
+CLOSED_EYE, OPEN_MOUTH = 0.16, 0.3
 
 #: Called with (epoch, step of the epoch, steps per epoch, values) while training runs.
 Progress = Callable[[int, int, int, dict[str, float]], None]
@@ -189,12 +192,19 @@ class Trainer:
 
     def _new_generator(self) -> Generator:
         recipe = self.recipe
-        if recipe.init:
-            return load_generator(recipe.init)
         options = {"layout": self.data.layout, **recipe.generator}
-        generator = build_generator(options.pop("name"), **options)
+        name = options.pop("name")
+        source = load_generator(recipe.init) if recipe.init else None
+        if source is not None and (not isinstance(source, EdgeGenerator) or not recipe.refit):
+            return source
+        generator = build_generator(name, **options)
         if isinstance(generator, EdgeGenerator):
-            set_basis_from(generator, self.data)
+            expressions = None
+            if recipe.expressions:
+                expressions = read_expressions(recipe.expressions, recipe.expression_weight)
+            set_basis_from(generator, self.data, expressions)
+            if source is not None:
+                transfer(source, generator)
         return generator
 
     def save(self, path: Path) -> None:
@@ -261,13 +271,21 @@ def _configure(recipe: Recipe, device: torch.device, world: int) -> None:
 
 
 def _shares(recipe: Recipe, data: FaceMaps) -> NDArray[np.float32] | None:
-    if recipe.profiles == 1:
-        return None
-    if data.yaw is None:
-        raise BadInput(f"profiles = {recipe.profiles:g} needs yaw angles: use a pack, or 1")
-    if recipe.profiles <= 0:
-        raise BadInput(f"profiles = {recipe.profiles:g} is not above 0")
-    return 1 + (recipe.profiles - 1) * np.minimum(np.abs(data.yaw) / 60, 1)
+    shares = np.ones(len(data), np.float32)
+    for name, values in (
+        ("profiles", None if data.yaw is None else np.minimum(np.abs(data.yaw) / 60, 1)),
+        ("closed_eyes", None if data.eyes is None else data.eyes.min(1) < CLOSED_EYE),
+        ("open_mouths", None if data.mouth is None else data.mouth > OPEN_MOUTH),
+    ):
+        share = getattr(recipe, name)
+        if share == 1:
+            continue
+        if values is None:
+            raise BadInput(f"{name} = {share:g} needs a pack that holds its values: use 1")
+        if share <= 0:
+            raise BadInput(f"{name} = {share:g} is not above 0")
+        shares *= 1 + (share - 1) * values
+    return None if (shares == 1).all() else shares
 
 
 def _optimizers(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
