@@ -202,12 +202,12 @@ def folder_faces(
     ``names`` (file stems) restricts which are taken. Pictures without a face are passed over.
     """
     from posgan_edge.evaluation.aflw2000 import load_aflw2000
+    from posgan_edge.faces.cropping import extract_crop
+    from posgan_edge.faces.detector import MediaPipeDetector
     from posgan_edge.files import sha256
     from posgan_edge.geometry.crop import Crop
-    from posgan_edge.images import read_image
     from posgan_edge.geometry.values import FaceBox
-    from posgan_edge.faces.detector import MediaPipeDetector
-    from posgan_edge.faces.cropping import extract_crop
+    from posgan_edge.images import read_image
 
     folder = Path(folder)
     pictures = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))

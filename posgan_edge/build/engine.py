@@ -13,13 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from posgan_edge.engines.base import SHIPPED, load_engine
-from posgan_edge.system import gpu_here, machine_block
-from posgan_edge.engines.manifest import Manifest, parse_plan_header
-from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart, load_tensorrt
-from posgan_edge.errors import BadInput, UsageError, missing
-from posgan_edge.evaluation.latency import take_turns
-from posgan_edge.files import check_writable, replaced
 from posgan_edge.build.calibration import (
     CalibrationFaces,
     CalibrationRecord,
@@ -31,6 +24,13 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import load_model, props, set_props, sizes
 from posgan_edge.build.int8 import matching_layers, to_int8
 from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
+from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart, load_tensorrt
+from posgan_edge.engines.base import SHIPPED, load_engine
+from posgan_edge.engines.manifest import Manifest, parse_plan_header
+from posgan_edge.errors import BadInput, UsageError, missing
+from posgan_edge.evaluation.latency import take_turns
+from posgan_edge.files import check_writable, replaced
+from posgan_edge.system import gpu_here, machine_block
 
 if TYPE_CHECKING:
     import onnx
@@ -141,8 +141,8 @@ def source_model(model: str, report: Report) -> onnx.ModelProto:
     if Path(model).suffix == ".onnx":
         return load_model(model)
     try:
-        from posgan_edge.models.checkpoints import load_generator
         from posgan_edge.build.export import export_onnx
+        from posgan_edge.models.checkpoints import load_generator
     except ImportError as error:
         raise missing("PyTorch", "exporting a checkpoint (or give an ONNX)", "export") from error
     generator = load_generator(model)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.build.calibration import CalibrationFaces, CalibrationRecord
+from posgan_edge.build.graph import layers, props
+from posgan_edge.build.int8 import to_int8
 from posgan_edge.errors import BudgetMissed
 from posgan_edge.evaluation.metrics import nme
 from posgan_edge.files import replaced
 from posgan_edge.geometry.layout import load_layout
-from posgan_edge.build.calibration import CalibrationFaces, CalibrationRecord
-from posgan_edge.build.graph import layers, props
-from posgan_edge.build.int8 import to_int8
 
 if TYPE_CHECKING:
     import onnx
