@@ -7,25 +7,36 @@ from pathlib import Path
 import click
 
 from posgan_edge.errors import BadInput, missing
+from posgan_edge.files import check_writable
+from posgan_edge.geometry.layout import load_layout
+
+#: What ``--landmarks`` stands for when no file follows.
+_IN_THE_GRAPH = "-"
 
 
 @click.command()
 @click.option("--model", required=True, help="Checkpoint file, or 'edge'.")
 @click.option("--output", required=True, help="ONNX file to write.")
-@click.option("--landmarks", is_flag=True, help="Also output the 68 landmarks (N, 68, 3).")
+@click.option("--landmarks", metavar="[FILE]", is_flag=False, flag_value=_IN_THE_GRAPH,
+              help="Also output the 68 landmarks (N, 68, 3). With FILE: write their places on the "
+              "map, and the crop convention, as JSON instead.")  # fmt: skip
 @click.option("--safetensors", default=None, help="Also write the weights as safetensors here.")
-def command(model: str, output: str, landmarks: bool, safetensors: str | None) -> None:
+def command(model: str, output: str, landmarks: str | None, safetensors: str | None) -> None:
     """Turn a generator into one ONNX file (image -> position_map, dynamic batch)."""
     try:
         from posgan_edge.build.export import export_onnx
+        from posgan_edge.build.landmark_table import save_landmark_table
         from posgan_edge.models.checkpoints import load_generator, save_safetensors
         from posgan_edge.models.registry import count_macs, count_parameters, name_of
     except ImportError as error:
         raise missing("PyTorch", "exporting", "export") from error
     if Path(output).suffix != ".onnx":
         raise BadInput(f"{output}: the output must end in .onnx")
+    table = landmarks if landmarks != _IN_THE_GRAPH else None
+    if table is not None and check_writable(table).suffix != ".json":
+        raise BadInput(f"{table}: the landmark table must end in .json")
     generator = load_generator(model)
-    difference = export_onnx(generator, output, landmarks)
+    difference = export_onnx(generator, output, landmarks == _IN_THE_GRAPH)
     click.echo(
         f"{output}: {name_of(generator)}, layout {generator.layout}, "
         f"{count_parameters(generator) / 1e6:.2f} M parameters, "
@@ -33,6 +44,10 @@ def command(model: str, output: str, landmarks: bool, safetensors: str | None) -
         f"{Path(output).stat().st_size / 1e6:.1f} MB, "
         f"largest difference from PyTorch {difference:.1e} of the crop's side"
     )
+    if table is not None:
+        layout = load_layout(generator.layout)
+        save_landmark_table(table, layout, generator.input_size, generator.map_size)
+        click.echo(f"{table}: 68 landmarks of layout {layout.name}")
     if safetensors is not None:
         save_safetensors(generator, safetensors)
         click.echo(f"{safetensors}: {Path(safetensors).stat().st_size / 1e6:.1f} MB")
