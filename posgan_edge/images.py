@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
@@ -22,18 +23,26 @@ def read_image(path: str | Path) -> Image:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: NDArray[np.uint8], name: str) -> Image:
+    """The picture in a file's bytes (n,) uint8, as ``read_image`` returns it.
+
+    Raises BadInput beginning with ``name`` for empty, truncated or other data.
+    """
     if not data.size:
-        raise BadInput(f"{path}: is empty")
+        raise BadInput(f"{name}: is empty")
     if data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:].tobytes():
-        raise BadInput(f"{path}: is a truncated JPEG")
+        raise BadInput(f"{name}: is a truncated JPEG")
     try:
         # The picture's own EXIF orientation is obeyed; depth is reduced below, not by cv2,
         # which would clip 16-bit values.
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise BadInput(f"{path}: cannot be decoded ({error.err})") from error
+        raise BadInput(f"{name}: cannot be decoded ({error.err})") from error
     if image is None:
-        raise BadInput(f"{path}: is not a picture that can be decoded")
+        raise BadInput(f"{name}: is not a picture that can be decoded")
     if image.dtype == np.uint16:
         return np.right_shift(image, 8).astype(np.uint8)
     if image.dtype != np.uint8:

@@ -25,7 +25,7 @@ _LABEL_SETS = ("original", "reannotated")
               "model file.")  # fmt: skip
 @click.option("--dataset", required=True, type=Path,
               help="AFLW2000-3D: folder or zip of NAME.jpg with NAME.mat, or the original's "
-              "pre-cropped folder.")  # fmt: skip
+              "pre-cropped folder. Human 68 points: an .npz, or a folder of .pts.")  # fmt: skip
 @click.option("--reannotated", type=Path, help="LS3D-W labels: .npz, .npy or folder of .t7.")
 @click.option("--labels", default=None, help="original, reannotated or both, by commas.")
 @click.option("--crop", type=click.Choice(["gt", "detector"]), default="gt", show_default=True)
@@ -34,6 +34,9 @@ _LABEL_SETS = ("original", "reannotated")
 @click.option("--mirror", is_flag=True, help="Average with the mirrored crop.")
 @click.option("--turn", default=0.0, help="Turn every photo by this many degrees first.")
 @click.option("--limit", default=None, type=click.IntRange(1), help="Score this many faces only.")
+@click.option("--sample", default=None, type=click.IntRange(1),
+              help="Score this many faces drawn at random.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of the draw of --sample.")
 @click.option("--exclude", type=Path, help="File of names that are not scored, one per line.")
 @click.option("--rounds", default=None, type=click.IntRange(0, 100_000),
               help="Calls of each engine to time; 300 with --report, else none.")  # fmt: skip
@@ -55,6 +58,8 @@ def command(
     mirror: bool,
     turn: float,
     limit: int | None,
+    sample: int | None,
+    seed: int,
     exclude: Path | None,
     rounds: int | None,
     report_path: Path | None,
@@ -64,14 +69,17 @@ def command(
     baseline: Path | None,
     fail_above: float,
 ) -> None:
-    """Score and time engines on AFLW2000-3D, beside a PyTorch reference."""
+    """Score and time engines on labelled faces, beside a PyTorch reference."""
     from posgan_edge.cli.compare import report_changes
     from posgan_edge.cli.progress import reporting
     from posgan_edge.evaluation import compare
-    from posgan_edge.evaluation.aflw2000 import load_aflw2000, open_dataset, turned
+    from posgan_edge.evaluation.aflw2000 import turned
+    from posgan_edge.evaluation.datasets import open_faces, sampled
     from posgan_edge.evaluation.study import Settings, run_study
     from posgan_edge.files import check_writable, read_names, replaced
 
+    if limit is not None and sample is not None:
+        raise UsageError("--limit takes the first faces and --sample draws some: give one of them")
     if json_path is not None:
         check_writable(json_path)
     if report_path is not None:
@@ -80,23 +88,26 @@ def command(
         check_report(report_path)
     written: list[Path] = []
     before = compare.load_document(baseline) if baseline is not None else None
-    with open_dataset(dataset) as folder, reporting() as progress:
-        faces = load_aflw2000(folder, None, reannotated)
+    with open_faces(dataset, reannotated) as every, reporting() as progress:
+        faces = list(every)
         if exclude is not None:
             left_out = set(read_names(exclude) or ())
             faces = [face for face in faces if face.name not in left_out]
-        faces = faces[:limit]
+        faces = faces[:limit] if sample is None else sampled(faces, sample, seed)
+        label_sets = tuple(_label_sets(labels, faces))
         if turn:
             faces = [turned(face, turn) for face in faces]
         settings = Settings(
             engines=engines,
-            label_sets=tuple(_label_sets(labels, faces)),
+            label_sets=label_sets,
             reference=reference,
             crop=crop,
             passes=passes or (1 if crop == "gt" else 2),
             mirror=mirror,
             turn=turn,
             excluded=exclude.name if exclude is not None else "",
+            sample=sample,
+            seed=None if sample is None else seed,
             rounds=rounds if rounds is not None else (300 if report_path is not None else 0),
         )
         study = run_study(settings, faces, _detector(crop, settings.rounds), progress)
@@ -129,6 +140,12 @@ def _detector(crop: str, rounds: int) -> Detector | None:
 
 
 def _label_sets(labels: str | None, faces: list[LabelledFace]) -> list[str]:
+    from posgan_edge.evaluation.human68 import HUMAN, HumanFace
+
+    if any(isinstance(face, HumanFace) for face in faces):
+        if labels not in (None, HUMAN):
+            raise UsageError(f"--labels {labels}: the set has human points alone")
+        return [HUMAN]
     if labels is None:
         both = all(face.reannotated is not None for face in faces)
         return list(_LABEL_SETS) if both else ["original"]

@@ -27,14 +27,14 @@ class LabelledFace:
 
     The labels are 1-based pixel positions; continuous = label - 0.5. ``original`` is (68, 3)
     float32, z up to an offset; ``reannotated`` (68, 2) float32 or None; ``angles`` are
-    (pitch, yaw, roll) in degrees as labelled.
+    (pitch, yaw, roll) in degrees as labelled, None in a set without them.
     """
 
     name: str
     path: Path
     original: NDArray[np.float32]
     reannotated: NDArray[np.float32] | None
-    angles: NDArray[np.float64]
+    angles: NDArray[np.float64] | None
     cropped: Crop | None = field(default=None, kw_only=True)  # where the photo is the crop
 
     @property
@@ -49,8 +49,11 @@ class LabelledFace:
         return read_image(self.path)
 
     def labels(self, label_set: str) -> NDArray[np.float32]:
-        """The points of ``original`` or ``reannotated``. Raises BadInput where there are none."""
-        points = self.original if label_set == "original" else self.reannotated
+        """The points of a label set: ``reannotated``, or by any other name ``original``.
+
+        Raises BadInput where there are none.
+        """
+        points = self.reannotated if label_set == "reannotated" else self.original
         if points is None:
             raise BadInput(f"{self.path}: has no re-annotated landmarks")
         return points
@@ -116,12 +119,13 @@ def _kinds(folder: Path) -> str:
 class TurnedFace(LabelledFace):
     """A face whose photo is turned about its centre, grown so that nothing is cut off."""
 
-    degrees: float = field(default=0.0, kw_only=True)
+    upright: LabelledFace = field(kw_only=True)
+    degrees: float = field(kw_only=True)
 
     def image(self) -> Image:
         import cv2
 
-        image = super().image()
+        image = self.upright.image()
         matrix, size = _turn(image.shape[1], image.shape[0], self.degrees)
         matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
         return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
@@ -139,7 +143,9 @@ def turned(face: LabelledFace, degrees: float) -> LabelledFace:
 
     again = None if face.reannotated is None else turn(face.reannotated)
     points = turn(face.original)
-    return TurnedFace(face.name, face.path, points, again, face.angles, degrees=degrees)
+    return TurnedFace(
+        face.name, face.path, points, again, face.angles, upright=face, degrees=degrees
+    )
 
 
 def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64], tuple[int, int]]:

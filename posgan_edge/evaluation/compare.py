@@ -12,6 +12,8 @@ from posgan_edge.evaluation.study import SCHEMA
 
 #: Points of NME by which a mean may rise before it counts as worse.
 TOLERANCE = 0.02
+#: By how much a correlation may fall.
+R_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def compare(
 ) -> list[Change]:
     """Figures of the engines in both, by name.
 
-    Worse: an NME that rises by more than ``fail_above`` points, more faces missed, and with
+    Worse: an NME that rises by more than ``fail_above`` points, a correlation of eye or mouth
+    openness that falls by more than ``R_TOLERANCE``, more faces missed, and with
     ``slower_above`` a p90 latency of more than that times the old one (two runs on one quiet
     machine; else it says little). Raises BadInput where other faces were scored, in another way,
     or the documents share no engine.
@@ -74,8 +77,10 @@ def compare(
         figures = _figures(old), _figures(new)
         for figure in figures[0].keys() & figures[1].keys():
             a, b = figures[0][figure], figures[1][figure]
-            worse = (figure.startswith("NME") and b - a > fail_above) or (
-                figure == "faces missed" and b > a
+            worse = (
+                (figure.startswith("NME") and b - a > fail_above)
+                or (figure.startswith("r of") and a - b > R_TOLERANCE)
+                or (figure == "faces missed" and b > a)
             )
             if figure == "p90, ms" and slower_above is not None:
                 worse = b > a * slower_above
@@ -87,11 +92,25 @@ def _figures(row: dict[str, Any]) -> dict[str, float]:
     figures = {"faces missed": float(len(row["missed"])), "megabytes": row["megabytes"]}
     for label_set, scores in row["labels"].items():
         figures[f"NME {label_set}, mean of all"] = scores["mean"]
-        figures[f"NME {label_set}, mean of yaw bins"] = scores["mean_of_yaw_bins"]
-    figures["head pose, degrees"] = row["pose_mae"]["mean"]
+        if scores["mean_of_yaw_bins"] is not None:
+            figures[f"NME {label_set}, mean of yaw bins"] = scores["mean_of_yaw_bins"]
+    if row["pose_mae"] is not None:
+        figures["head pose, degrees"] = row["pose_mae"]["mean"]
+    if row.get("expression") is not None:
+        figures |= _expression(row["expression"])
     if isinstance(row.get("deviation_px"), dict):
         figures["deviation from the reference, px"] = row["deviation_px"]["mean"]
     if "latency_ms" in row:
         figures["p90, ms"] = row["latency_ms"]["p90"]
         figures["jitter, %"] = row["jitter_percent"]
     return {name: value for name, value in figures.items() if value == value}
+
+
+def _expression(scores: dict[str, Any]) -> dict[str, float]:
+    """The figures of a set with human points. A correlation that does not exist counts as 0."""
+    figures = {"NME human, inner points": scores["nme"]["inner"]}
+    figures |= {f"{part}: NME, %": scores["nme"][part] for part in ("eyes", "mouth")}
+    figures |= {f"r of {part} openness": scores[part]["r"] or 0.0 for part in ("eyes", "mouth")}
+    if scores["closed"]["auc"] is not None:
+        figures["closed eyes, area under the ROC"] = scores["closed"]["auc"]
+    return figures

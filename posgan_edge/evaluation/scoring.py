@@ -13,6 +13,7 @@ from posgan_edge.arrays import Image
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
+from posgan_edge.evaluation.human68 import BadLabels
 from posgan_edge.evaluation.metrics import (
     ROLL_BINS,
     area_under_curve,
@@ -53,6 +54,8 @@ OnUnreadable = Callable[[LabelledFace, PosganError], None]
 def _photo(face: LabelledFace, on_unreadable: OnUnreadable | None) -> Image | None:
     try:
         return face.image()
+    except BadLabels:
+        raise
     except PosganError as error:
         if on_unreadable is None:
             raise
@@ -134,10 +137,11 @@ class LabelScores:
     """2D-68 NME in percent against one label set.
 
     ``auc`` (to 10 %) and ``failure_rate`` (above 10 %) count faces that were not found as failed.
+    Faces without labelled angles have no bins: lists and ``counts`` are then empty.
     """
 
     mean: float
-    mean_of_yaw_bins: float
+    mean_of_yaw_bins: float | None
     yaw: list[float]
     pitch: list[float]
     roll: list[float]
@@ -148,13 +152,16 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """The whole of an accuracy run; ``per_face`` maps names to NME by label set."""
+    """The whole of an accuracy run; ``per_face`` maps names to NME by label set.
+
+    ``nme_3d`` and ``pose_mae`` are None where the labels have no depth and no angles.
+    """
 
     faces: int
     missed: list[str]
     labels: dict[str, LabelScores]
-    nme_3d: float
-    pose_mae: dict[str, float]
+    nme_3d: float | None
+    pose_mae: dict[str, float] | None
     per_face: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -165,7 +172,8 @@ def score(
 ) -> Scores:
     """Scores predictions, one per face; None where no face was found (listed, not averaged)."""
     pairs = [(f, p) for f, p in zip(faces, predictions, strict=True) if p is not None]
-    angles = np.array([f.angles for f, _ in pairs]).reshape(-1, 3)
+    labelled = [f.angles for f, _ in pairs if f.angles is not None]
+    angles = np.array(labelled).reshape(-1, 3) if len(labelled) == len(pairs) else None
     per_face: dict[str, dict[str, float]] = {f.name: {} for f, _ in pairs}
     results: dict[str, LabelScores] = {}
     for label_set in label_sets:
@@ -173,13 +181,14 @@ def score(
         for (face, _), error in zip(pairs, errors, strict=True):
             per_face[face.name][label_set] = float(error)
         results[label_set] = _bins(errors, angles, len(faces) - len(pairs))
-    depth = [nme_3d(p.landmarks.copy(), f.original) for f, p in pairs]
+    depth = [nme_3d(p.landmarks.copy(), f.original) for f, p in pairs if f.original.shape[1] == 3]
+    found = np.array([p.angles for _, p in pairs]).reshape(-1, 3)
     return Scores(
         faces=len(faces),
         missed=[f.name for f, p in zip(faces, predictions, strict=True) if p is None],
         labels=results,
-        nme_3d=_mean(np.array(depth)),
-        pose_mae=_pose_error(np.array([p.angles for _, p in pairs]).reshape(-1, 3), angles),
+        nme_3d=_mean(np.array(depth)) if len(depth) == len(pairs) else None,
+        pose_mae=None if angles is None else _pose_error(found, angles),
         per_face=per_face,
     )
 
@@ -189,18 +198,23 @@ def summary(scores: Scores) -> dict[str, Any]:
     return {f"nme_{name}": labels.mean for name, labels in scores.labels.items()}
 
 
-def _bins(errors: NDArray[np.float64], angles: NDArray[np.float64], missed: int) -> LabelScores:
-    pitch, yaw, roll = angles.T
-    bins = {
-        "yaw": bin_of(yaw),
-        "pitch": bin_of(pitch),
-        "roll": bin_of(wrap_roll(roll), ROLL_BINS),
-    }
-    means = {n: [_mean(errors[b == i]) for i in range(3)] for n, b in bins.items()}
+def _bins(
+    errors: NDArray[np.float64], angles: NDArray[np.float64] | None, missed: int
+) -> LabelScores:
+    bins: dict[str, NDArray[np.int64]] = {}
+    means: dict[str, list[float]] = {"yaw": [], "pitch": [], "roll": []}
+    if angles is not None:
+        pitch, yaw, roll = angles.T
+        bins = {
+            "yaw": bin_of(yaw),
+            "pitch": bin_of(pitch),
+            "roll": bin_of(wrap_roll(roll), ROLL_BINS),
+        }
+        means = {n: [_mean(errors[b == i]) for i in range(3)] for n, b in bins.items()}
     counts = {n: [int((b == i).sum()) for i in range(3)] for n, b in bins.items()}
     return LabelScores(
         mean=_mean(errors),
-        mean_of_yaw_bins=float(np.mean(means["yaw"])),
+        mean_of_yaw_bins=float(np.mean(means["yaw"])) if angles is not None else None,
         counts=counts,
         auc=area_under_curve(errors, missed),
         failure_rate=failure_rate(errors, missed),

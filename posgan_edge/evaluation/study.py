@@ -16,6 +16,8 @@ from posgan_edge.engines.base import SHIPPED
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.evaluation import profile
 from posgan_edge.evaluation.aflw2000 import LabelledFace
+from posgan_edge.evaluation.expression import score_expression
+from posgan_edge.evaluation.human68 import HUMAN
 from posgan_edge.evaluation.latency import Latency
 from posgan_edge.evaluation.power import measure_energy
 from posgan_edge.evaluation.probe import cold_start
@@ -49,6 +51,8 @@ class Settings:
     mirror: bool = False
     turn: float = 0.0
     excluded: str = ""
+    sample: int | None = None  # faces drawn at random
+    seed: int | None = None  # of the draw
     rounds: int = 0  # of latency; 0: accuracy alone
 
 
@@ -97,6 +101,8 @@ def run_study(
         scores = score(faces, found, settings.label_sets)
         row = {"engine": asdict(engine.info), "megabytes": _megabytes(models[name])}
         row |= {"reference": name == reference, **asdict(scores)}
+        if HUMAN in settings.label_sets:
+            _add_expression(row, faces, found)
         row["missed"] = [n for n in scores.missed if n not in unreadable]
         compared = deviation(found, predictions[reference]) if settings.reference else None
         row["deviation_px"] = asdict(compared) if compared else NOT_MEASURED
@@ -105,7 +111,7 @@ def run_study(
         "schema": SCHEMA,
         "settings": asdict(settings),
         "machine": machine_block(),
-        "faces": {face.name: [round(float(a), 3) for a in face.angles] for face in faces},
+        "faces": {face.name: _rounded(face.angles) for face in faces},
         "unreadable": unreadable,
         "engines": rows,
     }
@@ -115,6 +121,19 @@ def run_study(
     for engine in engines.values():
         engine.close()
     return study
+
+
+def _add_expression(
+    row: dict[str, Any], faces: Sequence[LabelledFace], found: Sequence[Prediction | None]
+) -> None:
+    expression = asdict(score_expression(faces, found))
+    for name, parts in expression.pop("per_face").items():
+        row["per_face"][name] |= parts
+    row["expression"] = expression
+
+
+def _rounded(angles: NDArray[np.float64] | None) -> list[float]:
+    return [] if angles is None else [round(float(a), 3) for a in angles]
 
 
 def _predict(

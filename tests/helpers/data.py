@@ -97,5 +97,57 @@ def write_aflw2000(folder: Path, count: int = 4) -> Path:
     return folder
 
 
+def portrait_points() -> np.ndarray:
+    """The portrait's landmarks (68, 2) as the shipped generator sees them."""
+    from posgan_edge import load_engine
+    from posgan_edge.faces.pipeline import FacePipeline
+    from posgan_edge.faces.values import Frame
+    from posgan_edge.geometry.values import FaceBox
+
+    pipeline = FacePipeline(load_engine("edge"), None, passes=2, dense=False)
+    (face,) = pipeline.process(Frame(cv2.imread(str(PORTRAIT))), [FaceBox(*PORTRAIT_BOX)])
+    return face.landmarks[:, :2]
+
+
+def human_points(count: int, noise: float = 0.7) -> np.ndarray:
+    """Points (count, 68, 2) float32 on the portrait: what the generator sees, under noise; every
+    third face with eyes shut and mouth wide open."""
+    rng = np.random.default_rng(11)
+    points = portrait_points() + rng.normal(0, noise, (count, 68, 2))
+    for face in points[::3]:
+        for corner in (36, 42):
+            lids = [corner + k for k in (1, 2, 5, 4)]
+            face[lids, 1] = face[[corner, corner + 3], 1].mean()
+        face[[65, 66, 67], 1] += 12
+    return points.astype(np.float32)
+
+
+def write_human_npz(path: Path, count: int = 6) -> np.ndarray:
+    """A set with human points as one file, all of the portrait. Returns its points (n, 68, 2)."""
+    points = human_points(count)
+    jpeg = np.fromfile(PORTRAIT, np.uint8)
+    np.savez(
+        path,
+        jpeg=np.tile(jpeg, count),
+        offsets=np.arange(count + 1) * len(jpeg),
+        pts68=points.transpose(0, 2, 1),
+        name=np.array([f"face{i}" for i in range(count)]),
+    )
+    return points
+
+
+def write_pts_folder(
+    folder: Path, count: int = 6, suffix: str = ".jpg", points: np.ndarray | None = None
+) -> np.ndarray:
+    """The same set as photos with ``.pts`` files. Returns its points (n, 68, 2), continuous."""
+    points = human_points(count) if points is None else points
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, face in enumerate(points):
+        rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in face + 0.5)
+        (folder / f"a{index}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{rows}\n}}\n")
+        (folder / f"a{index}{suffix}").write_bytes(PORTRAIT.read_bytes())
+    return points
+
+
 def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 #: Stands for the page's text colour until the SVG is written.
 _TEXT = "#123456"
 _BINS = ("#2a9d8f", "#e9a23b", "#d1495b")
-_LINES = ("#3a86c8", "#e07a3f", "#4caf7a", "#b05cc6", "#c2a83e", "#d1495b")
+#: Colours of the lines of a plot, in turn.
+LINES = ("#3a86c8", "#e07a3f", "#4caf7a", "#b05cc6", "#c2a83e", "#d1495b")
 ANGLES = ("pitch", "yaw", "roll")
 
 
@@ -92,7 +93,7 @@ def cumulative_curves(document: dict[str, Any], label_set: str) -> str:
             _, errors = errors_of(document, name, label_set)
             x, y = cumulative(errors, len(row["missed"]))
             style = ("-", "--", "-.", ":")[index % 4]
-            color = _LINES[index % len(_LINES)]
+            color = LINES[index % len(LINES)]
             axes.plot(x, 100 * y, style, color=color, linewidth=1.6, label=name)
         axes.set(xlim=(0, FAILURE), ylim=(0, 101), xlabel="NME, %", ylabel="faces, %")
         axes.legend(loc="lower right")
@@ -106,12 +107,12 @@ def against_angle(document: dict[str, Any], engine: str, label_set: str, angle: 
     degrees = wrap_roll(_angles(document, names)[:, ANGLES.index(angle)])
 
     def draw(axes: Axes) -> None:
-        axes.scatter(degrees, errors, s=9, alpha=0.5, color=_LINES[0], linewidths=0)
+        axes.scatter(degrees, errors, s=9, alpha=0.5, color=LINES[0], linewidths=0)
         order, window = np.argsort(degrees), max(5, len(degrees) // 20)
         if len(degrees) >= 2 * window:
             view = np.lib.stride_tricks.sliding_window_view
             across = np.median(view(degrees[order], window), 1)
-            axes.plot(across, np.median(view(errors[order], window), 1), color=_LINES[1])
+            axes.plot(across, np.median(view(errors[order], window), 1), color=LINES[1])
         axes.set(
             xlabel=f"{angle}, degrees",
             ylabel="NME, %",
@@ -131,7 +132,7 @@ def latency_histograms(times: dict[str, NDArray[np.float64]]) -> str:
         for index, (name, t) in enumerate(times.items()):
             axes.hist(
                 t, list(edges), histtype="stepfilled", alpha=0.45, label=name,
-                color=_LINES[index % len(_LINES)],
+                color=LINES[index % len(LINES)],
             )  # fmt: skip
         axes.set(xscale="log", xlabel="milliseconds, one image", ylabel="calls")
         ticks = np.geomspace(low, high, 5)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from posgan_edge.errors import BadInput, missing
-from posgan_edge.evaluation.report import plots
+from posgan_edge.evaluation.human68 import HUMAN
+from posgan_edge.evaluation.report import expression, plots
 from posgan_edge.evaluation.report.sheets import FACES, contact_sheet, data_uri
 from posgan_edge.evaluation.study import NOT_MEASURED, Study
 from posgan_edge.files import check_writable, replaced
@@ -67,10 +68,13 @@ def _pictures(
     engine = next(iter(document["engines"]))
     for label_set in sets:
         yield f"Cumulative error, {label_set} labels", plots.cumulative_curves(document, label_set)
-    for angle in plots.ANGLES:
+    angles = () if HUMAN in sets else plots.ANGLES
+    if HUMAN in sets:
+        yield from expression.pictures(document, engine)
+    for angle in angles:
         drawn = plots.sorted_bars(document, engine, sets[0], angle)
         yield f"Every face of {engine}, coloured by {angle}", drawn
-    for angle in plots.ANGLES:
+    for angle in angles:
         drawn = plots.against_angle(document, engine, sets[0], angle)
         yield f"Error of {engine} against {angle}", drawn
     if study.times:
@@ -79,7 +83,8 @@ def _pictures(
         yield "NME of the checkpoints in training", plots.tracking(_history(history))
     if sensitivity is not None:
         yield "What each layer costs in INT8", _embedded(sensitivity)
-    names, errors = plots.errors_of(document, engine, sets[0])
+    ranked = "inner" if HUMAN in sets else sets[0]
+    names, errors = plots.errors_of(document, engine, ranked)
     faces = {face.name: face for face in study.faces}
     found = dict(zip(faces, study.predictions[engine], strict=True))
     order = sorted(range(len(names)), key=errors.__getitem__)
@@ -90,7 +95,8 @@ def _pictures(
             assert prediction is not None
             pairs.append((faces[names[index]], prediction, float(errors[index])))
         sheet = data_uri(contact_sheet(pairs, sets[0]))
-        yield f"The {len(pairs)} {title} of {engine}: ground truth left, generator right", sheet
+        by = f" by {ranked} NME" if HUMAN in sets else ""
+        yield f"The {len(pairs)} {title} of {engine}{by}: ground truth left, generator right", sheet
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
@@ -119,7 +125,10 @@ def tables_of(document: dict[str, Any]) -> list[Table]:
     engines = document["engines"]
     tables = [_summary(document)]
     for label_set in document["settings"]["label_sets"]:
-        tables.append(_by_angle(engines, label_set))
+        if label_set == HUMAN:
+            tables += expression.tables(document)
+        else:
+            tables.append(_by_angle(engines, label_set))
     timed = {name: row for name, row in engines.items() if "latency_ms" in row}
     if timed:
         tables += [_latency(timed), _stages(timed), _sweep(timed, "batch"), _machine(timed)]
