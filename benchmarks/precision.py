@@ -63,7 +63,7 @@ def main() -> None:
         "fp32": (source, load_engine),
         "fp16": (to_fp16(source), load_engine),
         "int8": (to_int8(source, record), PlainEngine),
-        "int8, onnxruntime": (to_int8(source, record, reduce_range=True), load_engine),
+        "int8, onnxruntime": (to_int8(source, record, target="onnxruntime"), load_engine),
     }
     rows: dict[str, Any] = {}
     reference: list[Prediction | None] = []

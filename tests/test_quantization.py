@@ -1,7 +1,9 @@
 import json
+from collections import Counter
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from posgan_edge import Crop, load_engine
@@ -82,6 +84,10 @@ def test_fp16_is_strongly_typed_and_close(model, meter):
     assert half.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     assert props(half)["precision"] == "fp16"
     assert meter.cost(half).pixels < 0.1
+    # The head is not rounded on its way: one cast into it, none inside.
+    made = {n.output[0]: n for n in half.graph.node}
+    casts = [n for n in half.graph.node if n.op_type == "Cast"]
+    assert not any(made[n.input[0]].op_type == "Cast" for n in casts if n.input[0] in made)
     inner = to_fp16(model, keep_io=False)
     assert inner.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
 
@@ -93,7 +99,12 @@ def test_int8_keeps_the_budget_in_a_third_of_the_bytes(model, record, meter):
     assert props(small)["precision"] == "int8"
     assert props(small)["calibration"] == record.digest
     quantized = [n for n in small.graph.node if n.op_type == "QuantizeLinear"]
-    assert len(quantized) > 30
+    convolutions = [n for n in small.graph.node if n.op_type == "Conv"]
+    assert 30 < len(quantized) <= len(convolutions)
+    # No rounding between a convolution and what TensorRT fuses into it.
+    fused = {i for n in small.graph.node if n.op_type == "Relu" for i in n.input}
+    assert len(fused) > 20
+    assert not any(n.input[0] in fused for n in quantized)
     # int32 biases would stop TensorRT's parser.
     assert not any(
         i.data_type == onnx.TensorProto.INT32 and i.name.endswith("_quantized")
@@ -103,10 +114,25 @@ def test_int8_keeps_the_budget_in_a_third_of_the_bytes(model, record, meter):
 
 def test_narrow_weights_survive_onnxruntimes_kernels(model, record, faces, tmp_path):
     """7-bit weights do not saturate in ONNX Runtime's optimised INT8 kernels, on any processor."""
-    onnx.save(to_int8(model, record, reduce_range=True), tmp_path / "q.onnx")
+    onnx.save(to_int8(model, record, target="onnxruntime"), tmp_path / "q.onnx")
     answer = load_engine(tmp_path / "q.onnx").infer(faces.images)
     reference = load_engine("edge").infer(faces.images)
     assert np.abs(answer - reference).mean() * 256 < 0.5
+
+
+def test_onnxruntime_fuses_the_whole_encoder(model, record, tmp_path):
+    """No float work is left between the first rounding and the head, and the head's constants
+    are unpacked once, when the file is loaded."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    quantized = to_int8(model, record, target="onnxruntime").SerializeToString()
+    ort.InferenceSession(quantized, options, providers=["CPUExecutionProvider"])
+    kinds = Counter(n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert kinds["QLinearConv"] == sum(n.op_type == "Conv" for n in model.graph.node)
+    assert kinds["QuantizeLinear"] == 1
+    assert not kinds["Conv"] + kinds["FusedConv"] + kinds["Relu"] + kinds["Cast"]
+    assert kinds["DequantizeLinear"] <= 2
 
 
 def test_layers_kept_in_float_are_not_quantized(model, record):

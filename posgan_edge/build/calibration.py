@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 METHODS = ("minmax", "percentile", "mse")
 #: Fewer faces than this do not show a network's ranges.
 FEWEST_FACES = 32
-_QUANTIZED_OPS = ["Conv", "ConvTranspose", "Gemm", "Add", "Relu", "LeakyRelu", "Resize", "Concat"]
+#: What INT8 takes in: layers with weights, and everything that may stand between them.
+WEIGHTED_OPS = ["Conv", "ConvTranspose", "Gemm"]
+QUANTIZED_OPS = [*WEIGHTED_OPS, "Add", "Relu", "LeakyRelu", "Resize", "Concat"]
 _SCHEMA = 1
 _AT_A_TIME = 8
 
@@ -119,7 +121,7 @@ def calibrate(
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         calibrator = create_calibrator(
             _saved(model, folder),
-            _QUANTIZED_OPS,
+            QUANTIZED_OPS,
             augmented_model_path=str(Path(folder) / "augmented.onnx"),
             calibrate_method=kind,
             extra_options=options,

@@ -167,17 +167,16 @@ def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> C
     faces, record = _calibration(request, source, report)
     keep = matching_layers(source, request.keep_float) if request.keep_float else []
     accuracy: dict[str, float] = {}
+    graph = "onnxruntime" if request.target == "onnxruntime" else "tensorrt"
     if faces is not None:
         meter = CostMeter(source, faces)
         keep, cost, _ = meet_budget(
             source, record, meter, request.budget, keep,
-            lambda done, total: report("sensitivity of each layer", done, total),
+            lambda done, total: report("sensitivity of each layer", done, total), graph,
         )  # fmt: skip
         accuracy = {"pixels": cost.pixels, "nme_points": cost.nme, "faces": len(faces.images)}
-    # ONNX Runtime's INT8 kernels saturate without VNNI; TensorRT's never do.
-    narrow = request.target == "onnxruntime"
-    quantized = to_int8(source, record, keep, reduce_range=narrow)
-    if not narrow and source.opset_import[0].version >= FP16_SCALES_OPSET:
+    quantized = to_int8(source, record, keep, graph)
+    if graph == "tensorrt" and source.opset_import[0].version >= FP16_SCALES_OPSET:
         quantized = to_fp16(quantized)
         set_props(quantized, precision="int8")
     return Converted(quantized, "int8", keep, record.digest, accuracy)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.build.calibration import (
-    _QUANTIZED_OPS,
+    QUANTIZED_OPS,
+    WEIGHTED_OPS,
     CalibrationRecord,
     tensors_range,
 )
@@ -19,15 +20,23 @@ from posgan_edge.build.graph import head, layers, set_props, stem, tidied
 if TYPE_CHECKING:
     import onnx
 
-#: What TensorRT's parser needs: no int32 biases, symmetric scales, int8 weight constants.
 _OPTIONS: dict[str, Any] = {
-    "QuantizeBias": False,
-    "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1, "Gemm": 0},
     "AddQDQPairToWeight": False,
     "DedicatedQDQPair": False,
 }
+#: What TensorRT's parser needs (no int32 biases, symmetric scales), and what it fuses best: only
+#: the inputs of layers with weights are quantised, so that a convolution takes the activation and
+#: the addition behind it into one kernel. It quantises no other layer's output.
+_TENSORRT: dict[str, Any] = {
+    "QuantizeBias": False,
+    "ActivationSymmetric": True,
+    "OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose", "Gemm"],
+}
+#: ONNX Runtime fuses layers whose inputs and outputs are quantised. With unsigned activations the
+#: range behind a ReLU starts at zero, so that rounding does the ReLU's work and the node goes.
+_ONNXRUNTIME: dict[str, Any] = {"QuantizeBias": True, "ActivationSymmetric": False}
 _LINEAR = ("Gemm", "MatMul")
 
 
@@ -35,15 +44,17 @@ def to_int8(
     model: onnx.ModelProto,
     record: CalibrationRecord,
     keep_float: Sequence[str] = (),
-    reduce_range: bool = False,
+    target: str = "tensorrt",
     compact: bool = True,
     only: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """A Q/DQ copy of an FP32 model; normalisation, head and ``keep_float`` layers stay in float.
 
-    ``reduce_range`` takes 7-bit weights: ONNX Runtime's INT8 kernels saturate on processors with
-    AVX2 but no VNNI. ``only`` quantises just these layers (for a sensitivity run).
-    ``compact`` stores the large constants of the head in few bytes.
+    ``target`` is the runtime whose fusions the graph is made for: ``tensorrt`` (signed, symmetric)
+    or ``onnxruntime`` (unsigned activations, and 7-bit weights, as its INT8 kernels saturate on
+    processors with AVX2 but no VNNI). Either graph is valid ONNX and runs on both. ``only``
+    quantises just these layers (for a sensitivity run). ``compact`` stores the large constants of
+    the head in few bytes; ONNX Runtime unpacks them when it loads the file.
     """
     import onnx
     from onnxruntime.quantization import QuantType
@@ -51,22 +62,23 @@ def to_int8(
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    unsigned = target == "onnxruntime"
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
-        reduce_range=reduce_range,
+        reduce_range=unsigned,
         weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QInt8,
-        tensors_range=tensors_range(record.ranges),
+        activation_qType=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+        tensors_range=tensors_range(_signed(model, record.ranges)),
         nodes_to_quantize=list(only),
         nodes_to_exclude=[*stem(model), *head(model), *keep_float],
-        op_types_to_quantize=_QUANTIZED_OPS,
-        extra_options=_OPTIONS,
+        op_types_to_quantize=QUANTIZED_OPS if unsigned else WEIGHTED_OPS,
+        extra_options={**_OPTIONS, **(_ONNXRUNTIME if unsigned else _TENSORRT)},
     )
     quantizer.quantize_model()
     result: onnx.ModelProto = quantizer.model.model
     if compact:
-        _compact_head(result)
+        _compact_head(result, unsigned)
     result = tidied(result)
     set_props(
         result,
@@ -77,12 +89,26 @@ def to_int8(
     return result
 
 
+def _signed(
+    model: onnx.ModelProto, ranges: dict[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Ranges with their sign: from zero behind a ReLU, to either side of zero elsewhere.
+
+    Histograms are taken of absolute values, so a record's lower ends do not tell.
+    """
+    positive = {name for n in model.graph.node if n.op_type == "Relu" for name in n.output}
+    return {
+        name: (0.0 if name in positive else -max(abs(low), abs(high)), max(abs(low), abs(high)))
+        for name, (low, high) in ranges.items()
+    }
+
+
 def matching_layers(model: onnx.ModelProto, pattern: str) -> list[str]:
     """Layers whose name matches a regular expression."""
     return [name for name in layers(model) if re.search(pattern, name)]
 
 
-def _compact_head(model: onnx.ModelProto, least: int = 16384) -> None:
+def _compact_head(model: onnx.ModelProto, folded: bool, least: int = 16384) -> None:
     """Stores the head's large constants small; what is computed with them stays in float.
 
     Linear weights become INT8 with a scale per row. Of a basis (K, P) that is multiplied from the
@@ -100,7 +126,7 @@ def _compact_head(model: onnx.ModelProto, least: int = 16384) -> None:
         values = onnx.numpy_helper.to_array(tensor)
         graph.initializer.remove(tensor)
         if node.op_type == "Gemm":
-            node.input[1] = _int8_rows(graph, tensor.name, values)
+            node.input[1] = _int8_rows(graph, tensor.name, values, folded)
         else:
             first = max(1, len(values) // 4)
             half = onnx.numpy_helper.from_array(
@@ -108,7 +134,7 @@ def _compact_head(model: onnx.ModelProto, least: int = 16384) -> None:
             )
             graph.initializer.append(half)
             cast = f"{tensor.name}_fp32"
-            rest = _int8_rows(graph, tensor.name, values[first:])
+            rest = _int8_rows(graph, tensor.name, values[first:], folded)
             joined = f"{tensor.name}_rows"
             graph.node.extend(
                 [
@@ -119,21 +145,37 @@ def _compact_head(model: onnx.ModelProto, least: int = 16384) -> None:
             node.input[1] = joined
 
 
-def _int8_rows(graph: onnx.GraphProto, name: str, values: NDArray[np.floating]) -> str:
-    """Adds values (R, C) as INT8 with a scale per row; answers the name of the float result."""
+def _int8_rows(
+    graph: onnx.GraphProto, name: str, values: NDArray[np.floating], folded: bool
+) -> str:
+    """Adds values (R, C) as INT8 with a scale per row; returns the name of the float result.
+
+    ``folded``: by a cast and a product, which ONNX Runtime makes a constant when it loads the
+    model; it runs a DequantizeLinear in every call. TensorRT takes INT8 for that node alone.
+    """
     import onnx
 
     scale = np.maximum(np.abs(values).max(axis=1), 1e-12) / 127
     rounded = np.round(values / scale[:, None]).astype(np.int8)
-    parts = {
-        f"{name}_int8": rounded,
-        f"{name}_scale": scale.astype(np.float32),
-        f"{name}_zero": np.zeros(len(scale), np.int8),
-    }
+    result = f"{name}_float"
+    parts = {f"{name}_int8": rounded}
+    if folded:
+        parts[f"{name}_scale"] = scale[:, None].astype(np.float32)
+        cast = f"{name}_cast"
+        graph.node.extend(
+            [
+                onnx.helper.make_node("Cast", [f"{name}_int8"], [cast], cast, to=1),
+                onnx.helper.make_node("Mul", [cast, f"{name}_scale"], [result], result),
+            ]
+        )
+    else:
+        parts |= {
+            f"{name}_scale": scale.astype(np.float32),
+            f"{name}_zero": np.zeros(len(scale), np.int8),
+        }
+        graph.node.append(
+            onnx.helper.make_node("DequantizeLinear", list(parts), [result], result, axis=0)
+        )
     for key, array in parts.items():
         graph.initializer.append(onnx.numpy_helper.from_array(array, key))
-    result = f"{name}_float"
-    graph.node.append(
-        onnx.helper.make_node("DequantizeLinear", list(parts), [result], result, axis=0)
-    )
     return result

@@ -91,12 +91,13 @@ def sensitivity(
     record: CalibrationRecord,
     meter: CostMeter,
     on_layer: Callable[[int, int], None] | None = None,
+    target: str = "tensorrt",
 ) -> dict[str, Cost]:
-    """The cost of each layer when it alone is quantised."""
+    """The cost of each layer when it alone is quantised, in the graph for ``target``."""
     names = layers(model)
     costs = {}
     for index, name in enumerate(names):
-        costs[name] = meter.cost(to_int8(model, record, compact=False, only=[name]))
+        costs[name] = meter.cost(to_int8(model, record, target=target, compact=False, only=[name]))
         if on_layer is not None:
             on_layer(index + 1, len(names))
     return costs
@@ -109,6 +110,7 @@ def meet_budget(
     budget: Budget,
     keep: Sequence[str] = (),
     on_layer: Callable[[int, int], None] | None = None,
+    target: str = "tensorrt",
 ) -> tuple[list[str], Cost, dict[str, Cost]]:
     """Layers to keep in float, the cost that is left, and the sensitivity table if one was made.
 
@@ -116,15 +118,15 @@ def meet_budget(
     the best found, when it is not met even with half of the layers in float.
     """
     kept = list(keep)
-    cost = meter.cost(to_int8(model, record, kept))
+    cost = meter.cost(to_int8(model, record, kept, target))
     if cost.within(budget):
         return kept, cost, {}
-    table = sensitivity(model, record, meter, on_layer)
+    table = sensitivity(model, record, meter, on_layer, target)
     order = sorted((n for n in table if n not in kept), key=lambda n: -table[n].pixels)
     best = (cost, list(kept))
     for name in order[: len(order) // 2]:
         kept.append(name)
-        cost = meter.cost(to_int8(model, record, kept))
+        cost = meter.cost(to_int8(model, record, kept, target))
         if cost.within(budget):
             return kept, cost, table
         if cost.pixels < best[0].pixels:
