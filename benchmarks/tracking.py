@@ -70,9 +70,8 @@ def against_facemesh(frames: list[np.ndarray], rounds: int, sittings: int) -> di
         "tracker": FaceTracker(dense=False),
         "tracker, maps": FaceTracker(),
         "tracker, no filter": FaceTracker(dense=False, smooth=False),
-        "tracker, maps, no kernels": FaceTracker(),
+        "tracker, maps, no kernels": FaceTracker(reader="numpy"),
     }
-    trackers["tracker, maps, no kernels"].pipeline.use_kernels(None)
 
     def facemesh(frame: np.ndarray, _: float) -> int:
         return len(mesh.process(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)).multi_face_landmarks or [])

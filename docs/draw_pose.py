@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from posgan_edge import FaceBox, FacePipeline, Frame, PositionMap, load_engine
+from posgan_edge import FaceBox, FacePipeline, Frame, PositionMap, load_engine, load_layout
 from posgan_edge.geometry.pose import rotation_from_angles
 from posgan_edge.images import read_image, write_image
 from posgan_edge.render.draw import shaded_surface
@@ -26,7 +26,7 @@ def panel(shape: np.ndarray, angles: tuple[int, int, int], title: str) -> np.nda
     rotation = rotation_from_angles(*angles)
     turned = np.tensordot(rotation, shape, 1) * FLIP[:, None, None]
     xyz = (turned * 0.21 + np.array([0.5, 0.52, 0.0])[:, None, None]).astype(np.float32)
-    shade, cover = shaded_surface(PositionMap(xyz, "ict"))
+    shade, cover = shaded_surface(PositionMap(xyz, load_layout("ict")))
     canvas = np.full((SIDE, SIDE, 3), 255, np.uint8)
     alpha = cv2.resize(cover, (SIDE, SIDE))[..., None]
     canvas = (canvas * (1 - alpha) + cv2.resize(shade, (SIDE, SIDE)) * alpha).astype(np.uint8)

@@ -19,7 +19,6 @@ _EXPORTS = {
     "UvLayout": "posgan_edge.geometry.layout",
     "load_layout": "posgan_edge.geometry.layout",
     "load_engine": "posgan_edge.engines",
-    "replace_layout": "posgan_edge.geometry.layout",
     "LANDMARK_NAMES": "posgan_edge.geometry.landmarks",
     "openness": "posgan_edge.geometry.landmarks",
     "face_mesh": "posgan_edge.geometry.mesh",
@@ -54,7 +53,6 @@ __all__ = [
     "load_layout",
     "metric_pose",
     "openness",
-    "replace_layout",
     "save_mesh",
     "uv_texture",
     "weak_perspective",
@@ -69,7 +67,7 @@ if TYPE_CHECKING:
     from posgan_edge.faces.values import Face, Frame
     from posgan_edge.geometry.crop import Crop
     from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
-    from posgan_edge.geometry.layout import UvLayout, load_layout, replace_layout
+    from posgan_edge.geometry.layout import UvLayout, load_layout
     from posgan_edge.geometry.mesh import face_mesh
     from posgan_edge.geometry.values import FaceBox, PositionMap
     from posgan_edge.render.dense import depth_map, face_mask, uv_texture

@@ -27,8 +27,8 @@ class MissingRuntime(PosganError):
     exit_code = 3
 
 
-class BadInput(PosganError):
-    """A file, image, checkpoint or camera that cannot be used."""
+class BadInput(PosganError, ValueError):
+    """A file, image, checkpoint, camera or argument that cannot be used."""
 
     exit_code = 4
 

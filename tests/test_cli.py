@@ -333,12 +333,10 @@ def test_run_path_needs_no_torch(tmp_path):
     assert len(read_lines(tmp_path / "a.jsonl")) == 1
 
 
-def test_a_layout_without_a_mask_needs_one_for_dense_files(run, tmp_path, monkeypatch):
+def test_a_layout_without_a_mask_needs_one_for_dense_files(run, tmp_path):
     torch = pytest.importorskip("torch")
-    from posgan_edge.geometry import layout
     from posgan_edge.models.registry import build_generator
 
-    monkeypatch.setattr(layout, "_REPLACED", {})
     torch.manual_seed(0)
     model = tmp_path / "original.pth"
     torch.save({"Generator": build_generator("unet", ngf=2).state_dict()}, model)

@@ -114,7 +114,7 @@ def turned(face, yaw):
     from posgan_edge import PositionMap
 
     xyz = moved.T.reshape(face.position_map.xyz.shape).astype(np.float32)
-    return replace(face, crop=crop, position_map=PositionMap(xyz, "ict"))
+    return replace(face, crop=crop, position_map=PositionMap(xyz, face.position_map.layout))
 
 
 @pytest.mark.parametrize(("yaw", "hidden"), [(60, "left"), (-60, "right")])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from posgan_edge import Crop, load_engine
+from posgan_edge.evaluation.profile import gpu_clocks
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT
@@ -35,6 +36,6 @@ def test_engine_equals_torch(run, tmp_path, images, target, precision, limit):
         answer = engine.infer(images[:count])
         assert np.abs(answer - reference.infer(images[:count])).max() < limit
     assert "no CUDA graph" not in engine.describe()
-    clocks = engine.gpu_clocks(20)
+    clocks = gpu_clocks(engine, 20)
     assert 0 < np.median(clocks["gpu_compute"]) < np.median(clocks["device_pipeline"]) < 50
     engine.close()

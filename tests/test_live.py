@@ -46,14 +46,15 @@ def result():
 
 
 class Still:
-    """A tracker that answers the same faces in every frame."""
+    """A tracker that returns the same faces for every frame."""
 
     detections, detect_ms = 0, 0.0
+    timings_ms = dict.fromkeys(("crop", "network", "landmarks", "total"), 1.0)
 
     def __init__(self, faces=(), seconds=0.0):
         self.faces, self.seconds = list(faces), seconds
 
-    def update(self, image, timestamp):
+    def update(self, frame):
         time.sleep(self.seconds)
         return self.faces
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine
-from posgan_edge.engines.base import EngineBase
+from posgan_edge.engines.base import Engine
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.images import read_image
 from posgan_edge.render.draw import draw_faces, shaded_surface
@@ -50,16 +50,16 @@ def test_minification_does_not_alias():
 def test_every_user_of_crops_preprocesses_alike(tmp_path, monkeypatch):
     """Validation, benchmark and run feed the network the same pixels for the same crop."""
     from posgan_edge.evaluation import scoring
-    from posgan_edge.faces import pipeline
+    from posgan_edge.faces.readers import base
     from posgan_edge.training import validation
     from posgan_edge.training.datasets import PackMaps
 
-    assert scoring.extract_crop is pipeline.extract_crop is validation.extract_crop is extract_crop
+    assert scoring.extract_crop is base.extract_crop is validation.extract_crop is extract_crop
     pack = PackMaps(write_pack(tmp_path / "pack"))
     image = pack.image(0)
     seen = []
 
-    class Spy(EngineBase):
+    class Spy(Engine):
         info = load_engine("edge").info
 
         def _infer(self, images):

@@ -112,7 +112,7 @@ def test_normals_of_a_plane_face_the_camera():
 @pytest.mark.parametrize("suffix", [".obj", ".ply"])
 def test_mesh_file_reads_back(tmp_path, suffix):
     layout = load_layout("ict")
-    mesh = face_mesh(PositionMap(smooth_map(128), "ict"), Crop(100, 80, 60))
+    mesh = face_mesh(PositionMap(smooth_map(128), load_layout("ict")), Crop(100, 80, 60))
     assert len(mesh.vertices) == layout.mask.sum()
     image = np.full((200, 200, 3), (10, 20, 30), np.uint8)
     save_mesh(mesh, tmp_path / f"face{suffix}", image)
@@ -124,7 +124,7 @@ def test_mesh_file_reads_back(tmp_path, suffix):
 
 
 def test_unknown_mesh_type(tmp_path):
-    mesh = face_mesh(PositionMap(smooth_map(128), "ict"), Crop(100, 80, 60))
+    mesh = face_mesh(PositionMap(smooth_map(128), load_layout("ict")), Crop(100, 80, 60))
     with pytest.raises(BadInput, match=r"use \.obj, \.ply, \.glb"):
         save_mesh(mesh, tmp_path / "face.stl")
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posgan_edge import Crop, FaceBox, FacePipeline, FaceTracker, Frame, load_engine, load_layout
-from posgan_edge.engines.base import EngineBase, EngineInfo
+from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.smoothing import FaceSmoother, OneEuro
 from posgan_edge.faces.tracker import MOST_MISSES, NO_FACE
@@ -53,7 +53,7 @@ def test_one_euro_rests_and_follows():
     assert lags[1] < 0.03
 
 
-class ScriptedEngine(EngineBase):
+class ScriptedEngine(Engine):
     """Answers the mean face, placed where the picture says: a frame is a grey level per face."""
 
     info = EngineInfo("scripted", "test", "ict", 128, 128)
@@ -195,7 +195,7 @@ def turned_face(yaw, x=320.0, noise=0.0, rng=None, side=200.0):
         xyz = xyz + rng.normal(0, noise / side, xyz.shape).astype("f")
     landmarks = crop.to_frame(LAYOUT.landmarks(xyz))
     return Face(
-        FaceBox.around(landmarks), crop, PositionMap(xyz, "ict"), landmarks,
+        FaceBox.around(landmarks), crop, PositionMap(xyz, LAYOUT), landmarks,
         np.ones(68, np.float32), fit_pose(xyz, LAYOUT, crop),
     )  # fmt: skip
 

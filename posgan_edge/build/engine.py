@@ -24,9 +24,10 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import load_model, props, set_props, sizes
 from posgan_edge.build.int8 import matching_layers, to_int8
 from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
-from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart, load_tensorrt
-from posgan_edge.engines.base import SHIPPED, load_engine
+from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart
+from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
+from posgan_edge.engines.runtimes import load_tensorrt
 from posgan_edge.errors import BadInput, UsageError, missing
 from posgan_edge.evaluation.latency import take_turns
 from posgan_edge.files import check_writable, replaced

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.arrays import in_batches
 from posgan_edge.build.calibration import CalibrationFaces, CalibrationRecord
 from posgan_edge.build.graph import layers, props
 from posgan_edge.build.int8 import to_int8
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 #: Pixels of which deviations are told.
 PIXELS = 256
+_AT_A_TIME = 8  # faces
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,11 @@ class CostMeter:
         session = ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        parts = [
-            session.run(["position_map"], {"image": self.faces.images[i : i + 8]})[0]
-            for i in range(0, len(self.faces.images), 8)
-        ]
-        return np.concatenate(parts)
+        return in_batches(
+            lambda images: session.run(["position_map"], {"image": images})[0],
+            self.faces.images,
+            _AT_A_TIME,
+        )
 
     def _nme(self, maps: NDArray[np.float32]) -> float:
         points = self.layout.landmarks(maps)

@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from posgan_edge.engines.runtimes import load_tensorrt
 from posgan_edge.errors import BadInput, MissingRuntime, PosganError, UsageError
-
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 @dataclass(frozen=True)
@@ -30,19 +29,6 @@ class PlanOptions:
     workspace_mib: int = 0
     compute_capability: str = ""
     timing_cache: bytes = b""
-
-
-def load_tensorrt(target: str) -> Any:
-    """The Python module of a target. Raises MissingRuntime with what to install."""
-    from importlib import import_module
-
-    try:
-        return import_module(MODULES[target])
-    except (ImportError, OSError) as error:
-        raise MissingRuntime(
-            f"{target} is not installed or its libraries are absent: "
-            f"pip install 'posgan-edge[{target}]' (on a Jetson it comes with JetPack)"
-        ) from error
 
 
 def build_plan(
@@ -108,12 +94,6 @@ def _logger(trt: Any, messages: list[str], on_message: Callable[[str], None] | N
                 on_message(message)
 
     return Logger()
-
-
-def runtime_version(target: str) -> str:
-    """The version of a target's library as it stands in a plan's header."""
-    version: str = load_tensorrt(target).__version__
-    return version
 
 
 def build_plan_apart(onnx_bytes: bytes, target: str, options: PlanOptions) -> tuple[bytes, bytes]:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posgan_edge.errors import UsageError
+from posgan_edge.errors import MissingRuntime, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from posgan_edge.faces.detector import MediaPipeDetector
+    from posgan_edge.geometry.layout import UvLayout
     from posgan_edge.geometry.values import FaceBox
 
 
@@ -70,15 +72,16 @@ class Options:
             if path.suffix:  # folders may be shared
                 taken.add(path.resolve())
 
-    def check_layout(self, name: str) -> None:
-        """Puts --uv-mask in its place. Raises UsageError where an output needs a mask that the
-        layout of the model does not have."""
-        from posgan_edge.geometry.layout import load_layout, replace_layout
+    def layout(self, name: str) -> UvLayout:
+        """The model's layout, with the mask of --uv-mask. Raises UsageError where an output needs
+        a mask and the layout has none."""
+        from posgan_edge.geometry.layout import load_layout
 
+        layout = load_layout(name)
         if self.uv_mask is not None:
-            replace_layout(load_layout(name).with_mask_file(self.uv_mask))
-        if load_layout(name).masked:
-            return
+            layout = layout.with_mask_file(self.uv_mask)
+        if layout.masked:
+            return layout
         wanted = [f"--{kind}" for kind, _ in self.dense_files()] + ["--mesh"] * (
             self.mesh is not None
         )
@@ -87,6 +90,16 @@ class Options:
                 f"{wanted[0]} needs to know where the face ends, and UV layout {name!r} does not "
                 "say: give --uv-mask FILE (PRNet's uv_face_mask.png)"
             )
+        return layout
+
+    def detector(self, thorough: bool = False) -> MediaPipeDetector:
+        """The detector that looks where no --box is given."""
+        from posgan_edge.faces.detector import MediaPipeDetector
+
+        try:
+            return MediaPipeDetector(thorough=thorough)
+        except MissingRuntime as error:
+            raise MissingRuntime(f"{error} (or give --box)") from error
 
     def camera(self) -> NDArray[np.float64] | None:
         """--intrinsics as a camera matrix."""

@@ -26,7 +26,6 @@ from posgan_edge.system import has_display
 def run_pictures(sources: list[str], options: Options) -> None:
     """Every picture is tried; failures are reported one line each and counted at the end."""
     from posgan_edge.engines import load_engine
-    from posgan_edge.faces.detector import MediaPipeDetector
     from posgan_edge.faces.pipeline import FacePipeline
 
     paths: list[str] = []
@@ -43,11 +42,13 @@ def run_pictures(sources: list[str], options: Options) -> None:
     _check_outputs(options, many)
     boxes = options.boxes()
     engine = load_engine(options.model, options.threads, options.provider)
-    options.check_layout(engine.info.layout)
-    detector = MediaPipeDetector() if boxes is None else None
+    layout = options.layout(engine.info.layout)
+    detector = options.detector(thorough=True) if boxes is None else None
     drawn = options.save is not None or show
     dense = (drawn and options.dense) or options.mesh is not None or bool(options.dense_files())
-    pipeline = FacePipeline(engine, detector, options.passes or 2, options.mirror, dense)
+    pipeline = FacePipeline(
+        engine, detector, options.passes or 2, options.mirror, dense, layout=layout
+    )
     with ExitStack() as stack:
         lines = (
             stack.enter_context(JsonLinesSink(options.json, options.camera()))
@@ -60,7 +61,7 @@ def run_pictures(sources: list[str], options: Options) -> None:
                 frame = picture_frame(path)
                 faces = pipeline.process(frame, boxes, options.max_faces)
                 if lines is not None:
-                    lines.write(Result(frame, faces))
+                    lines.write(Result(frame, faces, timings_ms=pipeline.timings_ms))
                 if not faces:
                     raise BadInput(f"{path}: no face was found")
                 canvas = (
@@ -69,7 +70,8 @@ def run_pictures(sources: list[str], options: Options) -> None:
                     else None
                 )
                 _write(frame, faces, canvas, options, many)
-                click.echo(f"{path}: {_summary(faces)}", err=str(options.json) == "-")
+                line = _summary(faces, pipeline.timings_ms)
+                click.echo(f"{path}: {line}", err=str(options.json) == "-")
                 if window is not None:
                     window.write(Result(frame, faces, canvas))
                     window.pump(0)
@@ -121,9 +123,9 @@ def _check(path: Path, suffix: str, many: bool) -> Path:
     return check_writable(_target(path, Path("picture"), suffix, many))
 
 
-def _summary(faces: list[Face]) -> str:
+def _summary(faces: list[Face], times: dict[str, float]) -> str:
     face = faces[0]
-    pose, times = face.pose, face.timings_ms
+    pose = face.pose
     return (
         f"{len(faces)} face{'s' * (len(faces) > 1)}, pitch {pose.pitch:+.1f} yaw {pose.yaw:+.1f} "
         f"roll {pose.roll:+.1f}, {times['total']:.0f} ms (detect {times['detect']:.0f}, "

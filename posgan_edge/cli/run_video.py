@@ -40,7 +40,7 @@ def run_video(target: str, options: Options, camera: bool = False) -> LiveReport
     """Runs the live loop over one source and tells what it did; raises BadInput at the end where
     a sink failed or no face was seen."""
     from posgan_edge.engines import load_engine
-    from posgan_edge.faces.detector import GivenBoxes, MediaPipeDetector
+    from posgan_edge.faces.detector import GivenBoxes
     from posgan_edge.faces.tracker import FaceTracker
 
     source = open_source(target, _parse_size(options.size), options.fps, camera)
@@ -52,14 +52,15 @@ def run_video(target: str, options: Options, camera: bool = False) -> LiveReport
         stack.enter_context(capture)
         sinks = _sinks(options, options.fps or source.rate, stack)
         engine = load_engine(options.model, options.threads, options.provider)
-        options.check_layout(engine.info.layout)
+        layout = options.layout(engine.info.layout)
         engine.warm_up()
-        detector = MediaPipeDetector(thorough=False) if boxes is None else GivenBoxes(boxes)
+        detector = options.detector() if boxes is None else GivenBoxes(boxes)
         drawn = any(sink.draws for sink in sinks) and options.dense
         tracker = stack.enter_context(
             FaceTracker(
                 engine, detector, options.max_faces, options.redetect, options.smooth,
                 dense=drawn or any(sink.meshes for sink in sinks), mirror=options.mirror,
+                layout=layout,
                 # Where no frame is lost, what is found should not depend on how fast things go.
                 background=capture.drop,
             )

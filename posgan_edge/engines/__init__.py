@@ -1,5 +1,6 @@
-"""Engines: anything that turns network inputs into position maps, behind one protocol."""
+"""Engines: what turns network inputs into position maps. They infer and do nothing else."""
 
-from posgan_edge.engines.base import Engine, EngineInfo, load_engine
+from posgan_edge.engines.base import Engine, EngineInfo
+from posgan_edge.engines.loader import load_engine
 
 __all__ = ["Engine", "EngineInfo", "load_engine"]

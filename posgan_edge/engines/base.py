@@ -1,23 +1,19 @@
-"""The one engine protocol, and loading by name or file."""
+"""The engine's base class: images in, position maps out."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.arrays import in_batches
 from posgan_edge.errors import BadInput
 
-if TYPE_CHECKING:
-    from posgan_edge.engines.frame_path import FramePath
-    from posgan_edge.geometry.layout import UvLayout
-
-#: Models that are shipped inside the package.
-SHIPPED = {"edge": "edge.onnx"}
+_Self = TypeVar("_Self", bound="Engine")
 
 
 @dataclass(frozen=True)
@@ -35,76 +31,57 @@ class EngineInfo:
     threads: int = 0
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Images (N, 3, S, S) float32 RGB in [0, 1] -> position maps (N, 3, M, M) float32.
 
-    Maps are in units of the crop's side: x right, y down, z towards the camera.
+    Maps are in units of the crop's side: x right, y down, z towards the camera. An engine is a
+    context manager; ``close`` may be called more than once. A runtime of your own derives from
+    this class, sets ``info`` and implements ``_infer``.
+
+    >>> import numpy as np
+    >>> from posgan_edge import load_engine
+    >>> with load_engine("edge") as engine:
+    ...     engine.infer(np.zeros((2, 3, 128, 128), np.float32)).shape
+    (2, 3, 128, 128)
     """
 
     info: EngineInfo
     #: Whether ``infer`` may be called from several threads at once.
-    concurrent: bool
+    concurrent: bool = False
+    closed: bool = False
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Runs one batch. Raises BadInput when the shape or dtype is not the engine's."""
-        ...
-
-    def frame_path(self, layout: UvLayout) -> FramePath | None:
-        """The engine's own way from a frame to its faces, where it has one."""
-        ...
-
-    def gpu_clocks(self, rounds: int) -> dict[str, NDArray[np.float64]]:
-        """Times (rounds,) in milliseconds on the GPU's own clock, one image: ``gpu_compute`` of
-        the network, ``device_pipeline`` with upload and download; empty without a GPU."""
-        ...
-
-    def warm_up(self, batch: int = 1) -> None:
-        """Runs once on random input, so that the first real call is not slow."""
-        ...
-
-    def close(self) -> None:
-        """Frees what the runtime holds."""
-        ...
-
-    def describe(self) -> str:
-        """One line for people."""
-        ...
-
-
-class EngineBase:
-    """What every engine shares: input checks, warm-up, description."""
-
-    info: EngineInfo
-    concurrent = False
-
-    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Runs one batch. Raises BadInput where the shape or the dtype is not the engine's, where
+        the batch is larger than it takes, or where it is closed."""
+        self.check_open()
         size = self.info.input_size
         if images.ndim != 4 or images.shape[1:] != (3, size, size) or images.dtype != np.float32:
             raise BadInput(
                 f"{self.info.name}: input is {images.dtype} {images.shape}, "
                 f"the engine takes float32 (N, 3, {size}, {size})"
             )
+        if self.info.batch and len(images) > self.info.batch:
+            most = self.info.batch
+            raise BadInput(f"{self.info.name}: {len(images)} images, the engine takes {most}")
         if len(images) == 0:
             return np.empty((0, 3, self.info.map_size, self.info.map_size), np.float32)
         return self._infer(images)
 
+    def infer_all(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``infer`` of any number of images, in as many batches as the engine needs."""
+        return in_batches(self.infer, images, self.info.batch or len(images))
+
+    @abstractmethod
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-    def frame_path(self, layout: UvLayout) -> FramePath | None:
-        return None
-
-    def gpu_clocks(self, rounds: int) -> dict[str, NDArray[np.float64]]:
-        return {}
+        """``infer`` of at least one image, already checked."""
 
     def warm_up(self, batch: int = 1) -> None:
+        """Runs once on random input, so that the first real call is not slow."""
         size = self.info.input_size
         self.infer(np.random.default_rng(0).random((batch, 3, size, size), np.float32))
 
-    def close(self) -> None:
-        """Nothing to free unless a runtime says otherwise."""
-
     def describe(self) -> str:
+        """One line for people."""
         i = self.info
         threads = f", {i.threads} thread{'s' * (i.threads != 1)}" if i.threads else ""
         return (
@@ -112,35 +89,27 @@ class EngineBase:
             f"{i.input_size}x{i.input_size} -> {i.map_size}x{i.map_size}"
         )
 
+    def check_open(self) -> None:
+        """Raises BadInput where the engine is closed."""
+        if self.closed:
+            raise BadInput(f"{self.info.name}: the engine is closed: load it again")
 
-def load_engine(model: str | Path, threads: int | None = None, provider: str = "cpu") -> Engine:
-    """An engine from a shipped name (``edge``) or a file, by its suffix: ONNX, plan, checkpoint.
+    def close(self) -> None:
+        """Frees what the runtime holds. A second call does nothing."""
+        if not self.closed:
+            self.closed = True
+            self._release()
 
-    ``threads`` is the number of CPU threads; None lets the runtime's file choose what was
-    measured best. ``provider`` is ONNX Runtime's: cpu, cuda or tensorrt. Raises BadInput or
-    MissingRuntime in one line.
-    """
-    name = str(model)
-    if name in SHIPPED:
-        path = Path(str(resources.files("posgan_edge.assets") / SHIPPED[name]))
-    else:
-        path = Path(name)
-        if name == "unet":
-            raise BadInput("no unet weights are shipped: give a checkpoint file of one to --model")
-    if not path.is_file():
-        known = ", ".join(SHIPPED)
-        raise BadInput(f"{path}: no such model file (shipped models: {known})")
-    if path.suffix == ".onnx":
-        from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
+    def _release(self) -> None:  # noqa: B027
+        """Frees what the runtime holds; called once."""
 
-        return OnnxRuntimeEngine(path, threads, provider)
-    if path.suffix in (".pth", ".pt", ".ckpt", ".safetensors"):
-        from posgan_edge.engines.torch import TorchEngine
+    def __enter__(self: _Self) -> _Self:
+        return self
 
-        return TorchEngine.from_file(path, threads)
-    if path.suffix in (".engine", ".plan"):
-        from posgan_edge.engines.tensorrt import TensorRtEngine
-
-        return TensorRtEngine(path)
-    known = ".onnx, .engine, .plan, .pth, .pt, .ckpt or .safetensors"
-    raise BadInput(f"{path}: unknown model type {path.suffix!r}: give {known}")
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from posgan_edge.errors import BadInput
-from posgan_edge.files import replaced, sha256
+from posgan_edge.files import replaced
 
 SCHEMA = 1
 #: First bytes of a plan, and the runtime that reads it.
@@ -64,27 +65,42 @@ def load_manifest(engine: str | Path) -> Manifest:
         raise BadInput(f"{engine}: has no manifest {path.name}; build it with build-engine")
     try:
         content = json.loads(path.read_text())
-        if content.get("schema") != SCHEMA:
-            raise BadInput(f"{path}: manifest version {content.get('schema')}, not {SCHEMA}")
-        return Manifest(**content)
+        schema = content.get("schema")
+        manifest = Manifest(**content) if schema == SCHEMA else None
     except (ValueError, TypeError) as error:
         raise BadInput(f"{path}: a broken manifest: {error}") from error
+    if manifest is None:
+        raise BadInput(f"{path}: manifest version {schema}, not {SCHEMA}")
+    return manifest
 
 
 def checked_manifest(engine: str | Path) -> Manifest:
     """The manifest, once the file's hash and the version in its header agree with it."""
+    return vouched(engine)[0]
+
+
+def vouched(engine: str | Path) -> tuple[Manifest, bytes]:
+    """The manifest of an engine file and the file's bytes, read once and checked against it.
+
+    Raises BadInput where hash or header do not agree: load these bytes and not the file again,
+    which may have changed since.
+    """
     manifest = load_manifest(engine)
-    if sha256(engine) != manifest.engine_sha256:
+    try:
+        data = Path(engine).read_bytes()
+    except OSError as error:
+        raise BadInput(f"{engine}: cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != manifest.engine_sha256:
         raise BadInput(
             f"{engine}: is not the file its manifest vouches for; rebuild it: {manifest.command}"
         )
-    header = plan_header(engine)
+    header = parse_plan_header(data[:28])
     if header is not None and header != (manifest.runtime, manifest.runtime_version):
         raise BadInput(
             f"{engine}: its header says {' '.join(header)}, its manifest {manifest.runtime} "
             f"{manifest.runtime_version}; rebuild it: {manifest.command}"
         )
-    return manifest
+    return manifest, data
 
 
 def plan_header(engine: str | Path) -> tuple[str, str] | None:

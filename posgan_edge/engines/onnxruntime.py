@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.engines.base import EngineBase, EngineInfo
-from posgan_edge.engines.manifest import checked_manifest, manifest_path
-from posgan_edge.errors import BadInput, MissingRuntime, UsageError, missing
+from posgan_edge.engines.base import Engine, EngineInfo
+from posgan_edge.engines.manifest import manifest_path, vouched
+from posgan_edge.errors import BadInput, MissingRuntime, missing
 from posgan_edge.files import sha256
 
 try:
@@ -27,17 +27,23 @@ PROVIDERS = {
 }
 
 
-class OnnxRuntimeEngine(EngineBase):
+class OnnxRuntimeEngine(Engine):
     """An ONNX file with input ``image`` and output ``position_map``, as ``export`` writes it.
 
     ``provider`` is ``cpu``, ``cuda`` or ``tensorrt``; where it cannot be had MissingRuntime is
-    raised, and the CPU never steps in unasked.
+    raised; the CPU does not take its place.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, provider: str = "cpu") -> None:
         path = Path(path)
+        # What a manifest vouches for is loaded from the bytes that were checked; other models by
+        # their path, as their weights may lie in files beside them.
+        model: str | bytes = str(path)
         if manifest_path(path).is_file():
-            checked_manifest(path)
+            manifest, model = vouched(path)
+            digest = manifest.engine_sha256
+        else:
+            digest = sha256(path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or DEFAULT_THREADS
         options.inter_op_num_threads = 1
@@ -46,7 +52,7 @@ class OnnxRuntimeEngine(EngineBase):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = _provider(provider)
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=[wanted])
+            self._session = ort.InferenceSession(model, options, providers=[wanted])
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             reason = " ".join(str(error).split())[:160]
             raise BadInput(f"{path}: not an ONNX model that can be run: {reason}") from error
@@ -71,7 +77,7 @@ class OnnxRuntimeEngine(EngineBase):
             map_size=int(outputs["position_map"][2]),
             precision=metadata.get("precision", "fp32"),
             batch=batch if isinstance(batch, int) else 0,
-            model_hash=sha256(path),
+            model_hash=digest,
             threads=options.intra_op_num_threads if provider == "cpu" else 0,
         )
 
@@ -80,13 +86,13 @@ class OnnxRuntimeEngine(EngineBase):
         (maps,) = self._session.run(["position_map"], {"image": fed})
         return np.asarray(maps, np.float32)
 
-    def close(self) -> None:
+    def _release(self) -> None:
         del self._session
 
 
 def _provider(name: str) -> str:
     if name not in PROVIDERS:
-        raise UsageError(f"unknown provider {name!r}: use {', '.join(PROVIDERS)}")
+        raise BadInput(f"unknown provider {name!r}: use {', '.join(PROVIDERS)}")
     if PROVIDERS[name] not in ort.get_available_providers():
         raise MissingRuntime(
             f"this onnxruntime has no {name} provider: pip install onnxruntime-gpu in its place"

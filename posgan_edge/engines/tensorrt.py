@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.build.tensorrt import load_tensorrt, runtime_version
-from posgan_edge.engines.base import EngineBase, EngineInfo
+from posgan_edge.engines.base import EngineInfo
+from posgan_edge.engines.device import DeviceEngine
 from posgan_edge.engines.kernels import Graphs, NotEnqueued, device_kernels
-from posgan_edge.engines.manifest import checked_manifest
+from posgan_edge.engines.manifest import vouched
+from posgan_edge.engines.runtimes import load_tensorrt, runtime_version
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.system import gpu_here
 
-if TYPE_CHECKING:
-    from posgan_edge.engines.frame_path import DeviceFramePath
-    from posgan_edge.geometry.layout import UvLayout
 
-
-class TensorRtEngine(EngineBase):
+class TensorRtEngine(DeviceEngine):
     """A plan that its manifest vouches for, on the first GPU.
 
     Buffers for the largest batch are allocated once, host memory is pinned, and with the kernels
     of ``cpp_ext`` upload, network and download are captured as one CUDA graph per batch size;
     without them, or where that fails, they are launched one by one, and ``describe`` says so.
-    ``frame_path`` is the short way from a frame to its faces. Raises BadInput when manifest,
-    version, or GPU do not match (before the plan is deserialised), MissingRuntime without
-    TensorRT, pycuda or a driver.
+    Raises BadInput when manifest, version, or GPU do not match (before the plan is deserialised),
+    MissingRuntime without TensorRT, pycuda or a driver.
     """
 
     def __init__(self, path: str | Path) -> None:
-        manifest = checked_manifest(path)
+        manifest, plan = vouched(path)
         trt = load_tensorrt(manifest.runtime)
         installed = ".".join(runtime_version(manifest.runtime).split(".")[:3])
         built = ".".join(manifest.runtime_version.split(".")[:3])
@@ -51,11 +47,10 @@ class TensorRtEngine(EngineBase):
                 f"{path}: was built for compute capability {wanted}, this GPU ({gpu}) has "
                 f"{capability}; rebuild it: {manifest.command}"
             )
-        self._kernels = device_kernels()
-        self._frame_path: DeviceFramePath | None = None
+        self.kernels = device_kernels()
         self._context = self.cuda.Device(0).retain_primary_context()
         with self.current():
-            self._open(trt, Path(path), max(1, manifest.batch))
+            self._open(trt, Path(path), plan, max(1, manifest.batch))
         self.info = EngineInfo(
             name=manifest.name,
             runtime=f"{manifest.runtime} {manifest.runtime_version}",
@@ -67,10 +62,10 @@ class TensorRtEngine(EngineBase):
             model_hash=manifest.onnx_sha256,
         )
 
-    def _open(self, trt: Any, path: Path, batch: int) -> None:
+    def _open(self, trt: Any, path: Path, plan: bytes, batch: int) -> None:
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
-        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise BadInput(f"{path}: this GPU cannot run the plan; rebuild it on this machine")
         self._engine = engine
@@ -78,95 +73,57 @@ class TensorRtEngine(EngineBase):
         self.stream = self.cuda.Stream()
         shapes = {name: tuple(engine.get_tensor_shape(name)) for name in ("image", "position_map")}
         self._host, self._device = {}, {}
-        self._graphs = Graphs(self._kernels, self.stream)
+        self._graphs = Graphs(self.kernels, self.stream)
         for name, shape in shapes.items():
             host = self.cuda.pagelocked_empty((batch, *shape[1:]), np.float32)
             self._host[name] = host
             self._device[name] = self.cuda.mem_alloc(host.nbytes)
             self._execution.set_tensor_address(name, int(self._device[name]))
+        self.image_address = int(self._device["image"])
+        self.map_address = int(self._device["position_map"])
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Makes the engine's CUDA context current."""
+        """See ``DeviceEngine``."""
         self._context.push()
         try:
             yield
         finally:
             self._context.pop()
 
-    @property
-    def image_address(self) -> int:
-        """Device address of the network's input (batch, 3, S, S) float32."""
-        return int(self._device["image"])
-
-    @property
-    def map_address(self) -> int:
-        """Device address of the network's output (batch, 3, M, M) float32."""
-        return int(self._device["position_map"])
-
     def enqueue_network(self, count: int) -> bool:
-        """The network alone on a batch that lies on the device; False when TensorRT refuses."""
+        """See ``DeviceEngine``."""
         shape = (count, 3, self.info.input_size, self.info.input_size)
         self._execution.set_input_shape("image", shape)
         return bool(self._execution.execute_async_v3(self.stream.handle))
 
-    def frame_path(self, layout: UvLayout) -> DeviceFramePath | None:
-        """From frame to faces on the device; None without the kernels."""
-        if self._frame_path is None and self._kernels is not None:
-            from posgan_edge.engines.frame_path import DeviceFramePath
-
-            self._frame_path = DeviceFramePath(self, layout, self._kernels)
-        return self._frame_path
-
-    def gpu_clocks(self, rounds: int) -> dict[str, NDArray[np.float64]]:
-        self.warm_up()
-        works: dict[str, Callable[[int], object]] = {
-            "gpu_compute": self.enqueue_network,
-            "device_pipeline": self._launch,
-        }
-        times = {name: np.empty(rounds) for name in works}
-        with self.current():
-            for round_ in range(rounds):
-                for name, work in works.items():
-                    start, end = self.cuda.Event(), self.cuda.Event()
-                    start.record(self.stream)
-                    work(1)
-                    end.record(self.stream)
-                    end.synchronize()
-                    times[name][round_] = start.time_till(end)
-        return times
-
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         count = len(images)
-        if count > self.info.batch:
-            raise BadInput(f"{self.info.name}: {count} images, the plan takes {self.info.batch}")
         with self.current():
             self._host["image"][:count] = images
-            self._launch(count)
+            self.launch(count)
             self.stream.synchronize()
             return np.array(self._host["position_map"][:count])
 
-    def _launch(self, count: int) -> None:
+    def launch(self, count: int) -> None:
+        """See ``DeviceEngine``."""
         self._graphs.launch(count, lambda: self._enqueue(count))
 
     def _enqueue(self, count: int) -> None:
         """Upload, network and download of a batch, asynchronously on the engine's stream."""
-        source, answer = self._host["image"][:count], self._host["position_map"][:count]
+        source, maps = self._host["image"][:count], self._host["position_map"][:count]
         self.cuda.memcpy_htod_async(self._device["image"], source, self.stream)
         if not self.enqueue_network(count):
             raise NotEnqueued(f"{self.info.name}: TensorRT refused a batch of {count}")
-        self.cuda.memcpy_dtoh_async(answer, self._device["position_map"], self.stream)
+        self.cuda.memcpy_dtoh_async(maps, self._device["position_map"], self.stream)
 
     def describe(self) -> str:
         plain = self._graphs.plain
         return super().describe() + (f", no CUDA graph for batch {plain}" if plain else "")
 
-    def close(self) -> None:
+    def _release(self) -> None:
         with self.current():
             self._graphs.close()
-            if self._frame_path is not None:
-                self._frame_path.close()
-                self._frame_path = None
             for memory in self._device.values():
                 memory.free()
             self._device.clear()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.engines.base import EngineBase, EngineInfo
+from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.errors import missing
 
 try:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from posgan_edge.models.registry import Generator
 
 
-class TorchEngine(EngineBase):
+class TorchEngine(Engine):
     """A generator as it is, in FP32, on the device it is on."""
 
     def __init__(self, generator: Generator, name: str, model_hash: str = "") -> None:

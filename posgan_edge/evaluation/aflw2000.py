@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.evaluation.reannotation import find_reannotation, load_reannotation
+from posgan_edge.geometry.axes import opencv_matrix
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.values import FaceBox
 
@@ -127,8 +128,7 @@ class TurnedFace(LabelledFace):
 
         image = self.upright.image()
         matrix, size = _turn(image.shape[1], image.shape[0], self.degrees)
-        matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-        return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
+        return cv2.warpAffine(image, opencv_matrix(matrix), size, flags=cv2.INTER_LINEAR)
 
 
 def turned(face: LabelledFace, degrees: float) -> LabelledFace:

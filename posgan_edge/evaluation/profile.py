@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.engines.base import Engine, load_engine
+from posgan_edge.engines.base import Engine
+from posgan_edge.engines.device import DeviceEngine
+from posgan_edge.engines.loader import load_engine
 from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.latency import Latency, Ratio, take_turns
@@ -77,6 +79,29 @@ def thread_sweep(model: str, rounds: int = _ROUNDS) -> dict[int, Latency]:
     return {int(n): Latency.of(t, 3) for n, t in times.items()}
 
 
+def gpu_clocks(engine: Engine, rounds: int) -> dict[str, NDArray[np.float64]]:
+    """Times (rounds,) in milliseconds on the GPU's own clock, one image: ``gpu_compute`` of the
+    network, ``device_pipeline`` with upload and download; empty for an engine without a GPU."""
+    if not isinstance(engine, DeviceEngine):
+        return {}
+    engine.warm_up()
+    works: dict[str, Callable[[int], object]] = {
+        "gpu_compute": engine.enqueue_network,
+        "device_pipeline": engine.launch,
+    }
+    times = {name: np.empty(rounds) for name in works}
+    with engine.current():
+        for round_ in range(rounds):
+            for name, work in works.items():
+                start, end = engine.cuda.Event(), engine.cuda.Event()
+                start.record(engine.stream)
+                work(1)
+                end.record(engine.stream)
+                end.synchronize()
+                times[name][round_] = start.time_till(end)
+    return times
+
+
 def stages(
     engine: Engine, faces: Sequence[LabelledFace], detector: Detector | None
 ) -> dict[str, Latency]:
@@ -98,7 +123,7 @@ def stages(
         start = time.perf_counter()
         draw_faces(image, found)
         drawn = (time.perf_counter() - start) * 1e3
-        times = {**found[0].timings_ms, "draw": drawn}
+        times = {**pipeline.timings_ms, "draw": drawn}
         times["total"] += drawn
         for name, value in times.items():
             taken[name].append(value)

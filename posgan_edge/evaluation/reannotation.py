@@ -50,6 +50,8 @@ def load_reannotation(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.
                     "names must have one for each, in the order of the names"
                 )
             found = dict(zip(names, points, strict=True))
+    except BadInput:
+        raise
     except (KeyError, ValueError, OSError, struct.error) as error:
         raise BadInput(
             f"{path}: not a re-annotation: an .npz needs 'name' (n,) and 'pts68' (n, 2, 68), an "

@@ -63,10 +63,7 @@ def jitter(engine: Engine, faces: Sequence[LabelledFace]) -> float:
             for x, y, s, a in drawn
         ]
         inputs = np.stack([extract_crop(image, c, engine.info.input_size) for c in crops])
-        limit = engine.info.batch or len(inputs)
-        maps = np.concatenate(
-            [engine.infer(inputs[i : i + limit]) for i in range(0, len(inputs), limit)]
-        )
+        maps = engine.infer_all(inputs)
         points = np.stack(
             [c.to_frame(p)[:, :2] for c, p in zip(crops, layout.landmarks(maps), strict=True)]
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines import Engine, load_engine
-from posgan_edge.engines.base import SHIPPED
+from posgan_edge.engines.loader import SHIPPED
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.evaluation import profile
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -180,7 +180,7 @@ def _measure(
         report("stages, sweeps, memory", index, len(engines))
         row = study.document["engines"][name]
         row["jitter_percent"] = jitter(engine, some)
-        clocks = engine.gpu_clocks(settings.rounds)
+        clocks = profile.gpu_clocks(engine, settings.rounds)
         for clock in ("gpu_compute", "device_pipeline"):
             times = clocks.get(clock)
             row[f"{clock}_ms"] = NOT_MEASURED if times is None else asdict(Latency.of(times))

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.pose import Pose
 
 #: Distance of the pupils that gives a face its size: the mean of adults (Dodgson, 2004).
 PUPILS_MM = 63.0
-_Y_UP = np.array([1.0, -1.0, 1.0])
 #: Head axes (y up, z out of the face) to OpenCV's camera axes (y down, z away from the camera).
 _TO_CAMERA = np.diag([1.0, -1.0, -1.0])
 
@@ -39,7 +39,7 @@ def weak_perspective(pose: Pose) -> NDArray[np.float64]:
     """(2, 4): points of the upright head (y up, unit radius) with a 1 appended -> frame pixels
     (y down)."""
     rows = np.column_stack([pose.scale * pose.rotation, pose.translation])[:2]
-    return rows * _Y_UP[:2, None]
+    return rows * Y_UP[:2, None]
 
 
 def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
@@ -63,12 +63,12 @@ def metric_pose(
     ``distortion``: OpenCV's coefficients. Raises BadInput where no pose is found.
     """
     pose = face.pose
-    shape = ((face.landmarks * _Y_UP - pose.translation) @ pose.rotation) / pose.scale
+    shape = ((face.landmarks * Y_UP - pose.translation) @ pose.rotation) / pose.scale
     pupils = shape[36:42].mean(0) - shape[42:48].mean(0)
     mm = pupils_mm / max(float(np.linalg.norm(pupils)), 1e-9)
     k = np.asarray(intrinsics, np.float64)
     away = k[0, 0] * mm / pose.scale
-    at = pose.translation[:2] * _Y_UP[:2]
+    at = pose.translation[:2] * Y_UP[:2]
     start = np.array([(at[0] - k[0, 2]) * away / k[0, 0], (at[1] - k[1, 2]) * away / k[1, 1], away])
     vector, _ = cv2.Rodrigues(_TO_CAMERA @ pose.rotation)
     object_points = np.ascontiguousarray(shape * mm)

@@ -1,4 +1,4 @@
-"""The one way from a frame to a network input: training validation, benchmark and live use it."""
+"""Cutting a crop out of a frame as network input, for runs, benchmarks and training alike."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
+from posgan_edge.geometry.axes import opencv_matrix
 from posgan_edge.geometry.crop import Crop
 
 
@@ -22,12 +23,9 @@ def extract_crop(frame: Image, crop: Crop, size: int) -> NDArray[np.float32]:
     shrink = math.ceil(crop.side / size - 1e-6)
     if shrink > 1:
         frame, matrix = _averaged(frame, crop, shrink)
-    # cv2 puts pixel centres at integers, the package at i + 0.5.
-    to_pixels = matrix[:, :2] / size
-    shift = matrix[:, 2] + to_pixels @ (0.5, 0.5) - 0.5
     patch = cv2.warpAffine(
         frame,
-        np.column_stack([to_pixels, shift]),
+        opencv_matrix(matrix, source=size),
         (size, size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,

@@ -6,13 +6,14 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from posgan_edge.arrays import Image
-from posgan_edge.errors import missing
+from posgan_edge.errors import BadInput, missing
 from posgan_edge.geometry.values import FaceBox
 
 #: Landmark box from MediaPipe's box and key points, fitted on the training pack's labels:
@@ -32,12 +33,19 @@ class Detector(Protocol):
     """Finds faces in a BGR frame (H, W, 3) uint8."""
 
     def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
-        """Landmark boxes in frame pixels with roll and score, best first."""
+        """Returns landmark boxes in frame pixels with roll and score, best first."""
         ...
 
 
 class GivenBoxes:
-    """A detector that always answers the same boxes: where the user says the face is."""
+    """A detector that returns the same boxes for every frame: where the user says the faces are.
+
+    >>> import numpy as np
+    >>> from posgan_edge import FaceBox, GivenBoxes
+    >>> detector = GivenBoxes([FaceBox(179, 88, 97, 90)])
+    >>> detector.detect(np.zeros((480, 640, 3), np.uint8))[0].center
+    (227.5, 133.0)
+    """
 
     def __init__(self, boxes: Sequence[FaceBox]) -> None:
         self.boxes = list(boxes)
@@ -48,19 +56,30 @@ class GivenBoxes:
 
 
 class MediaPipeDetector:
-    """Short-range, then full-range, then rotations and scales until a face is found for sure.
+    """MediaPipe's two face detectors, tried until a face is found for sure.
 
-    ``thorough`` False (live video) stops after the two models on the frame as it is.
+    The short-range model looks first, then the full-range one, then both at turned, padded and
+    enlarged pictures. ``thorough`` False (live video) stops after the two models on the frame as
+    it is. Faces scored below ``min_score`` are left out. A detector is a context manager.
+
+    Raises MissingRuntime where mediapipe is not installed.
+
+    >>> from posgan_edge import MediaPipeDetector, read_image
+    >>> with MediaPipeDetector() as detector:                        # doctest: +SKIP
+    ...     boxes = detector.detect(read_image("photo.jpg"))
     """
 
     def __init__(self, min_score: float = 0.5, thorough: bool = True) -> None:
         self.thorough = thorough
         self._models: dict[tuple[int, float], Any] = {}
         self.min_score = min_score
+        self._closed = False
         self._model(_SHORT_RANGE, min_score)
 
     def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
-        """See ``Detector``. The picture is never changed."""
+        """See ``Detector``. The picture is never changed. Raises BadInput once closed."""
+        if self._closed:
+            raise BadInput("the detector is closed: make another")
         rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         faces = _distinct(self._run(rgb, _SHORT_RANGE, self.min_score))
         sure = bool(faces) and faces[0].score >= TRUSTED_SCORE
@@ -73,10 +92,22 @@ class MediaPipeDetector:
         return faces[:max_faces]
 
     def close(self) -> None:
-        """Frees the models."""
+        """Frees the models. A second call does nothing."""
+        self._closed = True
         for model in self._models.values():
             model.close()
         self._models.clear()
+
+    def __enter__(self) -> MediaPipeDetector:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def _turned(self, rgb: Image) -> list[FaceBox]:
         """Faces of the picture turned to its three other sides."""
@@ -125,7 +156,7 @@ class MediaPipeDetector:
                 try:
                     from mediapipe.python.solutions.face_detection import FaceDetection
                 except ImportError as error:
-                    raise missing("mediapipe", "finding faces (or give --box)", "detect") from error
+                    raise missing("mediapipe", "finding faces", "detect") from error
                 self._models[key] = FaceDetection(min_score, kind)
                 self._models[key].process(np.zeros((128, 128, 3), np.uint8))
         return self._models[key]

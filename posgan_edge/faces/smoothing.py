@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.faces.values import Face
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.pose import Pose, angles_from_rotation
 from posgan_edge.geometry.values import FaceBox, PositionMap
 
-_Y_UP = np.array([1.0, -1.0, 1.0])
 _DERIVATIVE_CUTOFF = 1.0  # Hz
 
 
@@ -95,11 +95,11 @@ class FaceSmoother:
         size = float(self._size(np.array([math.log(raw.scale)]), seconds)[0])
         position = self._position(raw.translation, seconds, unit)
         rotation = self._rotated(raw.rotation, seconds)
-        shape = ((face.landmarks * _Y_UP - raw.translation) @ raw.rotation) / raw.scale
+        shape = ((face.landmarks * Y_UP - raw.translation) @ raw.rotation) / raw.scale
         shape = self._shape(shape, seconds, 2.0)
         scale = math.exp(size)
         pose = Pose(*angles_from_rotation(rotation), rotation, scale, position, raw.residual)
-        landmarks = ((scale * shape @ rotation.T + position) * _Y_UP).astype(np.float32)
+        landmarks = ((scale * shape @ rotation.T + position) * Y_UP).astype(np.float32)
         return replace(
             face,
             pose=pose,
@@ -146,7 +146,7 @@ def _map_to_shape(
     """(3, 3) and (3, 1): crop units (y down) to the shape's axes."""
     to_frame = np.zeros((3, 3))
     to_frame[:2, :2], to_frame[2, 2] = matrix[:, :2], side
-    to_frame = _Y_UP[:, None] * to_frame
+    to_frame = Y_UP[:, None] * to_frame
     at = np.array([matrix[0, 2], -matrix[1, 2], 0.0]) - pose.translation
     turn = pose.rotation.T / pose.scale
     return turn @ to_frame, (turn @ at)[:, None]

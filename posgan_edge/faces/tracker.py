@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
-from posgan_edge.engines.base import Engine, load_engine
+from posgan_edge.engines.base import Engine
+from posgan_edge.errors import BadInput
 from posgan_edge.faces.assignment import assign
-from posgan_edge.faces.detector import Detector
+from posgan_edge.faces.detector import Detector, MediaPipeDetector
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import FaceBox
 
 #: A fit of the mean face that is further off than this (``Pose.residual``) is no face: of the
@@ -52,7 +57,8 @@ class Track:
         return replace(self.face.box, x=self.face.box.x + x, y=self.face.box.y + y)
 
     def take(self, face: Face, timestamp: float) -> Face:
-        """Goes on with a face that was found; answers it filtered and with the track's id."""
+        """Continues the track with a face that was found. Returns it filtered, with the track's
+        id."""
         seconds = timestamp - self.timestamp
         if seconds > 0:
             moved = np.subtract(face.box.center, self.face.box.center) / seconds
@@ -66,21 +72,33 @@ class FaceTracker:
     """Faces of a video, each with an id that stays.
 
     Every frame costs one crop and one network pass a face, at the place where the last landmarks
-    say the face goes; the detector looks on the first frame, when every face is lost, and every
+    say the face goes. The detector runs on the first frame, when every face is lost, and every
     ``redetect`` seconds while there may be more faces (on a thread of its own when
-    ``background``). A track ends when the network's answer is no face, or on another track's.
+    ``background``). A track ends when the network finds no face in its crop, or finds the face of
+    another track.
 
-    >>> tracker = FaceTracker()                          # doctest: +SKIP
-    >>> faces = tracker.update(image, timestamp)         # doctest: +SKIP
-    >>> faces[0].landmarks, faces[0].pose.yaw            # doctest: +SKIP
+    ``engine`` is an engine or what ``load_engine`` takes; ``detector`` None makes a
+    ``MediaPipeDetector``. ``smooth`` False switches the filters off; ``dense`` False leaves
+    position maps out; ``mirror``, ``layout`` and ``reader`` are those of ``FacePipeline``.
 
-    ``smooth`` False switches the filters off; ``dense`` False leaves position maps out; ``mirror``
-    averages with the mirrored crop.
+    After an ``update``, ``timings_ms`` holds its milliseconds (``crop``, ``network``,
+    ``landmarks``, ``total``; empty where there was nothing to read) and ``detect_ms`` those of the
+    detection that it used, 0 where it used none. A tracker is a context manager and closes the
+    engine and the detector only where it made them.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FaceTracker, GivenBoxes, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FaceTracker("edge", GivenBoxes([FaceBox(179, 88, 97, 90)])) as tracker:
+    ...     for number in range(3):
+    ...         faces = tracker.update(image, number / 30)
+    >>> [face.id for face in faces], faces[0].landmarks.shape
+    ([0], (68, 3))
     """
 
     def __init__(
         self,
-        engine: Engine | str = "edge",
+        engine: Engine | str | Path = "edge",
         detector: Detector | None = None,
         max_faces: int = 1,
         redetect: float = 1.0,
@@ -89,39 +107,67 @@ class FaceTracker:
         dense: bool = True,
         background: bool = True,
         mirror: bool = False,
+        layout: UvLayout | None = None,
+        reader: str | None = None,
     ) -> None:
+        self._made_detector: MediaPipeDetector | None = None
         if detector is None:
-            from posgan_edge.faces.detector import MediaPipeDetector
-
-            detector = MediaPipeDetector(thorough=False)
+            detector = self._made_detector = MediaPipeDetector(thorough=False)
         self.pipeline = FacePipeline(
-            load_engine(engine) if isinstance(engine, str) else engine,
+            engine,
             detector,
             mirror=mirror,
             dense=dense,
             workers=min(max_faces, os.cpu_count() or 1),
+            layout=layout,
+            reader=reader,
         )
         self.detector, self.max_faces, self.redetect = detector, max_faces, redetect
         self.tracks: list[Track] = []
         self.detections = 0
-        self.detect_ms = 0.0  # of the last detection
+        self.timings_ms: dict[str, float] = {}
+        self.detect_ms = 0.0
         self._smoothing = (smoothing or Smoothing()) if smooth else None
         self._dense, self._index, self._next_id = dense, 0, 0
         self._looked = -np.inf
         self._pool = ThreadPoolExecutor(1, "detector") if background else None
-        self._pending: Future[list[FaceBox]] | None = None
+        self._pending: Future[tuple[list[FaceBox], float]] | None = None
+        self._closed = False
 
-    def update(self, image: Image, timestamp: float) -> list[Face]:
-        """The faces of the next frame (H, W, 3) uint8 BGR, oldest track first.
+    def update(self, image: Image | Frame, timestamp: float | None = None) -> list[Face]:
+        """The faces of the next frame or picture (H, W, 3) uint8 BGR, oldest track first.
 
-        ``timestamp`` is in seconds and rises from call to call.
+        ``timestamp`` is in seconds and rises from call to call; None takes that of a ``Frame``.
+        Raises BadInput for what is not a picture, for a picture without a time, and where the
+        tracker is closed.
         """
-        frame = Frame(image, self._index, timestamp)
-        self._index += 1
+        frame = self._next_frame(image, timestamp)
+        self.timings_ms, self.detect_ms = {}, 0.0
         faces = self._follow(frame)
         boxes = self._look(frame)
         if boxes:
-            faces += self._begin(frame, boxes, fresh=not faces)
+            faces += self._begin(frame, boxes)
+        return faces
+
+    def _next_frame(self, image: Image | Frame, timestamp: float | None) -> Frame:
+        if self._closed:
+            raise BadInput("the tracker is closed: make another")
+        index, self._index = self._index, self._index + 1
+        if isinstance(image, Frame):
+            frame = image if timestamp is None else replace(image, timestamp=timestamp)
+            return Frame.of(frame)
+        if timestamp is None:
+            raise BadInput("a picture needs its time: update(image, seconds)")
+        return Frame.of(Frame(image, index, timestamp))
+
+    def _read(
+        self, frame: Frame, crops: Sequence[Crop], scores: Sequence[float], passes: int = 1
+    ) -> list[Face]:
+        if not crops:
+            return []
+        faces = self.pipeline.at_crops(frame, crops, scores, passes)
+        for name, value in self.pipeline.timings_ms.items():
+            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + value
         return faces
 
     def _follow(self, frame: Frame) -> list[Face]:
@@ -129,7 +175,7 @@ class FaceTracker:
         now = frame.timestamp
         crops = [track.crop(now) for track in self.tracks]
         scores = [track.face.box.score for track in self.tracks]
-        found = self.pipeline.at_crops(frame, crops, scores) if crops else []
+        found = self._read(frame, crops, scores)
         faces, kept = [], []
         for track, face in zip(self.tracks, found, strict=True):
             if not _is_face(face, frame.image):
@@ -143,12 +189,12 @@ class FaceTracker:
         return faces
 
     def _look(self, frame: Frame) -> list[FaceBox]:
-        """New detections, where it is time for any and they are there."""
+        """The boxes of a detection that is done; starts one where it is time for it."""
         now = frame.timestamp
         if self._pending is not None:
             if not self._pending.done():
                 return []
-            boxes, self._pending = self._pending.result(), None
+            (boxes, self.detect_ms), self._pending = self._pending.result(), None
             return boxes
         lost = not any(track.misses == 0 for track in self.tracks)
         due = len(self.tracks) < self.max_faces and now - self._looked >= self.redetect
@@ -158,19 +204,20 @@ class FaceTracker:
         self._looked = now
         self.detections += 1
         if self._pool is None or first:
-            return self._detect(frame.image)
+            boxes, self.detect_ms = self._detect(frame.image)
+            return boxes
         # The caller may reuse the picture's memory for the next frame.
         picture = frame.image.copy()
         self._pending = self._pool.submit(self._detect, picture)
         return []
 
-    def _detect(self, picture: Image) -> list[FaceBox]:
+    def _detect(self, picture: Image) -> tuple[list[FaceBox], float]:
+        """Boxes and milliseconds; may run on the detector's thread, so it changes nothing."""
         start = time.perf_counter()
         boxes = self.detector.detect(picture, self.max_faces)
-        self.detect_ms = (time.perf_counter() - start) * 1e3
-        return boxes
+        return boxes, (time.perf_counter() - start) * 1e3
 
-    def _begin(self, frame: Frame, boxes: list[FaceBox], fresh: bool) -> list[Face]:
+    def _begin(self, frame: Frame, boxes: list[FaceBox]) -> list[Face]:
         """Tracks for the detections that no track explains."""
         now = frame.timestamp
         if self.tracks:
@@ -182,7 +229,7 @@ class FaceTracker:
         boxes = boxes[: max(0, self.max_faces - len(self.tracks))]
         crops, scores = [Crop.from_box(box) for box in boxes], [box.score for box in boxes]
         faces = []
-        for face in self.pipeline.at_crops(frame, crops, scores, 2, fresh) if crops else []:
+        for face in self._read(frame, crops, scores, 2):
             if not _is_face(face, frame.image):
                 continue
             if any(face.box.iou(track.face.box) >= SAME_IOU for track in self.tracks):
@@ -197,21 +244,32 @@ class FaceTracker:
         return faces
 
     def close(self) -> None:
-        """Ends the tracker's threads."""
-        self.pipeline.close()
+        """Ends the threads and closes the engine and the detector where the tracker made them. A
+        second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        # The thread first: it may still be using the detector.
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self.pipeline.close()
+        if self._made_detector is not None:
+            self._made_detector.close()
 
     def __enter__(self) -> FaceTracker:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def _is_face(face: Face, image: Image) -> bool:
-    """Whether the network answered a face whose middle lies in the picture."""
+    """Whether what the network found is a face whose middle lies in the picture."""
     x, y = face.box.center
     height, width = image.shape[:2]
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from posgan_edge.geometry.values import FaceBox, PositionMap
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture on its way through the pipeline.
+    """One picture of a source.
 
-    ``image`` is (H, W, 3) uint8, BGR. ``timestamp`` is in seconds from the start of the source;
-    ``captured`` is when a live loop took it, on ``time.perf_counter``'s clock.
+    ``image`` is (H, W, 3) uint8, BGR; new pixels take a new frame, as a frame may already lie on
+    the GPU. ``timestamp`` is in seconds from the start of the source; ``captured`` is when a live
+    loop took it, on ``time.perf_counter``'s clock.
     """
 
     image: Image
@@ -28,10 +29,20 @@ class Frame:
     name: str = ""
     captured: float = 0.0
 
+    @classmethod
+    def of(cls, image: Frame | Image) -> Frame:
+        """A frame as it is, or a picture as a frame. Raises BadInput where the image is not
+        (H, W, 3) uint8."""
+        frame = image if isinstance(image, Frame) else cls(image)
+        shape, dtype = np.shape(frame.image), getattr(frame.image, "dtype", None)
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+            raise BadInput(f"frame is {dtype} {shape}: give uint8 (H, W, 3)")
+        return frame
+
 
 @dataclass(frozen=True)
 class Face:
-    """What the pipeline knows of one face in one frame.
+    """One face in one frame.
 
     ``landmarks`` is (68, 3) float32 in frame pixels, iBUG order; ``facing`` (68,) float32 the
     cosine between the surface there and the direction to the camera, above zero where it can be
@@ -46,7 +57,6 @@ class Face:
     facing: NDArray[np.float32]
     pose: Pose
     id: int = 0
-    timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def visible(self) -> NDArray[np.bool_]:

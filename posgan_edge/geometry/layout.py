@@ -35,9 +35,9 @@ _INNER_POLYGONS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UvLayout:
-    """A UV layout.
+    """A UV layout; two are equal where all they hold is.
 
     ``landmark_uv`` (68, 2) float32 in [0, 1], u right and v down (see ``geometry.sampling``);
     ``mask`` (M, M) bool, True where the map is a face; ``mean_uv`` (P, 2) float32 and
@@ -51,6 +51,15 @@ class UvLayout:
     mask: NDArray[np.bool_]
     mean_uv: NDArray[np.float32]
     mean_points: NDArray[np.float32]
+
+    def __eq__(self, other: object) -> bool:
+        if self is other or not isinstance(other, UvLayout):
+            return self is other
+        mine, others = ((x.landmark_uv, x.mask, x.mean_uv, x.mean_points) for x in (self, other))
+        return self.name == other.name and all(map(np.array_equal, mine, others))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.resolution))
 
     @property
     def masked(self) -> bool:
@@ -82,17 +91,17 @@ class UvLayout:
         return weights.astype(np.float32)
 
     def with_mask_file(self, path: str | Path) -> UvLayout:
-        """This layout with its mask read from a picture (bright = face) that the user has."""
+        """This layout with its mask read from a square picture (bright is face) that you have.
+
+        Hand it to ``FacePipeline`` or ``FaceTracker`` as ``layout``. Raises BadInput where the
+        picture cannot be read or is not square.
+        """
         import cv2
 
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if picture is None or picture.shape[0] != picture.shape[1]:
             raise BadInput(f"{path}: not a square mask picture: give an (M, M) grey image")
         return replace(self, resolution=picture.shape[0], mask=picture > 127)
-
-
-#: Layouts that stand for built-in ones of their name.
-_REPLACED: dict[str, UvLayout] = {}
 
 
 def _inside(
@@ -106,21 +115,13 @@ def _inside(
     return inside
 
 
-def load_layout(name: str) -> UvLayout:
-    """A built-in layout, ``ict`` or ``prnet``, or what ``replace_layout`` put in its place.
-
-    Raises BadInput for any other name.
-    """
-    return _REPLACED.get(name) or _built_in(name)
-
-
-def replace_layout(layout: UvLayout) -> None:
-    """Puts a layout in the place of the one of its name, for this process: one with a mask, say."""
-    _REPLACED[layout.name] = layout
-
-
 @lru_cache(maxsize=8)
-def _built_in(name: str) -> UvLayout:
+def load_layout(name: str) -> UvLayout:
+    """A built-in layout, ``ict`` or ``prnet``. Raises BadInput for any other name.
+
+    >>> load_layout("ict").landmark_uv.shape
+    (68, 2)
+    """
     file = resources.files("posgan_edge.assets") / f"layout-{name}.npz"
     if not file.is_file():
         raise BadInput(f"unknown UV layout {name!r}: use 'ict' or 'prnet'")

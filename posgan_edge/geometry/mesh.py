@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray, Image
+from posgan_edge.errors import BadInput
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.layout import UvLayout, load_layout
+from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import PositionMap
 
 
@@ -36,14 +38,12 @@ class Mesh:
         return image[row, column, ::-1]
 
 
-def grid_triangles(layout: str, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Flat pixel indices (V,) inside a layout's mask and triangles (T, 3) over them."""
-    return _known_triangles(load_layout(layout).mask_at(resolution).tobytes(), resolution)
-
-
 @lru_cache(maxsize=8)
-def _known_triangles(mask: bytes, size: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    return triangulate_mask(np.frombuffer(mask, bool).reshape(size, size))
+def grid_triangles(
+    layout: UvLayout, resolution: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Flat pixel indices (V,) inside a layout's mask and triangles (T, 3) over them."""
+    return triangulate_mask(layout.mask_at(resolution))
 
 
 def triangulate_mask(
@@ -76,13 +76,29 @@ def vertex_normals(vertices: FloatArray, triangles: NDArray[np.integer]) -> NDAr
     return (normals / np.maximum(length, 1e-12)).astype(np.float32)
 
 
-def face_mesh(position_map: PositionMap, crop: Crop, layout: UvLayout | None = None) -> Mesh:
-    """The mesh of a position map in frame pixels."""
-    size = position_map.resolution
-    if layout is None:
-        index, triangles = grid_triangles(position_map.layout, size)
+class DenseFace(Protocol):
+    """What a mesh is made of; a ``Face`` with a position map has it."""
+
+    @property
+    def dense_map(self) -> PositionMap: ...
+
+    @property
+    def crop(self) -> Crop: ...
+
+
+def face_mesh(face: DenseFace | PositionMap, crop: Crop | None = None) -> Mesh:
+    """The mesh of a face in frame pixels; also of a position map with its crop.
+
+    Raises BadInput where the face carries no position map, or a map comes without its crop.
+    """
+    if not isinstance(face, PositionMap):
+        position_map, crop = face.dense_map, crop or face.crop
+    elif crop is not None:
+        position_map = face
     else:
-        index, triangles = triangulate_mask(layout.mask_at(size))
+        raise BadInput("a position map needs its crop: face_mesh(position_map, crop)")
+    size = position_map.resolution
+    index, triangles = grid_triangles(position_map.layout, size)
     points = position_map.xyz.reshape(3, -1)[:, index].T
     uv = np.column_stack([index % size + 0.5, index // size + 0.5]) / size
     return Mesh(crop.to_frame(points), triangles, uv.astype(np.float32))

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.sampling import sample_map
-
-_Y_UP = np.array([1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def fit_pose(
     points = sample_map(position_map, layout.mean_uv)
     if crop is not None:
         points = crop.to_frame(points)
-    points = points * _Y_UP
+    points = points * Y_UP
     if not np.isfinite(points).all():
         return Pose(*(np.nan,) * 3, np.full((3, 3), np.nan), np.nan, np.full(3, np.nan), np.nan)
     scale, rotation, shift = fit_robust(layout.mean_points, points, iterations)
@@ -154,7 +153,7 @@ def _determinant(m: NDArray[np.float64]) -> float:
 def pose_of_fit(fit: FloatArray) -> Pose:
     """The pose of a fit (14,) made in y-down axes: scale, rotation row by row, translation,
     residual."""
-    flip = np.diag(_Y_UP)
+    flip = np.diag(Y_UP)
     rotation = flip @ np.asarray(fit[1:10], np.float64).reshape(3, 3) @ flip
     angles = angles_from_rotation(rotation)
-    return Pose(*angles, rotation, float(fit[0]), fit[10:13] * _Y_UP, float(fit[13]))
+    return Pose(*angles, rotation, float(fit[0]), fit[10:13] * Y_UP, float(fit[13]))

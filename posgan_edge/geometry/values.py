@@ -12,15 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
+from posgan_edge.errors import BadInput
+from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.sampling import resample_map
 
 
 @dataclass(frozen=True)
 class FaceBox:
-    """An axis-aligned box in frame pixels, with what the detector knows beside it.
+    """An axis-aligned box in frame pixels, with the detector's score and angle.
 
     ``roll`` is the in-plane angle of the face in degrees, clockwise as seen on the screen;
     ``score`` lies in [0, 1].
+
+    >>> from posgan_edge import FaceBox
+    >>> FaceBox(10, 20, 40, 60).center
+    (30.0, 50.0)
     """
 
     x: float
@@ -56,11 +62,26 @@ class PositionMap:
     """A UV position map: each pixel is the x, y, z of one fixed point of the face.
 
     ``xyz`` is (3, M, M) float32 in units of the crop's side (the crop spans 0..1 in x and y;
-    z is up to an offset). ``layout`` names the UV layout that says which point each pixel is.
+    z is up to an offset). ``layout`` says which point each pixel is. Raises BadInput where it is
+    not a UvLayout or ``xyz`` has another shape.
+
+    >>> import numpy as np
+    >>> from posgan_edge import PositionMap, load_layout
+    >>> PositionMap(np.zeros((3, 128, 128), np.float32), load_layout("ict")).resampled().resolution
+    256
     """
 
     xyz: NDArray[np.float32]
-    layout: str
+    layout: UvLayout
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layout, UvLayout):
+            raise BadInput(
+                f"the layout is {self.layout!r}: give a UvLayout, load_layout('ict') for example"
+            )
+        shape = np.shape(self.xyz)
+        if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+            raise BadInput(f"the position map has shape {shape}: give (3, M, M)")
 
     @property
     def resolution(self) -> int:

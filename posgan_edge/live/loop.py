@@ -115,20 +115,19 @@ def run_live(
 
 
 def _follow(frame: Frame, tracker: FaceTracker, times: StageTimes, taken: float) -> Result:
-    detections = tracker.detections
-    faces = tracker.update(frame.image, frame.timestamp)
+    faces = tracker.update(frame)
     done = time.perf_counter()
     stages = {"track": (done - taken) * 1e3}
     if faces:
-        stages |= {k: faces[0].timings_ms[k] for k in ("crop", "network", "landmarks")}
-    if tracker.detections > detections or tracker.detect_ms:
-        stages["detect (beside)"], tracker.detect_ms = tracker.detect_ms, 0.0
+        stages |= {k: tracker.timings_ms[k] for k in ("crop", "network", "landmarks")}
+    if tracker.detect_ms:
+        stages["detect (beside)"] = tracker.detect_ms
     latency = (done - frame.captured) * 1e3
     for name, value in stages.items():
         if value:
             times.add(name, value)
     times.add("capture to result", latency)
-    return Result(frame, faces, None, stages, latency)
+    return Result(frame, faces, None, stages, latency, dict(tracker.timings_ms))
 
 
 def _reached(limits: Limits, processed: int, start: float) -> bool:

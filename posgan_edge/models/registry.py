@@ -24,6 +24,8 @@ def build_generator(name: str, **config: Any) -> Generator:
         raise BadInput(f"unknown generator {name!r}: use one of {', '.join(GENERATORS)}")
     try:
         return GENERATORS[name](**config)
+    except BadInput:
+        raise
     except (TypeError, ValueError) as error:
         raise BadInput(f"generator {name!r} cannot be built with {config}: {error}") from error
 

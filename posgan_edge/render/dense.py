@@ -13,7 +13,6 @@ from posgan_edge.arrays import FloatArray, Image
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.faces.values import Face
 from posgan_edge.files import replaced
-from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.mesh import Mesh, face_mesh
 from posgan_edge.geometry.sampling import resample_map
 from posgan_edge.images import write_image
@@ -83,7 +82,7 @@ def rasterize(mesh: Mesh, height: int, width: int) -> Raster:
 def depth_map(face: Face, height: int, width: int) -> NDArray[np.float32]:
     """(height, width) float32: z of the face at each pixel of the frame, in frame pixels, larger
     nearer to the camera, zero the depth of the crop's plane; NaN off the face."""
-    raster = rasterize(_mesh(face), height, width)
+    raster = rasterize(face_mesh(face), height, width)
     depth = np.full((height, width), np.nan, np.float32)
     h, w = raster.depth.shape
     depth[raster.top : raster.top + h, raster.left : raster.left + w] = raster.depth
@@ -105,7 +104,7 @@ def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False
     position_map = face.dense_map
     height, width = image.shape[:2]
     points = face.crop.to_frame(resample_map(position_map.xyz, size).reshape(3, -1).T)
-    raster = rasterize(_mesh(face), height, width)
+    raster = rasterize(face_mesh(face), height, width)
     in_front = raster.at(points)
     slack = _SLACK * max(face.box.width, face.box.height)
     xyz = points.reshape(size, size, 3)
@@ -115,7 +114,7 @@ def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False
     hidden = points[:, 2] < in_front - slack
     seen = ~hidden.reshape(size, size) & faces_camera
     seen = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5))).astype(bool)
-    seen &= load_layout(position_map.layout).mask_at(size)
+    seen &= position_map.layout.mask_at(size)
     # cv2 puts pixel centres at integers.
     column, row = np.ascontiguousarray(np.moveaxis(xyz[..., :2], -1, 0)) - np.float32(0.5)
     color = cv2.remap(image, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -169,7 +168,3 @@ def write_dense(
         low, high = depth[known].min(), depth[known].max()
         levels = 1 + 65534 * (depth - low) / max(float(high - low), 1e-6)
         write_image(path, np.where(known, levels, 0).astype(np.uint16))
-
-
-def _mesh(face: Face) -> Mesh:
-    return face_mesh(face.dense_map, face.crop)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
 from posgan_edge.faces.values import Face
+from posgan_edge.geometry.axes import opencv_matrix
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS, load_layout
+from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS
 from posgan_edge.geometry.sampling import resample_map
 from posgan_edge.geometry.values import FaceBox, PositionMap
 
@@ -131,9 +132,8 @@ def _draw_surface(canvas: Image, crop: Crop, position_map: PositionMap) -> None:
     if region is None:
         return
     left, top, right, bottom = region
-    to_frame = Crop(crop.center_x - left, crop.center_y - top, crop.side, crop.angle).matrix
-    matrix = np.column_stack([to_frame[:, :2] / _SHADE_SIZE, to_frame[:, 2]])
-    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    to_part = Crop(crop.center_x - left, crop.center_y - top, crop.side, crop.angle).matrix
+    matrix = opencv_matrix(to_part, source=_SHADE_SIZE)
     size = (right - left, bottom - top)
     over = cv2.warpAffine(shade, matrix, size, flags=cv2.INTER_LINEAR)
     weight = cv2.warpAffine(alpha * np.float32(_OPACITY), matrix, size, flags=cv2.INTER_LINEAR)
@@ -171,7 +171,7 @@ def shaded_surface(position_map: PositionMap) -> tuple[Image, NDArray[np.float32
     normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
     length = np.maximum(np.sqrt(sum(n * n for n in normal)), 1e-12)
     light = np.clip(sum(n * w for n, w in zip(normal, _LIGHT, strict=True)) / length, 0, 1)
-    facing = load_layout(position_map.layout).mask_at(coarse) & (normal[2] > 0.05 * length)
+    facing = position_map.layout.mask_at(coarse) & (normal[2] > 0.05 * length)
     # Depth in 256 steps: whole bytes are sorted fastest.
     z = xyz[2]
     low, high = float(z.min()), float(z.max())

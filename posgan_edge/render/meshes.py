@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.files import replaced
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.mesh import Mesh
 
-_Y_UP = np.array([1.0, -1.0, 1.0])
 MESH_SUFFIXES = (".obj", ".ply", ".glb")
 
 
@@ -39,9 +39,9 @@ def save_mesh(
         raise missing("trimesh", "writing PLY and GLB (not OBJ)", "mesh") from error
     visual = _textured(mesh, texture) if texture is not None and kind == ".glb" else None
     model = trimesh.Trimesh(
-        vertices=mesh.vertices * _Y_UP,
+        vertices=mesh.vertices * Y_UP,
         faces=mesh.triangles,
-        vertex_normals=mesh.normals() * _Y_UP,
+        vertex_normals=mesh.normals() * Y_UP,
         vertex_colors=None if image is None or visual is not None else mesh.colors(image),
         visual=visual,
         process=False,
@@ -68,14 +68,14 @@ def _textured(mesh: Mesh, texture: Image) -> Any:
 def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None) -> None:
     from posgan_edge.images import write_image
 
-    vertices = mesh.vertices * _Y_UP
+    vertices = mesh.vertices * Y_UP
     if image is not None and texture is None:
         vertices = np.column_stack([vertices, mesh.colors(image) / 255])
     picture, material = path.with_name(f"{path.stem}_uv.png"), path.with_suffix(".mtl")
     lines = ["# posgan-edge"]
     if texture is not None:
         lines += [f"mtllib {material.name}", "usemtl face"]
-    lines += [_rows("v", vertices, "%.4f"), _rows("vn", mesh.normals() * _Y_UP, "%.4f")]
+    lines += [_rows("v", vertices, "%.4f"), _rows("vn", mesh.normals() * Y_UP, "%.4f")]
     # Readers take texture coordinates without a texture for a reason to drop vertex colours.
     if texture is not None:
         lines.append(_rows("vt", mesh.uv * (1, -1) + (0, 1), "%.6f"))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from posgan_edge.arrays import Image
+from posgan_edge.geometry.axes import opencv_matrix
 from posgan_edge.training.recipe import Augmentation
 
 
@@ -28,7 +29,7 @@ def augment_image(
     transform = _similarity(config, rng)
     image = _degrade(image, config, rng)
     image = cv2.warpAffine(
-        image, _to_pixels(transform, image.shape[0], size), (size, size), **_border(rng)
+        image, opencv_matrix(transform, image.shape[0], size), (size, size), **_border(rng)
     )
     image = _recolor(image, config, rng)
     if rng.random() < config.erase:
@@ -75,14 +76,6 @@ def _similarity(config: Augmentation, rng: np.random.Generator) -> NDArray[np.fl
         ],
         np.float32,
     )
-
-
-def _to_pixels(transform: NDArray[np.float32], source: int, size: int) -> NDArray[np.float64]:
-    """The crop-unit transform between OpenCV's pixel grids (centres at integers)."""
-    matrix = np.empty((2, 3))
-    matrix[:, :2] = transform[:, :2] * (size / source)
-    matrix[:, 2] = transform[:, 2] * size + matrix[:, :2] @ (0.5, 0.5) - 0.5
-    return matrix
 
 
 def _border(rng: np.random.Generator) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.pose import fit_similarity, rotation_from_angles
 from posgan_edge.geometry.sampling import sample_map
 
 PITCH_ZERO = 1.0  # degrees
-_Y_UP = np.array([1.0, -1.0, 1.0])
 
 
 def mean_face(
@@ -28,7 +28,7 @@ def mean_face(
 
     ``mirror`` (P,) is each point's partner across the face; the mean is symmetric.
     """
-    shapes = sample_map(maps, uv).astype(np.float64) * _Y_UP
+    shapes = sample_map(maps, uv).astype(np.float64) * Y_UP
     mean = shapes[0]
     for _ in range(6):
         aligned = []
@@ -71,7 +71,7 @@ def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> No
     all_points = np.concatenate([uv, landmark_uv])
     mean = mean @ rotation_from_angles(PITCH_ZERO, 0, 0).T
     # The landmarks' mean, in the same stance, serves layouts that have no dense mean.
-    shapes = sample_map(dense, all_points).astype(np.float64) * _Y_UP
+    shapes = sample_map(dense, all_points).astype(np.float64) * Y_UP
     landmarks = np.mean([_into(mean, s[: len(uv)], s[len(uv) :]) for s in shapes], axis=0)
     np.savez_compressed(
         output / "layout-ict.npz",

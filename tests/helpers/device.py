@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 import posgan_edge_kernels as host
 
+from posgan_edge.engines.device import DeviceEngine
+
 
 def at(address, shape, dtype=np.float32):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -141,13 +143,13 @@ class Kernels:
         )
 
 
-class DeviceEngine:
+class StandIn(DeviceEngine):
     """An ONNX Runtime engine whose input and output lie in the stand-in's memory."""
 
     def __init__(self, engine, batch, graphs=True, refuse=False):
         from dataclasses import replace
 
-        self.engine, self.refuse, self.concurrent = engine, refuse, False
+        self.engine, self.refuse = engine, refuse
         self.info = replace(engine.info, batch=batch)
         self.cuda, self.stream = Cuda(), Stream()
         self.kernels = Kernels(self.stream, graphs)
@@ -170,8 +172,8 @@ class DeviceEngine:
         self.stream.put(work)
         return not self.refuse
 
-    def frame_path(self, layout):
-        from posgan_edge.engines.frame_path import DeviceFramePath
+    def launch(self, count):
+        raise NotImplementedError
 
-        self.path = DeviceFramePath(self, layout, self.kernels)
-        return self.path
+    def _infer(self, images):
+        return self.engine.infer(images)

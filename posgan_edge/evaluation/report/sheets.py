@@ -11,6 +11,7 @@ import numpy as np
 from posgan_edge.arrays import FloatArray, Image
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.scoring import Prediction
+from posgan_edge.geometry.axes import opencv_matrix
 from posgan_edge.geometry.crop import BOX_SCALE, Crop
 from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS
 from posgan_edge.geometry.values import FaceBox
@@ -48,8 +49,7 @@ def _pair(face: LabelledFace, prediction: Prediction, error: float, label_set: s
 
 
 def _drawn(face: LabelledFace, crop: Crop, points: FloatArray, color: tuple[int, ...]) -> Image:
-    matrix = np.column_stack([crop.matrix[:, :2] / SIDE, crop.matrix[:, 2]])
-    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    matrix = opencv_matrix(crop.matrix, source=SIDE)
     flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
     picture = cv2.warpAffine(face.image(), matrix, (SIDE, SIDE), flags=flags)
     pixels = crop.to_crop(points)[:, :2] * SIDE - 0.5

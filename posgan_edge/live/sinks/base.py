@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ RESERVE = 8 << 20
 @dataclass(frozen=True)
 class Result:
     """One frame's faces. ``canvas`` is the drawn frame, where a sink asked for it;
-    ``stages_ms`` how long each stage took; ``latency_ms`` from capture to the faces."""
+    ``stages_ms`` how long each stage took; ``timings_ms`` how long the faces took to read (see
+    ``FacePipeline`` and ``FaceTracker``); ``latency_ms`` from capture to the faces."""
 
     frame: Frame
     faces: Sequence[Face]
     canvas: Image | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = 0.0
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Sink:

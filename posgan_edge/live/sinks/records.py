@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class JsonLinesSink(FileSink):
         self._stream = open(self.temporary, "wb", buffering=0)  # noqa: SIM115
 
     def write(self, result: Result) -> None:
-        record = frame_record(result.frame, result.faces, self._intrinsics)
+        record = frame_record(result.frame, result.faces, self._intrinsics, result.timings_ms)
         if result.latency_ms:
             record["latency_ms"] = round(result.latency_ms, 2)
         line = memoryview(json.dumps(record).encode() + b"\n")
@@ -109,21 +109,27 @@ class NpzSink(FileSink):
 
 
 def frame_record(
-    frame: Frame, faces: Sequence[Face], intrinsics: FloatArray | None = None
+    frame: Frame,
+    faces: Sequence[Face],
+    intrinsics: FloatArray | None = None,
+    timings_ms: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """A frame's faces as plain data: lengths in frame pixels, angles in degrees, times in s.
 
-    With ``intrinsics`` (3, 3) each face has ``metric``: rotation vector and translation in mm in
-    OpenCV's camera axes, and the distance of the landmarks from their projections; None where
-    there is no such pose.
+    ``timings_ms`` stands in each face. With ``intrinsics`` (3, 3) each face has ``metric``:
+    rotation vector and translation in mm in OpenCV's camera axes, and the distance of the
+    landmarks from their projections; None where there is no such pose.
     """
+    times = {name: round(value, 2) for name, value in (timings_ms or {}).items()}
     return {
         "source": frame.name,
         "frame": frame.index,
         "timestamp": round(frame.timestamp, 6),
         "width": int(frame.image.shape[1]),
         "height": int(frame.image.shape[0]),
-        "faces": [_face_record(face) | _metric(face, intrinsics) for face in faces],
+        "faces": [
+            _face_record(face) | {"timings_ms": times} | _metric(face, intrinsics) for face in faces
+        ],
     }
 
 
@@ -142,7 +148,6 @@ def _face_record(face: Face) -> dict[str, Any]:
             "side": round(crop.side, 2),
             "angle": round(crop.angle, 2),
         },
-        "timings_ms": {k: round(v, 2) for k, v in face.timings_ms.items()},
     }
 
 

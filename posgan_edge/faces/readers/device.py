@@ -1,4 +1,4 @@
-"""From a frame and crops to landmarks and poses without the map leaving the device.
+"""From a frame and crops to landmarks and poses on the GPU; maps stay there unless asked for.
 
 One upload (frame and transforms), one graph launch (crop, network, landmarks, pose) and one small
 download a batch, of 286 numbers a face. One CUDA graph per batch size and frame size.
@@ -6,55 +6,40 @@ download a batch, of 286 numbers a face. One CUDA graph per batch size and frame
 
 from __future__ import annotations
 
+import time
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.arrays import Image
+from posgan_edge.engines.device import DeviceEngine
 from posgan_edge.engines.kernels import Graphs, NotEnqueued
 from posgan_edge.errors import BadInput
+from posgan_edge.faces.readers.base import Reading
+from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import Pose, pose_of_fit
 
-if TYPE_CHECKING:
-    from posgan_edge.engines.tensorrt import TensorRtEngine
-
 _POINTS, _POSE = 68, 14
+_PER_FACE = 3 * _POINTS + _POINTS + _POSE
 
 
-@dataclass(frozen=True)
-class Located:
-    """Faces in a frame: landmarks (N, 68, 3) float32 in frame pixels, ``facing`` (N, 68) float32
-    (see ``Face``), poses, and maps (N, 3, M, M) float32 in crop units where they were asked for."""
+class DeviceReader:
+    """Reads faces with the CUDA kernels, on the stream of an engine on a GPU.
 
-    landmarks: NDArray[np.float32]
-    facing: NDArray[np.float32]
-    poses: list[Pose]
-    maps: NDArray[np.float32] | None
+    A frame is uploaded once: a second ``read`` of the same ``Frame`` object finds it on the
+    device. ``dense``: readings carry their maps, which are downloaded for that.
+    """
 
-
-class FramePath(Protocol):
-    """An engine's own way from frame to faces."""
-
-    def locate(self, image: Image, crops: Sequence[Crop], fresh: bool, dense: bool) -> Located:
-        """The faces under the crops of a BGR frame (H, W, 3) uint8.
-
-        ``fresh`` False: the frame is that of the call before, still on the device.
-        """
-        ...
-
-
-class DeviceFramePath:
-    """The frame path of a TensorRT engine, with the CUDA kernels."""
-
-    def __init__(self, engine: TensorRtEngine, layout: UvLayout, kernels: Any) -> None:
-        self._engine, self._kernels, self._cuda = engine, kernels, engine.cuda
-        self._batch = engine.info.batch
+    def __init__(self, engine: DeviceEngine, layout: UvLayout, dense: bool = True) -> None:
+        if engine.kernels is None:
+            raise BadInput(f"{engine.info.name}: reading on the device takes the CUDA kernels")
+        self._engine, self._kernels, self._cuda = engine, engine.kernels, engine.cuda
+        self._batch, self._dense = engine.info.batch, dense
         self._pose_points = len(layout.mean_points)
         with engine.current():
             self._uv = self._uploaded(np.concatenate([layout.landmark_uv, layout.mean_uv]))
@@ -63,43 +48,52 @@ class DeviceFramePath:
             self._transforms = self._pair((self._batch, 2, 3), np.float32)
             self._result = self._pair((self._batch * _PER_FACE,), np.float32)
             self._fitted = self._cuda.mem_alloc(12 * self._batch * self._pose_points)
-        self._frame: tuple[Any, Any] | None = None
+        self._picture: tuple[NDArray[np.uint8], Any] | None = None  # pinned, and on the device
+        self._seen: weakref.ref[Frame] | None = None
         self._maps: NDArray[np.float32] | None = None
-        self._graphs = Graphs(kernels, engine.stream)
+        self._graphs = Graphs(self._kernels, engine.stream)
+        self._closed = False
 
-    def locate(
-        self, image: Image, crops: Sequence[Crop], fresh: bool = True, dense: bool = False
-    ) -> Located:
+    def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
+        """See ``Reader``. Raises BadInput where the reader or the engine is closed."""
+        self._engine.check_open()
+        if self._closed:
+            raise BadInput(f"{self._engine.info.name}: the reader is closed")
+        start = time.perf_counter()
         with self._engine.current():
-            if fresh:
-                self._take(image)
-            if self._frame is None or self._frame[0].shape != image.shape:
-                raise BadInput(f"{self._engine.info.name}: no frame of this size on the device")
+            upload = self._seen is None or self._seen() is not frame
+            if upload:
+                self._take(frame)
             parts = []
-            for start in range(0, len(crops), self._batch):
-                part = crops[start : start + self._batch]
-                parts.append(self._run(part, fresh and start == 0, dense))
-        return _joined(parts, dense)
+            for first in range(0, len(crops), self._batch):
+                part = crops[first : first + self._batch]
+                parts.append(self._run(part, upload and first == 0, self._dense and not draft))
+            self._seen = weakref.ref(frame)
+        network = (time.perf_counter() - start) * 1e3
+        return _joined(parts, {"crop": 0.0, "network": network})
 
-    def _run(self, crops: Sequence[Crop], upload: bool, dense: bool) -> Located:
+    def _run(
+        self, crops: Sequence[Crop], upload: bool, dense: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Pose], NDArray[np.float32] | None]:
+        """Landmarks, facing, poses and maps of one batch; see ``Reading``."""
         count, stream = len(crops), self._engine.stream
         self._transforms[0][:count] = [crop.matrix for crop in crops]
         self._graphs.launch((count, upload, dense), lambda: self._enqueue(count, upload, dense))
         stream.synchronize()
         landmarks, facing, fits = _sections(self._result[0], count)
-        return Located(
-            landmarks=landmarks.reshape(count, _POINTS, 3).copy(),
-            facing=facing.reshape(count, _POINTS).copy(),
-            poses=[pose_of_fit(fit) for fit in fits.reshape(count, _POSE)],
-            maps=self._maps[:count].copy() if dense and self._maps is not None else None,
+        return (
+            landmarks.reshape(count, _POINTS, 3).copy(),
+            facing.reshape(count, _POINTS).copy(),
+            [pose_of_fit(fit) for fit in fits.reshape(count, _POSE)],
+            self._maps[:count].copy() if dense and self._maps is not None else None,
         )
 
     def _enqueue(self, count: int, upload: bool, dense: bool) -> None:
         """Everything from upload to download, asynchronously on the engine's stream."""
-        assert self._frame is not None
+        assert self._picture is not None
         engine, cuda, stream = self._engine, self._cuda, self._engine.stream
         handle, info = int(stream.handle), engine.info
-        (frame, frame_device), (transforms, matrices) = self._frame, self._transforms
+        (frame, frame_device), (transforms, matrices) = self._picture, self._transforms
         if upload:
             cuda.memcpy_htod_async(frame_device, frame, stream)
         cuda.memcpy_htod_async(matrices, transforms[:count], stream)
@@ -136,14 +130,14 @@ class DeviceFramePath:
                 self._maps = cuda.pagelocked_empty(shape, np.float32)
             cuda.memcpy_dtoh_async(self._maps[:count], engine.map_address, stream)
 
-    def _take(self, image: Image) -> None:
+    def _take(self, frame: Frame) -> None:
         """Copies a frame into pinned memory; a new size takes new buffers and graphs."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise BadInput(f"frame is {image.dtype} {image.shape}: give uint8 (H, W, 3)")
-        if self._frame is None or self._frame[0].shape != image.shape:
+        image = frame.image
+        self._seen = None
+        if self._picture is None or self._picture[0].shape != image.shape:
             self._forget()
-            self._frame = self._pair(image.shape, np.uint8)
-        np.copyto(self._frame[0], image)
+            self._picture = self._pair(image.shape, np.uint8)
+        np.copyto(self._picture[0], image)
 
     def _pair(self, shape: tuple[int, ...], dtype: Any) -> tuple[NDArray[Any], Any]:
         host = self._cuda.pagelocked_empty(shape, dtype)
@@ -157,18 +151,21 @@ class DeviceFramePath:
 
     def _forget(self) -> None:
         self._graphs.close()
-        if self._frame is not None:
-            self._frame[1].free()
-            self._frame = None
+        if self._picture is not None:
+            self._picture[1].free()
+            self._picture = None
 
     def close(self) -> None:
-        """Frees graphs and device memory, in the engine's context."""
-        self._forget()
-        for memory in (self._uv, self._mean, self._transforms[1], self._result[1], self._fitted):
-            memory.free()
-
-
-_PER_FACE = 3 * _POINTS + _POINTS + _POSE
+        """Frees graphs and device memory. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._engine.current():
+            self._forget()
+            for memory in (
+                self._uv, self._mean, self._transforms[1], self._result[1], self._fitted
+            ):  # fmt: skip
+                memory.free()
 
 
 def _offsets(count: int) -> tuple[int, int, int, int]:
@@ -183,11 +180,12 @@ def _sections(result: NDArray[np.float32], count: int) -> list[NDArray[np.float3
     return [result[a:b] for a, b in pairwise(offsets)]
 
 
-def _joined(parts: Sequence[Located], dense: bool) -> Located:
-    maps = [part.maps for part in parts if part.maps is not None]
-    return Located(
-        landmarks=np.concatenate([part.landmarks for part in parts]),
-        facing=np.concatenate([part.facing for part in parts]),
-        poses=[pose for part in parts for pose in part.poses],
-        maps=np.concatenate(maps) if dense else None,
+def _joined(parts: Sequence[tuple[Any, ...]], timings: dict[str, float]) -> Reading:
+    landmarks, facing, poses, maps = zip(*parts, strict=True)
+    return Reading(
+        landmarks=np.concatenate(landmarks),
+        facing=np.concatenate(facing),
+        poses=[pose for part in poses for pose in part],
+        maps=None if maps[0] is None else np.concatenate(maps),
+        timings=timings,
     )

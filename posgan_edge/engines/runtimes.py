@@ -1,0 +1,28 @@
+"""The TensorRT modules, loaded by the name of their target."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from posgan_edge.errors import MissingRuntime
+
+#: Targets and the Python modules that serve them.
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+
+def load_tensorrt(target: str) -> Any:
+    """The Python module of a target. Raises MissingRuntime with what to install."""
+    try:
+        return import_module(MODULES[target])
+    except (ImportError, OSError) as error:
+        raise MissingRuntime(
+            f"{target} is not installed or its libraries are absent: "
+            f"pip install 'posgan-edge[{target}]' (on a Jetson it comes with JetPack)"
+        ) from error
+
+
+def runtime_version(target: str) -> str:
+    """The version of a target's library as it stands in a plan's header."""
+    version: str = load_tensorrt(target).__version__
+    return version

@@ -1,0 +1,54 @@
+"""The only place where position maps become landmarks and poses."""
+
+from __future__ import annotations
+
+from posgan_edge.engines.base import Engine
+from posgan_edge.engines.device import DeviceEngine
+from posgan_edge.engines.kernels import host_kernels
+from posgan_edge.errors import BadInput, MissingRuntime
+from posgan_edge.faces.readers.base import Reader, Reading
+from posgan_edge.geometry.layout import UvLayout
+
+__all__ = ["READERS", "Reader", "Reading", "make_reader"]
+
+#: The readers by name: on the engine's GPU, with the kernels on the host, with numpy.
+READERS = ("device", "host", "numpy")
+
+
+def make_reader(
+    engine: Engine,
+    layout: UvLayout,
+    dense: bool = True,
+    mirror: bool = False,
+    workers: int = 1,
+    name: str | None = None,
+) -> Reader:
+    """The reader of a ``name`` in ``READERS``; None takes the first that can be had.
+
+    See ``HostReader`` for the options; averaging with mirrored crops is done on the host. Raises
+    BadInput for another name or a reader that the engine cannot have, MissingRuntime where the
+    kernels are not installed.
+    """
+    kernels = engine.kernels if isinstance(engine, DeviceEngine) else None
+    if name == "device" and (kernels is None or mirror):
+        raise BadInput(
+            f"{engine.info.name}: no reading on the device: it takes a TensorRT engine, the CUDA "
+            "kernels (pip install ./cpp_ext) and no averaging with mirrored crops"
+        )
+    if kernels is not None and not mirror and name in ("device", None):
+        from posgan_edge.faces.readers.device import DeviceReader
+
+        assert isinstance(engine, DeviceEngine)
+        return DeviceReader(engine, layout, dense)
+    on_host = host_kernels() if name in ("host", None) else None
+    if on_host is not None:
+        from posgan_edge.faces.readers.host import KernelReader
+
+        return KernelReader(engine, layout, on_host, dense=dense, mirror=mirror, workers=workers)
+    if name == "host":
+        raise MissingRuntime("the kernels are not installed: pip install ./cpp_ext")
+    if name not in ("numpy", None):
+        raise BadInput(f"unknown reader {name!r}: use {', '.join(READERS)}")
+    from posgan_edge.faces.readers.numpy import NumpyReader
+
+    return NumpyReader(engine, layout, dense, mirror, workers)

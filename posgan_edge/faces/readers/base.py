@@ -1,0 +1,136 @@
+"""What a reader returns, and what the readers that run on the host share."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.engines.base import Engine
+from posgan_edge.faces.cropping import extract_crop
+from posgan_edge.faces.values import Frame
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import UvLayout
+from posgan_edge.geometry.pose import Pose
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of the faces under N crops of a frame.
+
+    ``landmarks`` (N, 68, 3) float32 in frame pixels; ``facing`` (N, 68) float32 (see ``Face``),
+    which a draft may leave out; ``poses`` N of them; ``maps`` (N, 3, M, M) float32 in crop units,
+    None where they were not asked for; ``timings``: milliseconds of ``crop`` and ``network``.
+    """
+
+    landmarks: NDArray[np.float32]
+    facing: NDArray[np.float32] | None
+    poses: Sequence[Pose]
+    maps: NDArray[np.float32] | None
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """Reads faces from a frame. ``close`` may be called more than once."""
+
+    def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
+        """The faces under at least one crop of a frame. ``draft``: only landmarks and poses are
+        needed, to place the next crops."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the reader made."""
+        ...
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is read from maps: see ``Reading``."""
+
+    landmarks: NDArray[np.float32]
+    facing: NDArray[np.float32] | None
+    poses: Sequence[Pose]
+
+
+class HostReader:
+    """Cuts crops on the host, runs the engine and reads its maps; a base class.
+
+    ``dense``: readings carry their maps. ``mirror`` averages each map with that of the mirrored
+    crop. ``workers``: threads over which the crops of a frame are spread, where the engine allows
+    it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        layout: UvLayout,
+        dense: bool = True,
+        mirror: bool = False,
+        workers: int = 1,
+    ) -> None:
+        self.engine, self.layout, self.dense, self.mirror = engine, layout, dense, mirror
+        self._workers = workers if engine.concurrent else 1
+        self._pool = ThreadPoolExecutor(workers, "face") if self._workers > 1 else None
+
+    def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
+        """See ``Reader``."""
+        maps, cut_ms, network_ms = self._maps(frame, crops)
+        points = self._points(maps, crops, not draft)
+        return Reading(
+            points.landmarks,
+            points.facing,
+            points.poses,
+            maps if self.dense and not draft else None,
+            {"crop": cut_ms, "network": network_ms},
+        )
+
+    def close(self) -> None:
+        """Ends the threads of ``workers``."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool, self._workers = None, 1
+
+    @abstractmethod
+    def _points(self, maps: NDArray[np.float32], crops: Sequence[Crop], facing: bool) -> Points:
+        """What the maps (N, 3, M, M) of crops hold; ``facing`` False leaves that out."""
+
+    def _maps(
+        self, frame: Frame, crops: Sequence[Crop]
+    ) -> tuple[NDArray[np.float32], float, float]:
+        """Maps of the crops, and the milliseconds of cropping and of the network."""
+        parts = min(self._workers, len(crops))
+        if self._pool is None or parts == 1:
+            return self._part(frame, crops)
+        share = -(-len(crops) // parts)
+        groups = [crops[i : i + share] for i in range(0, len(crops), share)]
+        done = list(self._pool.map(lambda group: self._part(frame, group), groups))
+        maps = np.concatenate([part[0] for part in done])
+        return maps, max(p[1] for p in done), max(p[2] for p in done)
+
+    def _part(
+        self, frame: Frame, crops: Sequence[Crop]
+    ) -> tuple[NDArray[np.float32], float, float]:
+        start = time.perf_counter()
+        size = self.engine.info.input_size
+        inputs = np.stack([extract_crop(frame.image, crop, size) for crop in crops])
+        cut = time.perf_counter()
+        if self.mirror:
+            inputs = np.concatenate([inputs, inputs[..., ::-1]])
+        maps = self.engine.infer_all(inputs)
+        network = time.perf_counter()
+        maps = _averaged(maps) if self.mirror else maps
+        return maps, (cut - start) * 1e3, (network - cut) * 1e3
+
+
+def _averaged(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maps of N crops followed by those of their mirror images -> N averaged maps."""
+    plain, mirrored = np.split(maps, 2)
+    mirrored = mirrored[..., ::-1].copy()
+    mirrored[:, 0] = 1.0 - mirrored[:, 0]
+    return (plain + mirrored) / 2
