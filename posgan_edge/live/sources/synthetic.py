@@ -20,6 +20,21 @@ from posgan_edge.live.sources.base import Source
 #: Where the face of the portrait lies: centre and height of the part that is shown, in pixels.
 _CENTER, _PART = (224.0, 150.0), 300.0
 _BACKGROUND = (96, 88, 80)
+#: The portrait's eyes, in its pixels: corner, two points of the lid, corner (x, y).
+_LIDS = (
+    (
+        ((196.8, 100.6), (201.0, 98.0), (207.0, 98.4), (212.4, 102.6)),
+        ((196.8, 100.6), (201.0, 103.0), (207.4, 103.4), (212.4, 102.6)),
+    ),
+    (
+        ((237.0, 104.6), (243.4, 100.8), (250.2, 100.9), (255.4, 104.0)),
+        ((237.0, 104.6), (243.2, 106.0), (249.6, 106.1), (255.4, 104.0)),
+    ),
+)
+#: A blink closes in the first time, stays closed for the second, opens in the third (seconds).
+_BLINK = (0.10, 0.08, 0.15)
+#: The skin above an eye that is drawn down over it, in portrait pixels.
+_LID_SKIN = 7.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,8 @@ class Motion:
     ``sway`` is in face widths, ``roll`` in degrees to either side, ``zoom`` in parts of the face's
     size, ``period`` the seconds of a whole swing; ``noise`` the standard deviation of grey levels,
     ``jpeg`` the quality of a compression that every frame goes through (0: none). ``blank`` and
-    ``every``: for that many seconds out of so many there is no face.
+    ``every``: for that many seconds out of so many there is no face. ``blink`` is the time from one
+    blink of both eyes to the next in seconds (0: none).
     """
 
     width: int = 1280
@@ -45,6 +61,7 @@ class Motion:
     jpeg: int = 0
     blank: float = 0.0
     every: float = 20.0
+    blink: float = 0.0
 
 
 class SyntheticSource(Source):
@@ -56,6 +73,7 @@ class SyntheticSource(Source):
         self.frames_promised = round(self.motion.seconds * self.motion.fps)
         with resources.as_file(resources.files("posgan_edge.assets") / "portrait.jpg") as path:
             self._portrait = read_image(path)
+        self._closed: dict[float, Image] = {0.0: self._portrait}
         self._rng = np.random.default_rng(0)
         self._noise: list[Image] = []
         self._index = 0
@@ -79,6 +97,8 @@ class SyntheticSource(Source):
             raise UsageError(f"{uri}: width and height of at least 64")
         if min(motion.fps, motion.period, motion.every) <= 0:
             raise UsageError(f"{uri}: fps, period and every above 0")
+        if motion.blink and motion.blink < sum(_BLINK):
+            raise UsageError(f"{uri}: a blink takes {sum(_BLINK):g} seconds: give blink more, or 0")
         if not 1 <= motion.faces <= 16:
             raise UsageError(f"{uri}: 1 to 16 faces")
         return cls(motion, uri)
@@ -120,6 +140,23 @@ class SyntheticSource(Source):
         matrix[:, 2] += np.subtract((x, y), _CENTER)
         return matrix
 
+    def closure(self, now: float) -> float:
+        """How far the lids are closed at a time in seconds: 0 open, 1 closed."""
+        if not self.motion.blink:
+            return 0.0
+        closing, closed, opening = _BLINK
+        since = now % self.motion.blink - (self.motion.blink - sum(_BLINK)) / 2
+        if since < closing:
+            return max(0.0, since / closing)
+        return min(1.0, max(0.0, 1 - (since - closing - closed) / opening))
+
+    def _with_lids(self, closure: float) -> Image:
+        """The portrait with its lids closed so far, in steps of a sixteenth."""
+        closure = round(closure * 16) / 16
+        if closure not in self._closed:
+            self._closed[closure] = lids_closed(self._portrait, closure)
+        return self._closed[closure]
+
     def _grid(self) -> tuple[int, int]:
         """Columns and rows of the cells that the faces move in."""
         columns = math.ceil(math.sqrt(self.motion.faces))
@@ -134,7 +171,7 @@ class SyntheticSource(Source):
         matrix = self.face_matrix(now, number) - np.array([[0, 0, left], [0, 0, top]])
         part = image[top:bottom, left:right]
         cv2.warpAffine(
-            self._portrait, matrix, part.shape[1::-1], dst=part,
+            self._with_lids(self.closure(now)), matrix, part.shape[1::-1], dst=part,
             flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_BACKGROUND,
         )  # fmt: skip
 
@@ -147,3 +184,25 @@ class SyntheticSource(Source):
             ]
         grain = self._noise[self._rng.integers(8)]
         return np.roll(grain, int(self._rng.integers(image.shape[0])), axis=0)
+
+
+def lids_closed(portrait: Image, closure: float) -> Image:
+    """The sample portrait (512, 512, 3) with its eyes closed by ``closure`` (0 open, 1 closed).
+
+    Column by column, the skin above each eye is stretched down to where the lid would be, and
+    what lies between the lids is pressed into what is left of the gap.
+    """
+    rows, columns = np.indices(portrait.shape[:2], np.float32)
+    source = rows.copy()
+    for upper, lower in _LIDS:
+        x = columns[0] + 0.5
+        top, bottom = (np.interp(x, *np.transpose(lid)) - 0.5 for lid in (upper, lower))
+        inside = (x > upper[0][0]) & (x < upper[-1][0])
+        gap = np.where(inside, bottom - top, 0.0)
+        lid, skin = top + closure * gap, top - _LID_SKIN
+        above = (rows > skin) & (rows <= lid) & inside
+        between = (rows > lid) & (rows < bottom) & inside
+        stretched = skin + (rows - skin) * ((top - skin) / np.maximum(lid - skin, 1e-3))
+        pressed = top + (rows - lid) * (gap / np.maximum(bottom - lid, 1e-3))
+        source = np.where(above, stretched, np.where(between, pressed, source))
+    return cv2.remap(portrait, columns, source.astype(np.float32), cv2.INTER_CUBIC)
