@@ -28,7 +28,7 @@ class MissingRuntime(PosganError):
 
 
 class BadInput(PosganError, ValueError):
-    """A file, image, checkpoint, camera or argument that cannot be used."""
+    """A file, image, checkpoint, camera or argument that cannot be used; also a ValueError."""
 
     exit_code = 4
 

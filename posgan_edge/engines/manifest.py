@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from posgan_edge.documents import Document, load, nan_to_none, save
 from posgan_edge.errors import BadInput
-from posgan_edge.files import replaced
 
 SCHEMA = 1
 #: First bytes of a plan, and the runtime that reads it.
 PLAN_MAGIC = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Document, frozen=True):
     """What an engine was built from, with what, and for what.
 
     A plan is native code: only a file whose SHA-256 stands in its manifest is loaded.
-    ``accuracy`` holds the cost against FP32 where it was measured; ``command`` rebuilds it.
+    ``accuracy`` holds the cost against FP32 where it was measured (None where a figure of it was
+    not); ``command`` rebuilds the engine.
     """
+
+    kind: ClassVar[str] = "manifest"
 
     engine_sha256: str
     onnx_sha256: str
@@ -38,18 +38,17 @@ class Manifest:
     compute_capability: str = ""
     gpu: str = ""
     system: str = ""
-    kept_float: list[str] = field(default_factory=list)
+    kept_float: list[str] = []
     calibration: str = ""
     timing_cache: str = ""
     build_seconds: float = 0.0
-    accuracy: dict[str, float] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, float | None] = {}
+    machine: dict[str, Any] = {}
     schema: int = SCHEMA
 
     def save(self, engine: str | Path) -> None:
         """Writes the manifest beside its engine file (atomically)."""
-        with replaced(manifest_path(engine)) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        save(manifest_path(engine), self)
 
 
 def manifest_path(engine: str | Path) -> Path:
@@ -63,15 +62,13 @@ def load_manifest(engine: str | Path) -> Manifest:
     path = manifest_path(engine)
     if not path.is_file():
         raise BadInput(f"{engine}: has no manifest {path.name}; build it with build-engine")
-    try:
-        content = json.loads(path.read_text())
-        schema = content.get("schema")
-        manifest = Manifest(**content) if schema == SCHEMA else None
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"{path}: a broken manifest: {error}") from error
-    if manifest is None:
-        raise BadInput(f"{path}: manifest version {schema}, not {SCHEMA}")
-    return manifest
+
+    def upgrade(content: Any) -> Any:
+        if isinstance(content, dict) and content.get("schema") != SCHEMA:
+            raise BadInput(f"{path}: manifest version {content.get('schema')}, not {SCHEMA}")
+        return nan_to_none(content)
+
+    return load(path, Manifest, upgrade)
 
 
 def checked_manifest(engine: str | Path) -> Manifest:

@@ -1,0 +1,155 @@
+"""Typed documents: JSON and YAML files read into msgspec structs, and written from them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from posgan_edge.errors import BadInput, missing
+from posgan_edge.files import replaced
+
+#: Largest file that is read, in bytes.
+LIMIT = 32 << 20
+
+
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every document: immutable, and unknown keys are refused.
+
+    ``kind`` is what error messages call the document.
+    """
+
+    kind: ClassVar[str] = "document"
+
+
+D = TypeVar("D", bound=Document)
+
+
+def load(path: str | Path, type_: type[D], upgrade: Callable[[Any], Any] | None = None) -> D:
+    """A document from a JSON file, or from YAML by its suffix (``.yaml``, ``.yml``).
+
+    ``upgrade`` turns the plain content of an older version into today's. Raises BadInput in one
+    line that names the file and the field.
+    """
+    content = read(path, type_.kind)
+    return convert(upgrade(content) if upgrade else content, type_, path)
+
+
+def save(path: str | Path, document: Document) -> None:
+    """Writes a document as JSON (atomically). Raises BadInput for NaN and infinity."""
+    content = plain(document)
+    _check_finite(content, f"{path}: ")
+    with replaced(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """The dictionaries, lists, strings and numbers that a document is made of."""
+    return msgspec.to_builtins(value)
+
+
+def read(path: str | Path, kind: str = "document") -> Any:
+    """The plain content of a JSON or YAML file of at most ``LIMIT`` bytes. Raises BadInput."""
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(LIMIT + 1)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > LIMIT:
+        raise BadInput(f"{path}: not a valid {kind}: larger than {LIMIT >> 20} MiB")
+    try:
+        text = data.decode()
+        if path.suffix in (".yaml", ".yml"):
+            return parse_yaml(text)
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not a valid {kind}: not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not a valid {kind}: {_one_line(error)}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of YAML text; ``2e-3`` is a number. Raises BadInput for other text."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise missing("PyYAML", "reading recipes", "build") from error
+    try:
+        return yaml.load(text, _yaml_loader())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadInput(f"not valid YAML: {_one_line(error)}") from error
+
+
+def convert(content: Any, type_: type[D], where: str | Path) -> D:
+    """A document from plain content. Raises BadInput; ``where`` names the file."""
+    prefix = f"{where}: not a valid {type_.kind}: "
+    _check_finite(content, prefix)
+    try:
+        return msgspec.convert(content, type_)
+    except msgspec.ValidationError as error:
+        raise BadInput(prefix + _reason(str(error))) from error
+
+
+def nan_to_none(content: Any) -> Any:
+    """Plain content in which NaN, which version 0.1 wrote for "not measured", became None."""
+    if isinstance(content, dict):
+        return {key: nan_to_none(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [nan_to_none(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def _reason(message: str) -> str:
+    """msgspec's message with the field first: ``optimizer.lr: expected float, got str``."""
+    text, _, place = message.replace("`", "").partition(" - at ")
+    field = place.strip("`").removeprefix("$").removeprefix(".")
+    if unknown := re.fullmatch(r"Object contains unknown field (.*)", text):
+        return f"unknown key {unknown[1]!r}" + (f" in {field}" if field else "")
+    if absent := re.fullmatch(r"Object missing required field (.*)", text):
+        return f"key {absent[1]!r} is missing" + (f" in {field}" if field else "")
+    text = text[:1].lower() + text[1:]
+    text = text.replace("object", "a mapping").replace("array", "a list")
+    return f"{field}: {text}" if field else text
+
+
+def _check_finite(content: Any, prefix: str, field: str = "") -> None:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            _check_finite(value, prefix, f"{field}.{key}" if field else str(key))
+    elif isinstance(content, (list, tuple)):
+        for index, value in enumerate(content):
+            _check_finite(value, prefix, f"{field}[{index}]")
+    elif isinstance(content, float) and not math.isfinite(content):
+        raise BadInput(f"{prefix}{field}: {content} is not a finite number")
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return " ".join(str(error).split())
+
+
+@cache
+def _yaml_loader() -> Any:
+    """PyYAML's safe loader with YAML 1.2's floats and without aliases.
+
+    A few nested aliases stand for more values than fit into memory.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("aliases (*name) are not supported")
+            return super().compose_node(parent, index)
+
+    number = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return Loader
