@@ -21,10 +21,11 @@ import numpy as np
 import posgan_edge_kernels as kernels
 
 from posgan_edge import Crop, load_layout
-from posgan_edge.evaluation.latency import Latency, Ratio, take_turns
+from posgan_edge.evaluation.latency import Latency, Ratio
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.geometry.pose import fit_robust
 from posgan_edge.system import machine_block
+from posgan_edge.timing import take_turns
 
 SIDES = (100.0, 128.0, 181.0, 256.0, 400.0)
 SIZE = 128

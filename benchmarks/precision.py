@@ -25,7 +25,7 @@ from posgan_edge.build.graph import props, sizes
 from posgan_edge.build.int8 import to_int8
 from posgan_edge.engines import load_engine
 from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
-from posgan_edge.evaluation.aflw2000 import load_aflw2000
+from posgan_edge.evaluation.aflw2000 import landmark_labels, load_aflw2000
 from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
 from posgan_edge.evaluation.stability import deviation
 from posgan_edge.files import read_names
@@ -57,7 +57,9 @@ def main() -> None:
     split = read_names(SPLIT)
     faces = [f for f in load_aflw2000(options.dataset) if f.name not in set(split)]
     faces = faces[: options.limit]
-    calibration = folder_faces(options.dataset, sizes(source)[0], split)
+    calibration = folder_faces(
+        options.dataset, sizes(source)[0], split, landmark_labels(options.dataset)
+    )
     record = calibrate(source, calibration, props(source)["layout"], "mse")
     models = {
         "fp32": (source, load_engine),

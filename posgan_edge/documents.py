@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+import numpy as np
 
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.files import replaced
@@ -51,7 +52,7 @@ def save(path: str | Path, document: Document) -> None:
 
 def plain(value: Any) -> Any:
     """The dictionaries, lists, strings and numbers that a document is made of."""
-    return msgspec.to_builtins(value)
+    return msgspec.to_builtins(value, enc_hook=_scalar)
 
 
 def read(path: str | Path, kind: str = "document") -> Any:
@@ -106,6 +107,13 @@ def nan_to_none(content: Any) -> Any:
     return None if isinstance(content, float) and math.isnan(content) else content
 
 
+def _scalar(value: Any) -> Any:
+    """The Python number of a numpy scalar."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} has no place in a document")
+
+
 def _reason(message: str) -> str:
     """msgspec's message with the field first: ``optimizer.lr: expected float, got str``."""
     text, _, place = message.replace("`", "").partition(" - at ")
@@ -114,6 +122,7 @@ def _reason(message: str) -> str:
         return f"unknown key {unknown[1]!r}" + (f" in {field}" if field else "")
     if absent := re.fullmatch(r"Object missing required field (.*)", text):
         return f"key {absent[1]!r} is missing" + (f" in {field}" if field else "")
+    text = text.replace("Invalid enum value", "unknown value")
     text = text[:1].lower() + text[1:]
     text = text.replace("object", "a mapping").replace("array", "a list")
     return f"{field}: {text}" if field else text

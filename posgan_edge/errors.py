@@ -16,9 +16,16 @@ class BudgetMissed(PosganError):
 
 
 class UsageError(PosganError):
-    """Options that contradict each other or cannot be understood."""
+    """Options that contradict each other or cannot be understood.
+
+    ``fields`` are the names of those options in the library; the command line adds its flags.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *fields: str) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class MissingRuntime(PosganError):

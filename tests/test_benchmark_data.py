@@ -11,10 +11,11 @@ from scipy.io import savemat
 from posgan_edge import load_layout
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.aflw2000 import load_aflw2000, open_dataset
-from posgan_edge.evaluation.latency import P99_SAMPLES, Latency, Ratio, take_turns
+from posgan_edge.evaluation.latency import P99_SAMPLES, Latency, Ratio
 from posgan_edge.evaluation.metrics import area_under_curve, bin_of, cumulative, failure_rate
 from posgan_edge.evaluation.power import measure_energy, tegra_watts
 from posgan_edge.evaluation.reannotation import load_reannotation, read_torch7
+from posgan_edge.timing import take_turns
 from tests.helpers.data import smooth_map, write_aflw2000
 
 NAMES = ["image00000", "image00001"]

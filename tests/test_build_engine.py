@@ -58,13 +58,15 @@ def record(faces, tmp_path_factory):
     """Calibration records of both generators on the same faces."""
     from posgan_edge.build.calibration import calibrate, folder_faces
     from posgan_edge.build.graph import load_model
+    from posgan_edge.evaluation.aflw2000 import landmark_labels
 
     folder = tmp_path_factory.mktemp("records")
 
     def make(model, size, layout):
         path = folder / f"{model.stem}.json"
         if not path.exists():
-            calibrate(load_model(model), folder_faces(faces, size), layout, "minmax").save(path)
+            found = folder_faces(faces, size, labels=landmark_labels(faces))
+            calibrate(load_model(model), found, layout, "minmax").save(path)
         return path
 
     return make
@@ -212,8 +214,11 @@ def _edit(path, **values):
         (lambda p: p.write_bytes(p.read_bytes()[:-1]), "not the file its manifest vouches for"),
         (lambda p: _edit(p, runtime_version="1.6.0.1"), "its header says tensorrt-rtx 1.7.1.116"),
         (lambda p: _edit(p, schema=99), "manifest version 99"),
-        (lambda p: _edit(p, colour="red"), "a broken manifest"),
-        (lambda p: p.with_name("a.engine.json").write_text("{"), "a broken manifest"),
+        (lambda p: _edit(p, colour="red"), "not a valid manifest: unknown key 'colour'"),
+        (lambda p: p.with_name("a.engine.json").write_text("{"), "not a valid manifest: "),
+        (lambda p: _edit(p, batch=1.5), "batch: expected int, got float"),
+        (lambda p: _edit(p, batch=float("nan")), "batch: expected int, got null"),
+        (lambda p: _edit(p, build_seconds=float("inf")), "build_seconds: inf is not a finite"),
     ],
 )
 def test_engines_without_a_true_manifest_are_not_loaded(tmp_path, change, message):
@@ -233,13 +238,17 @@ def test_manifest_names_the_command_that_rebuilds(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--precision", "int8"], 2, "needs --calibration RECORD or --calibration-images"),
+        (["--precision", "int8"], 2, "see --calibration RECORD or --calibration-images DIR"),
         (["--model", "broken.onnx"], 4, "a corrupt ONNX file"),
         (["--model", "absent.onnx"], 4, "no such ONNX file"),
         (["--target", "tensorrt-rtx"], 2, "does not end in .onnx"),
         (["--batch", "9"], 2, "not in the range"),
         (["--recipe", "bad.yaml"], 4, "unknown key 'precisoin'"),
-        (["--recipe", "absent.yaml"], 4, "not a recipe"),
+        (["--recipe", "absent.yaml"], 4, "absent.yaml: cannot be read"),
+        (["--recipe", "half.yaml"], 4, "half.yaml: not a valid build recipe: batch: expected int"),
+        (["--recipe", "nan.yaml"], 4, "max-nme: nan is not a finite number"),
+        (["--max-nme", "nan"], 4, "budget: nme = nan"),
+        (["--fp16-io"], 2, "see --fp16-io"),
         (["--precision", "int8", "--calibration-images", "few"], 4,
          "0 faces were found for calibration, 32 are needed"),
         (["--precision", "int8", "--calibration", "other.json"], 4, "made from another model"),
@@ -249,6 +258,8 @@ def test_bad_input_leaves_what_was_there(run, tmp_path, monkeypatch, arguments, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     (tmp_path / "bad.yaml").write_text("precisoin: int8")
+    (tmp_path / "half.yaml").write_text("batch: 1.5")
+    (tmp_path / "nan.yaml").write_text("max-nme: .nan")
     (tmp_path / "few").mkdir()
     (tmp_path / "out.onnx").write_text("earlier")
     from posgan_edge.build.calibration import CalibrationRecord
@@ -309,3 +320,50 @@ def test_building_from_onnx_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema": 1}', '{"schema": 99}'])
+def test_inspect_refuses_a_broken_manifest_beside_an_onnx(run, tmp_path, content):
+    (tmp_path / "edge.onnx").write_bytes(EDGE.read_bytes())
+    code, out, _ = run("inspect", tmp_path / "edge.onnx")
+    assert (code, "layers with weights" in out) == (0, True)
+    (tmp_path / "edge.onnx.json").write_text(content)
+    code, out, err = run("inspect", tmp_path / "edge.onnx")
+    assert code == 4
+    assert "edge.onnx.json: " in err
+    assert "vouches" not in out
+
+
+def test_sensitivity_without_matplotlib_is_refused_before_it_is_measured(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, _, err = run(
+        "calibrate", "--images", tmp_path, "--output", tmp_path / "r.json",
+        "--sensitivity", tmp_path / "s",
+    )  # fmt: skip
+    assert (code, "pip install 'posgan-edge[benchmark]'" in err) == (3, True), err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_needs_no_torch(tmp_path):
+    record = EDGE.parents[2] / "calibration" / "edge-mse.json"
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "sys.argv = ['posgan-edge', 'build-engine', '--precision', 'int8', '--even-if-slower', "
+        f"'--calibration', {str(record)!r}, '--output', {str(tmp_path / 'a.onnx')!r}]\n"
+        "from posgan_edge.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_build_imports_downward_alone():
+    script = (
+        "import sys, posgan_edge.build.engine, posgan_edge.build.sensitivity\n"
+        "above = ('evaluation', 'training', 'cli', 'live', 'render')\n"
+        "print([m for m in sys.modules if m.startswith('posgan_edge.') "
+        "and m.split('.')[1] in above], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[] False", done.stdout + done.stderr

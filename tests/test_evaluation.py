@@ -4,13 +4,14 @@ import pytest
 from posgan_edge import load_engine
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.aflw2000 import LabelledFace, load_aflw2000, turned
-from posgan_edge.evaluation.metrics import ROLL_BINS, bin_of, box_size, nme, nme_3d, wrap_roll
+from posgan_edge.evaluation.metrics import ROLL_BINS, bin_of, wrap_roll
 from posgan_edge.evaluation.scoring import (
     Prediction,
     predict_from_labels,
     predict_from_photos,
     score,
 )
+from posgan_edge.geometry.metrics import box_size, nme, nme_3d
 from tests.helpers.data import real_data, write_aflw2000
 
 SQUARE = np.array([[0, 0, 0], [100, 0, 0], [0, 100, 0], [100, 100, 0]], np.float32)

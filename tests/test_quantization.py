@@ -19,7 +19,8 @@ from posgan_edge.build.calibration import (
 from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import head, layers, load_model, props, stem
 from posgan_edge.build.int8 import matching_layers, to_int8
-from posgan_edge.errors import BadInput, BudgetMissed, UsageError
+from posgan_edge.errors import BadInput, BudgetMissed
+from posgan_edge.evaluation.aflw2000 import landmark_labels
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT, write_aflw2000
@@ -180,8 +181,12 @@ def test_record_round_trip(record, tmp_path):
     ("change", "message"),
     [
         (lambda c: c.update(method="minmax"), "was changed"),
-        (lambda c: c.update(extra=1), "not a calibration record"),
-        (lambda c: c.pop("ranges"), "not a calibration record"),
+        (lambda c: c.update(extra=1), "not a valid calibration record: unknown key 'extra'"),
+        (lambda c: c.pop("ranges"), "key 'ranges' is missing"),
+        (lambda c: c.pop("digest"), "was changed"),
+        (lambda c: c.update(percentile=0), "percentile: expected float > 0"),
+        (lambda c: c["ranges"].update(x=[1]), "list of length 2, got 1"),
+        (lambda c: c["ranges"].update(x=[0, float("nan")]), r"ranges.x\[1\]: nan is not a finite"),
     ],
 )
 def test_changed_records_are_refused(record, tmp_path, change, message):
@@ -197,13 +202,18 @@ def test_too_few_faces(model, faces):
     few = CalibrationFaces(faces.images[:5], faces.sources[:5], faces.landmarks[:5])
     with pytest.raises(BadInput, match="5 faces were found for calibration, 32 are needed"):
         calibrate(model, few, "ict")
-    with pytest.raises(UsageError, match="unknown calibration method"):
+    with pytest.raises(BadInput, match="unknown calibration method"):
         calibrate(model, faces, "ict", "entropy")
+    for percentile in (0.0, 101.0, float("nan")):
+        with pytest.raises(BadInput, match="percentile: "):
+            calibrate(model, faces, "ict", "percentile", percentile)
 
 
 def test_folder_with_labels_uses_their_boxes(tmp_path):
     folder = write_aflw2000(tmp_path / "set")
-    found = folder_faces(folder, 128, ["image00001", "image00003", "absent"])
+    found = folder_faces(
+        folder, 128, ["image00001", "image00003", "absent"], landmark_labels(folder)
+    )
     assert [name for name, _ in found.sources] == ["image00001.jpg", "image00003.jpg"]
     assert found.images.shape == (2, 3, 128, 128)
     spread = np.ptp(found.landmarks, axis=1).max(axis=1)

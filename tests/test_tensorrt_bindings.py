@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ENGINES = Path(__file__).parents[1] / "posgan_edge" / "engines"
+PACKAGE = Path(__file__).parents[1] / "posgan_edge"
 #: What each variable of our code is an instance of.
 CLASSES = {
     "builder": "Builder",
@@ -54,8 +54,8 @@ print(json.dumps([trt.__version__, missing]))
 def touched() -> list[str]:
     """Every dotted name of TensorRT that the builder and the runtime use, found in their source."""
     names = set()
-    for file in ("tensorrt.py", "tensorrt_builder.py"):
-        for node in ast.walk(ast.parse((ENGINES / file).read_text())):
+    for file in ("engines/tensorrt.py", "build/tensorrt.py"):
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
             if not isinstance(node, ast.Attribute):
                 continue
             dotted = ast.unparse(node)

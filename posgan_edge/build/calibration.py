@@ -7,16 +7,25 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.files import replaced
+from posgan_edge.arrays import FloatArray
+from posgan_edge.documents import Document, convert, plain, read
+from posgan_edge.errors import BadInput
+from posgan_edge.faces.cropping import extract_crop
+from posgan_edge.faces.detector import MediaPipeDetector
+from posgan_edge.files import replaced, sha256
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.values import FaceBox
+from posgan_edge.images import read_image
+from posgan_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
     import onnx
@@ -43,16 +52,17 @@ class CalibrationFaces:
     landmarks: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class CalibrationRecord:
+class CalibrationRecord(Document, frozen=True):
     """Ranges of every activation, and what they were made from.
 
     ``ranges`` maps tensor names to (low, high). ``digest`` covers everything else in the record.
     """
 
+    kind: ClassVar[str] = "calibration record"
+
     model_sha256: str
     method: str
-    percentile: float
+    percentile: Annotated[float, msgspec.Meta(gt=0, le=100)]
     layout: str
     images: tuple[tuple[str, str], ...]
     ranges: dict[str, tuple[float, float]]
@@ -60,30 +70,29 @@ class CalibrationRecord:
 
     @property
     def digest(self) -> str:
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(plain(self))
 
     def save(self, path: str | Path) -> None:
         """Writes the record as JSON (atomically)."""
+        content = plain(self)
         with replaced(path) as temporary:
             temporary.write_text(
-                json.dumps({**asdict(self), "digest": self.digest}, indent=1) + "\n"
+                json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
             )
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationRecord:
         """Reads a record; raises BadInput when it is broken or was changed."""
-        try:
-            content = json.loads(Path(path).read_text())
-            digest = content.pop("digest")
-            content["images"] = tuple(tuple(i) for i in content["images"])
-            content["ranges"] = {k: tuple(v) for k, v in content["ranges"].items()}
-            record = cls(**content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{path}: not a calibration record: {error}") from error
-        if record.schema != _SCHEMA or record.digest != digest:
+        content = read(path, cls.kind)
+        digest = content.pop("digest", None) if isinstance(content, dict) else None
+        record = convert(content, cls, path)
+        if record.schema != _SCHEMA or digest != _digest(content):
             raise BadInput(f"{path}: the calibration record was changed or is of another version")
         return record
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def model_digest(model: onnx.ModelProto) -> str:
@@ -97,7 +106,7 @@ def calibrate(
     layout: str,
     method: str = "percentile",
     percentile: float = 99.99,
-    on_batch: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> CalibrationRecord:
     """Runs the FP32 model over the faces and takes the range of every activation.
 
@@ -108,7 +117,9 @@ def calibrate(
     from onnxruntime.quantization.calibrate import create_calibrator
 
     if method not in METHODS:
-        raise UsageError(f"unknown calibration method {method!r}: use {', '.join(METHODS)}")
+        raise BadInput(f"unknown calibration method {method!r}: use {', '.join(METHODS)}")
+    if not 0 < percentile <= 100:
+        raise BadInput(f"percentile: {percentile:g} is not above 0 and at most 100")
     if len(faces.images) < FEWEST_FACES:
         raise BadInput(
             f"{len(faces.images)} faces were found for calibration, {FEWEST_FACES} are needed"
@@ -117,7 +128,7 @@ def calibrate(
     options: dict[str, Any] = {"symmetric": False}
     if method != "minmax":
         options = {"percentile": percentile, "num_bins": 2048}
-    # The collector prints its progress; ours is reported by on_batch.
+    # The collector prints its progress; ours is reported by the callback.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         calibrator = create_calibrator(
             _saved(model, folder),
@@ -129,8 +140,8 @@ def calibrate(
         # The calibrator keeps every activation of one call in memory: a few faces at a time.
         for start in range(0, len(faces.images), _AT_A_TIME):
             calibrator.collect_data(_Reader(faces.images[start : start + _AT_A_TIME]))
-            if on_batch is not None:
-                on_batch(min(start + _AT_A_TIME, len(faces.images)), len(faces.images))
+            done = min(start + _AT_A_TIME, len(faces.images))
+            progress("calibrating", done, len(faces.images))
         if method == "mse":
             histograms = calibrator.collector.histogram_dict
             ranges = {name: _mse_range(*entry[:2]) for name, entry in histograms.items()}
@@ -197,28 +208,21 @@ def folder_faces(
     folder: str | Path,
     input_size: int,
     names: Sequence[str] | None = None,
-    on_image: Callable[[int, int], None] | None = None,
+    labels: Mapping[str, FloatArray] | None = None,
+    progress: Progress = silent,
 ) -> CalibrationFaces:
-    """Crops of a folder's pictures: label boxes where .mat labels lie beside them, else detected.
+    """Crops of a folder's pictures, ``input_size`` pixels wide.
 
-    ``names`` (file stems) restricts which are taken. Pictures without a face are passed over.
+    ``labels`` holds landmarks (68, 2 or more) in photo pixels by file stem: such a picture is cut
+    at its landmarks' box, others where the detector finds a face. ``names`` (file stems)
+    restricts which are taken. Pictures without a face are left out.
     """
-    from posgan_edge.evaluation.aflw2000 import load_aflw2000
-    from posgan_edge.faces.cropping import extract_crop
-    from posgan_edge.faces.detector import MediaPipeDetector
-    from posgan_edge.files import sha256
-    from posgan_edge.geometry.crop import Crop
-    from posgan_edge.geometry.values import FaceBox
-    from posgan_edge.images import read_image
-
+    labels = labels or {}
     folder = Path(folder)
     pictures = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if names is not None:
         wanted = set(names)
         pictures = [p for p in pictures if p.stem in wanted]
-    labels = {}
-    if any(p.with_suffix(".mat").is_file() for p in pictures):
-        labels = {f.name: f.original for f in load_aflw2000(folder)}
     detector = MediaPipeDetector() if any(p.stem not in labels for p in pictures) else None
     images, sources, landmarks = [], [], []
     for index, path in enumerate(pictures):
@@ -233,8 +237,7 @@ def folder_faces(
             sources.append((path.name, sha256(path)))
             unknown = np.full((68, 2), np.nan, np.float32)
             landmarks.append(unknown if points is None else crop.to_crop(points)[:, :2])
-        if on_image is not None:
-            on_image(index + 1, len(pictures))
+        progress("reading faces", index + 1, len(pictures))
     if not images:
         empty = np.empty((0, 3, input_size, input_size), np.float32)
         return CalibrationFaces(empty, (), np.empty((0, 68, 2), np.float32))

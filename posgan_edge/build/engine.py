@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from posgan_edge.arrays import FloatArray
 from posgan_edge.build.calibration import (
     CalibrationFaces,
     CalibrationRecord,
@@ -29,9 +30,10 @@ from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
 from posgan_edge.engines.runtimes import load_tensorrt
 from posgan_edge.errors import BadInput, UsageError, missing
-from posgan_edge.evaluation.latency import take_turns
 from posgan_edge.files import check_writable, replaced
+from posgan_edge.progress import Progress, silent
 from posgan_edge.system import gpu_here, machine_block
+from posgan_edge.timing import take_turns
 
 if TYPE_CHECKING:
     import onnx
@@ -40,13 +42,14 @@ TARGETS = ("onnxruntime", "tensorrt", "tensorrt-rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
 #: From this opset on, Q/DQ may carry FP16, so that what is not INT8 runs in FP16.
 FP16_SCALES_OPSET = 19
-#: Called with what is being done, how much of it is done and how much there is.
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build; see ``posgan-edge build-engine --help``."""
+    """What to build; see ``posgan-edge build-engine --help``.
+
+    ``labels`` holds landmarks (68, 2 or more) of ``images`` by file stem: see ``folder_faces``.
+    """
 
     model: str
     output: Path
@@ -55,6 +58,7 @@ class BuildRequest:
     record: Path | None = None
     images: Path | None = None
     names: Sequence[str] | None = None
+    labels: Mapping[str, FloatArray] = field(default_factory=dict)
     method: str = "mse"
     keep_float: str = ""
     budget: Budget = field(default_factory=Budget)
@@ -73,18 +77,17 @@ class Converted:
     precision: str
     kept: list[str] = field(default_factory=list)
     calibration: str = ""
-    accuracy: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, float | None] = field(default_factory=dict)
 
 
-def build_engine(request: BuildRequest, report: Report | None = None) -> Manifest:
+def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest:
     """Builds the engine and its manifest; earlier files stay until the new ones are whole."""
-    report = report or (lambda what, done, total: None)
     _check(request)
     start = time.perf_counter()
-    source = source_model(request.model, report)
-    converted = convert(request, source, report)
+    source = source_model(request.model, progress)
+    converted = convert(request, source, progress)
     if request.target == "onnxruntime" and converted.precision == "int8" and request.faster_only:
-        converted = _faster(source, converted, report)
+        converted = _faster(source, converted, progress)
     data = converted.model.SerializeToString(deterministic=True)
     onnx_hash = hashlib.sha256(data).hexdigest()
     cache_hash = ""
@@ -93,9 +96,9 @@ def build_engine(request: BuildRequest, report: Report | None = None) -> Manifes
 
         version, payload = onnxruntime.__version__, data
     else:
-        report(f"building the {request.target} plan", 0, 1)
+        progress(f"building the {request.target} plan", 0, 1)
         payload, cache = build_plan_apart(data, request.target, _with_cache(request))
-        report(f"building the {request.target} plan", 1, 1)
+        progress(f"building the {request.target} plan", 1, 1)
         header = parse_plan_header(payload)
         version = header[1] if header else load_tensorrt(request.target).__version__
         if request.timing_cache is not None and cache:
@@ -124,7 +127,7 @@ def build_engine(request: BuildRequest, report: Report | None = None) -> Manifes
         compute_capability=capability,
         gpu=gpu,
         system=machine["system"],
-        kept_float=converted.kept,
+        kept_float=tuple(converted.kept),
         calibration=converted.calibration,
         timing_cache=cache_hash,
         build_seconds=round(time.perf_counter() - start, 2),
@@ -135,7 +138,7 @@ def build_engine(request: BuildRequest, report: Report | None = None) -> Manifes
     return manifest
 
 
-def source_model(model: str, report: Report) -> onnx.ModelProto:
+def source_model(model: str, progress: Progress) -> onnx.ModelProto:
     """The FP32 ONNX of a shipped name, an ONNX file or a checkpoint (exported; needs torch)."""
     if model in SHIPPED:
         return load_model(str(resources.files("posgan_edge.assets") / SHIPPED[model]))
@@ -148,13 +151,13 @@ def source_model(model: str, report: Report) -> onnx.ModelProto:
         raise missing("PyTorch", "exporting a checkpoint (or give an ONNX)", "export") from error
     generator = load_generator(model)
     with tempfile.TemporaryDirectory() as folder:
-        report("exporting", 0, 1)
+        progress("exporting", 0, 1)
         export_onnx(generator, Path(folder) / "model.onnx")
-        report("exporting", 1, 1)
+        progress("exporting", 1, 1)
         return load_model(Path(folder) / "model.onnx")
 
 
-def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> Converted:
+def convert(request: BuildRequest, source: onnx.ModelProto, progress: Progress) -> Converted:
     """The model at the precision asked for, within the budget."""
     has = props(source).get("precision", "fp32")
     if has != "fp32":
@@ -165,15 +168,15 @@ def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> C
         return Converted(source, "fp32")
     if request.precision == "fp16":
         return Converted(to_fp16(source, keep_io=not request.fp16_io), "fp16")
-    faces, record = _calibration(request, source, report)
+    faces, record = _calibration(request, source, progress)
     keep = matching_layers(source, request.keep_float) if request.keep_float else []
-    accuracy: dict[str, float] = {}
+    accuracy: dict[str, float | None] = {}
     graph = "onnxruntime" if request.target == "onnxruntime" else "tensorrt"
     if faces is not None:
         meter = CostMeter(source, faces)
         keep, cost, _ = meet_budget(
             source, record, meter, request.budget, keep,
-            lambda done, total: report("sensitivity of each layer", done, total), graph,
+            progress, graph,
         )  # fmt: skip
         accuracy = {"pixels": cost.pixels, "nme_points": cost.nme, "faces": len(faces.images)}
     quantized = to_int8(source, record, keep, graph)
@@ -184,14 +187,12 @@ def convert(request: BuildRequest, source: onnx.ModelProto, report: Report) -> C
 
 
 def _calibration(
-    request: BuildRequest, source: onnx.ModelProto, report: Report
+    request: BuildRequest, source: onnx.ModelProto, progress: Progress
 ) -> tuple[CalibrationFaces | None, CalibrationRecord]:
     size, _ = sizes(source)
     faces = None
     if request.images is not None:
-        faces = folder_faces(
-            request.images, size, request.names, lambda d, t: report("reading faces", d, t)
-        )
+        faces = folder_faces(request.images, size, request.names, request.labels, progress)
     if request.record is not None and request.record.is_file():
         record = CalibrationRecord.load(request.record)
         if record.model_sha256 != model_digest(source):
@@ -200,18 +201,15 @@ def _calibration(
             raise BadInput(f"{request.record}: was made from other pictures than {request.images}")
         return faces, record
     if faces is None:
-        raise UsageError("int8 needs --calibration RECORD or --calibration-images DIR")
+        raise UsageError("int8 needs a calibration record or pictures", "record", "images")
     layout = props(source)["layout"]
-    return faces, calibrate(
-        source, faces, layout, request.method,
-        on_batch=lambda d, t: report("calibrating", d, t),
-    )  # fmt: skip
+    return faces, calibrate(source, faces, layout, request.method, progress=progress)
 
 
-def _faster(source: onnx.ModelProto, converted: Converted, report: Report) -> Converted:
+def _faster(source: onnx.ModelProto, converted: Converted, progress: Progress) -> Converted:
     """The INT8 model, or the FP32 one where INT8 is slower on this machine (interleaved runs)."""
     ratio = latency_ratio(source, converted.model)
-    report(f"INT8 takes {ratio:.2f} of FP32's time on this machine", 1, 1)
+    progress(f"INT8 takes {ratio:.2f} of FP32's time on this machine", 1, 1)
     if ratio <= 1.0:
         return Converted(
             converted.model, "int8", converted.kept, converted.calibration,
@@ -239,9 +237,11 @@ def latency_ratio(first: onnx.ModelProto, second: onnx.ModelProto, rounds: int =
 
 def _check(request: BuildRequest) -> None:
     if request.precision not in PRECISIONS or request.target not in TARGETS:
-        raise UsageError(f"unknown precision {request.precision!r} or target {request.target!r}")
+        raise BadInput(f"unknown precision {request.precision!r} or target {request.target!r}")
     if request.fp16_io and (request.precision, request.target) != ("fp16", "onnxruntime"):
-        raise UsageError("--fp16-io is for --precision fp16 --target onnxruntime")
+        raise UsageError(
+            "FP16 inputs and outputs need precision fp16, target onnxruntime", "fp16_io"
+        )
     if request.target == "onnxruntime":
         if request.output.suffix != ".onnx":
             raise UsageError(f"{request.output}: an onnxruntime engine ends in .onnx")

@@ -37,7 +37,7 @@ def weights_digest(generator: Generator) -> str:
 
 
 class _WithLandmarks(nn.Module):
-    """A generator that also answers its 68 landmarks (N, 68, 3) in crop units."""
+    """A generator that also returns its 68 landmarks (N, 68, 3) in crop units."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def export_onnx(
 
     With ``landmarks`` there is a second output ``landmarks`` (N, 68, 3), sampled in the graph.
     Batch norms are folded; name, layout, precision, weights digest and version are in the file's
-    metadata. The checker and shape inference run. Answers the largest difference from PyTorch on
+    metadata. The checker and shape inference run. Returns the largest difference from PyTorch on
     random images in crop units; raises BadInput where it is above ``PARITY_LIMIT``.
     """
     try:
@@ -107,11 +107,11 @@ def export_onnx(
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(temporary))
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        answers = session.run(outputs, {"image": images.numpy()})
+        found = session.run(outputs, {"image": images.numpy()})
         with torch.inference_mode():
             expected = module(images) if landmarks else (generator(images),)
         difference = max(
-            float(np.abs(a - e.numpy()).max()) for a, e in zip(answers, expected, strict=True)
+            float(np.abs(a - e.numpy()).max()) for a, e in zip(found, expected, strict=True)
         )
         if not difference <= PARITY_LIMIT:
             raise BadInput(f"{path}: differs from PyTorch by {difference:.2g}; nothing was written")

@@ -16,7 +16,7 @@ def load_model(path: str | Path) -> onnx.ModelProto:
     try:
         import onnx
     except ImportError as error:
-        raise missing("onnx", "converting models", "export") from error
+        raise missing("onnx", "converting models", "build") from error
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path}: no such ONNX file")
@@ -63,7 +63,7 @@ def layers(model: onnx.ModelProto) -> list[str]:
 
 
 def head(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes after the last convolution's activation: what answers coordinates.
+    """Names of the nodes after the last convolution's activation: what computes coordinates.
 
     Rounding there moves points directly (one pixel is 0.5 % NME), and it costs next to nothing,
     so it stays in FP32.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,11 @@ from posgan_edge.arrays import in_batches
 from posgan_edge.build.calibration import CalibrationFaces, CalibrationRecord
 from posgan_edge.build.graph import layers, props
 from posgan_edge.build.int8 import to_int8
-from posgan_edge.errors import BudgetMissed
-from posgan_edge.evaluation.metrics import nme
+from posgan_edge.errors import BadInput, BudgetMissed, missing
 from posgan_edge.files import replaced
 from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.metrics import nme
+from posgan_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
     import onnx
@@ -34,16 +35,25 @@ class Budget:
     nme: float = 0.05
     pixels: float = 0.5
 
+    def __post_init__(self) -> None:
+        for name, value in (("nme", self.nme), ("pixels", self.pixels)):
+            if not value >= 0:
+                raise BadInput(f"budget: {name} = {value:g} is not a number of at least 0")
+
 
 @dataclass(frozen=True)
 class Cost:
-    """What a conversion costs against FP32; ``nme`` is NaN without labels."""
+    """What a conversion costs against FP32; ``nme`` is None without labels."""
 
     pixels: float
-    nme: float
+    nme: float | None
 
     def within(self, budget: Budget) -> bool:
-        return self.pixels <= budget.pixels and not self.nme > budget.nme
+        return self.pixels <= budget.pixels and (self.nme is None or self.nme <= budget.nme)
+
+    @property
+    def nme_text(self) -> str:
+        return "NME not measured" if self.nme is None else f"{self.nme:+.3f} points"
 
 
 class CostMeter:
@@ -61,7 +71,8 @@ class CostMeter:
     def cost(self, model: onnx.ModelProto) -> Cost:
         maps = self._run(model)
         pixels = float(np.abs(maps - self.reference).mean() * PIXELS)
-        return Cost(pixels, self._nme(maps) - self.reference_nme)
+        found, reference = self._nme(maps), self.reference_nme
+        return Cost(pixels, None if found is None or reference is None else found - reference)
 
     def _run(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         import onnxruntime as ort
@@ -78,21 +89,21 @@ class CostMeter:
             _AT_A_TIME,
         )
 
-    def _nme(self, maps: NDArray[np.float32]) -> float:
+    def _nme(self, maps: NDArray[np.float32]) -> float | None:
         points = self.layout.landmarks(maps)
         errors = [
             nme(found, truth)
             for found, truth in zip(points, self.faces.landmarks, strict=True)
             if np.isfinite(truth).all()
         ]
-        return float(np.mean(errors)) if errors else float("nan")
+        return float(np.mean(errors)) if errors else None
 
 
 def sensitivity(
     model: onnx.ModelProto,
     record: CalibrationRecord,
     meter: CostMeter,
-    on_layer: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
     target: str = "tensorrt",
 ) -> dict[str, Cost]:
     """The cost of each layer when it alone is quantised, in the graph for ``target``."""
@@ -100,8 +111,7 @@ def sensitivity(
     costs = {}
     for index, name in enumerate(names):
         costs[name] = meter.cost(to_int8(model, record, target=target, compact=False, only=[name]))
-        if on_layer is not None:
-            on_layer(index + 1, len(names))
+        progress("sensitivity of each layer", index + 1, len(names))
     return costs
 
 
@@ -111,7 +121,7 @@ def meet_budget(
     meter: CostMeter,
     budget: Budget,
     keep: Sequence[str] = (),
-    on_layer: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
     target: str = "tensorrt",
 ) -> tuple[list[str], Cost, dict[str, Cost]]:
     """Layers to keep in float, the cost that is left, and the sensitivity table if one was made.
@@ -123,7 +133,7 @@ def meet_budget(
     cost = meter.cost(to_int8(model, record, kept, target))
     if cost.within(budget):
         return kept, cost, {}
-    table = sensitivity(model, record, meter, on_layer, target)
+    table = sensitivity(model, record, meter, progress, target)
     order = sorted((n for n in table if n not in kept), key=lambda n: -table[n].pixels)
     best = (cost, list(kept))
     for name in order[: len(order) // 2]:
@@ -135,16 +145,28 @@ def meet_budget(
             best = (cost, list(kept))
     raise BudgetMissed(
         f"budget of +{budget.nme} NME points and {budget.pixels} px is out of reach: best "
-        f"{best[0].nme:+.3f} points and {best[0].pixels:.2f} px with {len(best[1])} layers in float"
+        f"{best[0].nme_text} and {best[0].pixels:.2f} px with {len(best[1])} layers in float"
     )
 
 
 def write_table(costs: dict[str, Cost], path: str | Path) -> None:
     """The sensitivity table as Markdown, in the network's order."""
     lines = ["| layer | map, px of 256 | NME, points |", "|---|---:|---:|"]
-    lines += [f"| `{n}` | {c.pixels:.4f} | {c.nme:+.4f} |" for n, c in costs.items()]
+    lines += [f"| `{n}` | {c.pixels:.4f} | {_points(c)} |" for n, c in costs.items()]
     with replaced(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
+
+
+def _points(cost: Cost) -> str:
+    return "not measured" if cost.nme is None else f"{cost.nme:+.4f}"
+
+
+def check_plot() -> None:
+    """Raises MissingRuntime where ``plot_table`` has nothing to draw with."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise missing("matplotlib", "drawing the sensitivity of layers", "benchmark") from error
 
 
 def plot_table(costs: dict[str, Cost], path: str | Path) -> None:

@@ -73,11 +73,17 @@ def build_plan(
 
 def _set_capability(trt: Any, config: Any, target: str, capability: str) -> None:
     if target != "tensorrt-rtx":
-        raise UsageError("--compute-capability is for tensorrt-rtx; tensorrt builds for this GPU")
+        raise UsageError(
+            "a compute capability is for tensorrt-rtx; tensorrt builds for this GPU",
+            "compute_capability",
+        )
     name = "SM" + capability.replace(".", "")
     known = sorted(n for n in dir(trt.ComputeCapability) if n.startswith("SM"))
     if name not in known:
-        raise UsageError(f"--compute-capability {capability}: {target} knows {', '.join(known)}")
+        raise UsageError(
+            f"compute capability {capability}: {target} knows {', '.join(known)}",
+            "compute_capability",
+        )
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(trt.ComputeCapability, name), 0)
 
@@ -117,7 +123,7 @@ def build_plan_apart(onnx_bytes: bytes, target: str, options: PlanOptions) -> tu
         )
         if (folder / "error.json").is_file():
             error = json.loads((folder / "error.json").read_text())
-            raise _error_class(error["exit_code"])(error["message"])
+            raise _error_class(error["exit_code"])(error["message"], *error["fields"])
         if child.returncode or not (folder / "plan").is_file():
             last = (child.stderr.strip().splitlines() or ["no message"])[-1]
             raise BadInput(f"{target}'s builder died (exit code {child.returncode}): {last[:200]}")
@@ -139,7 +145,8 @@ def _child(folder: Path) -> None:
     try:
         plan, cache = build_plan((folder / "model.onnx").read_bytes(), target, options)
     except PosganError as error:
-        content = {"exit_code": error.exit_code, "message": str(error)}
+        fields = getattr(error, "fields", ())
+        content = {"exit_code": error.exit_code, "message": str(error), "fields": fields}
         (folder / "error.json").write_text(json.dumps(content))
         return
     (folder / "timing.cache").write_bytes(cache)

@@ -10,7 +10,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import UsageError
+
+#: Flags by the field of ``BuildRequest`` that they set.
+_FLAGS = {
+    "record": "--calibration RECORD",
+    "images": "--calibration-images DIR",
+    "compute_capability": "--compute-capability",
+    "fp16_io": "--fp16-io",
+}
 
 
 @click.command()
@@ -43,17 +51,20 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
     from posgan_edge.build.sensitivity import Budget
     from posgan_edge.build.tensorrt import PlanOptions
     from posgan_edge.cli.progress import reporting
+    from posgan_edge.evaluation.aflw2000 import landmark_labels
     from posgan_edge.files import read_names
 
     if recipe is not None:
         _apply_recipe(context, recipe, options)
+    images = options["calibration_images"]
     request = BuildRequest(
         model=options["model"],
         output=options["output"],
         precision=options["precision"],
         target=options["target"],
         record=options["calibration"],
-        images=options["calibration_images"],
+        images=images,
+        labels=landmark_labels(images) if images is not None else {},
         names=read_names(options["calibration_names"]),
         method=options["method"],
         keep_float=options["keep_fp16"],
@@ -64,8 +75,11 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
         faster_only=not options["even_if_slower"],
         command=shlex.join(["posgan-edge", *sys.argv[1:]]),
     )
-    with reporting() as report:
-        manifest = build_engine(request, report)
+    try:
+        with reporting() as progress:
+            manifest = build_engine(request, progress)
+    except UsageError as error:
+        raise _with_flags(error) from error
     size = request.output.stat().st_size / 1e6
     click.echo(
         f"{request.output}: {manifest.precision} for {manifest.runtime} "
@@ -80,30 +94,26 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
     elif "pixels" in manifest.accuracy:
         cost = manifest.accuracy
         kept = f", {len(manifest.kept_float)} layers in float" if manifest.kept_float else ""
+        points = cost["nme_points"]
         click.echo(
             f"cost against FP32 on {cost['faces']:.0f} faces: {cost['pixels']:.3f} px of 256, "
-            f"{cost['nme_points']:+.3f} NME points{kept}"
+            f"NME {'not measured' if points is None else f'{points:+.3f} points'}{kept}"
         )
 
 
 def _apply_recipe(context: click.Context, recipe: Path, options: dict[str, Any]) -> None:
-    """Fills options that the command line does not give. Raises BadInput on an unknown key."""
-    try:
-        import yaml
-    except ImportError as error:
-        from posgan_edge.errors import missing
+    """Fills options that the command line does not give."""
+    from posgan_edge.build.recipe import load_build_recipe
 
-        raise missing("PyYAML", "reading recipes", "export") from error
-    try:
-        content = yaml.safe_load(recipe.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"{recipe}: not a recipe: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise BadInput(f"{recipe}: a recipe is a mapping of options to values")
+    loaded = load_build_recipe(recipe)
     parameters = {p.name: p for p in context.command.params}
-    for key, value in content.items():
-        name = str(key).replace("-", "_")
-        if name not in parameters or name in ("recipe", "output"):
-            raise BadInput(f"{recipe}: unknown key {key!r}")
-        if context.get_parameter_source(name) is ParameterSource.DEFAULT:
+    for name in loaded.__struct_fields__:
+        value = getattr(loaded, name)
+        if value is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT:
             options[name] = parameters[name].type_cast_value(context, value)
+
+
+def _with_flags(error: UsageError) -> UsageError:
+    """The error with the flags of the options that it is about."""
+    flags = [_FLAGS[field] for field in error.fields if field in _FLAGS]
+    return UsageError(f"{error}: see {' or '.join(flags)}" if flags else str(error))

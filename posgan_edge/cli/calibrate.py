@@ -27,29 +27,28 @@ def command(
 ) -> None:
     """Take INT8 ranges from real faces into a portable record."""
     from posgan_edge.build import calibration
+    from posgan_edge.build import sensitivity as costs
     from posgan_edge.build.engine import source_model
     from posgan_edge.build.graph import props, sizes
     from posgan_edge.cli.progress import reporting
+    from posgan_edge.evaluation.aflw2000 import landmark_labels
     from posgan_edge.files import check_writable, read_names
 
     check_writable(output)
-    with reporting() as report:
-        source = source_model(model, report)
+    if sensitivity is not None:
+        costs.check_plot()
+        check_writable(sensitivity / "sensitivity.md")
+    with reporting() as progress:
+        source = source_model(model, progress)
         faces = calibration.folder_faces(
-            images, sizes(source)[0], read_names(names), lambda d, t: report("reading faces", d, t)
+            images, sizes(source)[0], read_names(names), landmark_labels(images), progress
         )
-        record = calibration.calibrate(
-            source, faces, props(source)["layout"], method, percentile,
-            lambda d, t: report("calibrating", d, t),
-        )  # fmt: skip
+        layout = props(source)["layout"]
+        record = calibration.calibrate(source, faces, layout, method, percentile, progress)
         record.save(output)
         if sensitivity is not None:
-            from posgan_edge.build import sensitivity as costs
-
-            table = costs.sensitivity(
-                source, record, costs.CostMeter(source, faces),
-                lambda d, t: report("sensitivity of each layer", d, t),
-            )  # fmt: skip
+            meter = costs.CostMeter(source, faces)
+            table = costs.sensitivity(source, record, meter, progress)
             costs.write_table(table, sensitivity / "sensitivity.md")
             costs.plot_table(table, sensitivity / "sensitivity.png")
     click.echo(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.errors import BadInput
 
 
 @click.command()
 @click.argument("engine", type=Path)
 def command(engine: Path) -> None:
     """Print what an ENGINE file is: header, manifest, and whether they agree."""
-    from posgan_edge.engines.manifest import checked_manifest, load_manifest, plan_header
+    from posgan_edge.documents import plain
+    from posgan_edge.engines.manifest import (
+        checked_manifest,
+        load_manifest,
+        manifest_path,
+        plan_header,
+    )
     from posgan_edge.files import sha256
 
     if not engine.is_file():
@@ -30,14 +35,11 @@ def command(engine: Path) -> None:
         for key, value in props(model).items():
             click.echo(f"{key}: {value}")
         click.echo(f"layers with weights: {len(layers(model))}")
-    try:
-        manifest = load_manifest(engine)
-    except PosganError:
-        if engine.suffix != ".onnx":
-            raise
+    if engine.suffix == ".onnx" and not manifest_path(engine).is_file():
         return
-    for key, value in asdict(manifest).items():
-        if value not in ("", [], {}):
+    manifest = load_manifest(engine)
+    for key, value in plain(manifest).items():
+        if value not in ("", [], (), {}):
             click.echo(f"{key}: {value}")
     checked_manifest(engine)
     click.echo("the manifest vouches for this file")

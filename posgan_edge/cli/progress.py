@@ -7,24 +7,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from posgan_edge.build.engine import Report
+    from posgan_edge.progress import Progress
 
 
 @contextmanager
-def reporting() -> Iterator[Report]:
+def reporting() -> Iterator[Progress]:
     """Yields a function (what, done, total) that keeps one bar per thing."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     tasks = {}
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+    with bars.Progress(
+        bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(),
         console=Console(stderr=True), transient=True,
-    ) as progress:  # fmt: skip
+    ) as shown:  # fmt: skip
 
-        def report(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int, /) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done, total=total)
 
         yield report

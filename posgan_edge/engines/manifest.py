@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
+
 from posgan_edge.documents import Document, load, nan_to_none, save
 from posgan_edge.errors import BadInput
 
@@ -38,12 +40,12 @@ class Manifest(Document, frozen=True):
     compute_capability: str = ""
     gpu: str = ""
     system: str = ""
-    kept_float: list[str] = []
+    kept_float: tuple[str, ...] = ()
     calibration: str = ""
     timing_cache: str = ""
     build_seconds: float = 0.0
-    accuracy: dict[str, float | None] = {}
-    machine: dict[str, Any] = {}
+    accuracy: dict[str, float | None] = msgspec.field(default_factory=dict)
+    machine: dict[str, Any] = msgspec.field(default_factory=dict)
     schema: int = SCHEMA
 
     def save(self, engine: str | Path) -> None:

@@ -131,6 +131,14 @@ class TurnedFace(LabelledFace):
         return cv2.warpAffine(image, opencv_matrix(matrix), size, flags=cv2.INTER_LINEAR)
 
 
+def landmark_labels(folder: str | Path) -> dict[str, NDArray[np.float32]]:
+    """Landmarks (68, 3) in photo pixels by file stem; empty where no photo has a .mat label."""
+    photos = (p for p in Path(folder).glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not any(photo.with_suffix(".mat").is_file() for photo in photos):
+        return {}
+    return {face.name: face.original for face in load_aflw2000(folder)}
+
+
 def turned(face: LabelledFace, degrees: float) -> LabelledFace:
     """The face with photo and labels turned clockwise; the pose labels are not turned."""
     height, width = face.image().shape[:2]

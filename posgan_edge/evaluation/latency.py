@@ -1,4 +1,4 @@
-"""Timing calls in turns, and what is said of the times.
+"""Figures of times that were taken in turns.
 
 Calls take turns within one run, so that what else the machine does falls on all of them alike;
 two of them are compared by the ratio of their medians with a bootstrap interval, never by times
@@ -7,10 +7,7 @@ of different runs. The headline is p90, as MLPerf's single-stream scenario has i
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,27 +82,3 @@ class Ratio:
         medians = np.median(times[drawn], 1) / np.median(reference[drawn], 1)
         low, high = np.percentile(medians, [2.5, 97.5])
         return cls(float(np.median(times) / np.median(reference)), float(low), float(high))
-
-
-def take_turns(
-    calls: Mapping[str, Callable[[], Any]],
-    rounds: int,
-    warm_up: int = 5,
-    on_round: Callable[[], None] | None = None,
-) -> dict[str, NDArray[np.float64]]:
-    """Times (rounds,) in milliseconds of each call, one of each a round, in changing order."""
-    times = {name: np.empty(rounds) for name in calls}
-    names = list(calls)
-    rng = np.random.default_rng(0)
-    for round_ in range(-warm_up, rounds):
-        for index in rng.permutation(len(names)):
-            name = names[index]
-            call = calls[name]
-            start = time.perf_counter()
-            call()
-            taken = time.perf_counter() - start
-            if round_ >= 0:
-                times[name][round_] = taken * 1e3
-        if on_round is not None:
-            on_round()
-    return times

@@ -16,12 +16,13 @@ from posgan_edge.engines.device import DeviceEngine
 from posgan_edge.engines.loader import load_engine
 from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
-from posgan_edge.evaluation.latency import Latency, Ratio, take_turns
+from posgan_edge.evaluation.latency import Latency, Ratio
 from posgan_edge.faces.detector import Detector
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.values import FaceBox
 from posgan_edge.render.draw import draw_faces
+from posgan_edge.timing import take_turns
 
 BATCHES = (1, 2, 4, 8, 16)
 STAGES = ("detect", "crop", "network", "landmarks", "draw")

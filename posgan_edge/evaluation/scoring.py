@@ -19,8 +19,6 @@ from posgan_edge.evaluation.metrics import (
     area_under_curve,
     bin_of,
     failure_rate,
-    nme,
-    nme_3d,
     wrap_roll,
 )
 from posgan_edge.faces.cropping import extract_crop
@@ -28,6 +26,7 @@ from posgan_edge.faces.detector import Detector
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.metrics import nme, nme_3d
 from posgan_edge.geometry.pose import fit_pose
 from posgan_edge.geometry.values import FaceBox
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from posgan_edge.engines.base import Engine
 from posgan_edge.evaluation.aflw2000 import LabelledFace
-from posgan_edge.evaluation.metrics import box_size
 from posgan_edge.evaluation.scoring import Prediction
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.metrics import box_size
 
 #: Crops of each face for the jitter, and the spread of their shift and size (of the side) and
 #: turn (degrees): what a tracker's crop does from frame to frame.

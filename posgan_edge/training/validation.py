@@ -7,11 +7,11 @@ import torch
 
 from posgan_edge.engines.torch import TorchEngine
 from posgan_edge.evaluation.aflw2000 import load_aflw2000
-from posgan_edge.evaluation.metrics import nme
 from posgan_edge.evaluation.scoring import predict_from_labels, score, summary
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.metrics import nme
 from posgan_edge.models.registry import Generator
 from posgan_edge.training.datasets import FaceMaps
 

@@ -1,0 +1,136 @@
+"""The one reader and writer of documents, and the documents that version 0.1 left behind."""
+
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import msgspec
+import pytest
+
+from posgan_edge.build.calibration import CalibrationRecord
+from posgan_edge.build.recipe import load_build_recipe
+from posgan_edge.documents import LIMIT, Document, load, save
+from posgan_edge.engines.manifest import load_manifest
+from posgan_edge.errors import BadInput
+
+ROOT = Path(__file__).parents[1]
+
+
+class Inner(Document, frozen=True):
+    lr: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+class Outer(Document, frozen=True):
+    kind: ClassVar[str] = "thing"
+
+    name: str
+    epochs: Annotated[int, msgspec.Meta(ge=1)] = 1
+    inner: Inner = Inner()
+    share: float | None = None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "expected a mapping, got null"),
+        ("- 1", "expected a mapping, got a list"),
+        ("epochs: 3", "key 'name' is missing"),
+        ("name: x\nlerning_rate: 1", "unknown key 'lerning_rate'"),
+        ("name: x\ninner: {beta: 1}", "unknown key 'beta' in inner"),
+        ("name: 1", "name: expected str, got int"),
+        ("name: x\nepochs: -1", "epochs: expected int >= 1"),
+        ("name: x\nepochs: 1.5", "epochs: expected int, got float"),
+        ("name: x\nepochs: true", "epochs: expected int, got bool"),
+        ("name: x\nshare: .nan", "share: nan is not a finite number"),
+        ("name: x\ninner: {lr: -.inf}", "inner.lr: -inf is not a finite number"),
+        ("name: x\ninner: {lr: fast}", "inner.lr: expected float, got str"),
+        ("name: x\ninner: {betas: 0.9}", "inner.betas: expected a list, got float"),
+        ("name: x\ninner: {betas: [1]}", "inner.betas: expected a list of length 2, got 1"),
+        ("name: [x", "not valid YAML: while parsing"),
+        ("a: &a [1]\nb: *a", "not valid YAML: aliases"),
+        ("x: !!python/object:os.system {}", "not valid YAML: could not determine a constructor"),
+        ("[" * 20000, "not valid YAML: nested too deeply"),
+    ],
+)
+def test_refused_documents_name_file_and_field(tmp_path, text, reason):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as error:
+        load(path, Outer)
+    assert str(error.value).startswith(f"{path}: not a valid thing: {reason}")
+    assert "\n" not in str(error.value)
+    assert isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b'{"name": "x", "share": NaN}', "share: nan is not a finite number"),
+        (b'{"name": "x", "share": 1e999}', "share: inf is not a finite number"),
+        (b'{"name": "x"', "Expecting"),
+        (b'{"name": "\xff"}', "not UTF-8 text"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b" " * (LIMIT + 1), "larger than 32 MiB"),
+    ],
+)
+def test_refused_json(tmp_path, data, reason):
+    path = tmp_path / "x.json"
+    path.write_bytes(data)
+    with pytest.raises(BadInput) as error:
+        load(path, Outer)
+    assert str(error.value).startswith(f"{path}: not a valid thing: {reason}")
+
+
+def test_absent_files_and_folders(tmp_path):
+    for path in (tmp_path / "absent.json", tmp_path):
+        with pytest.raises(BadInput, match="cannot be read: "):
+            load(path, Outer)
+
+
+def test_documents_come_back_as_they_were_written(tmp_path):
+    document = Outer("ü", 3, Inner(2e-3), None)
+    save(tmp_path / "x.json", document)
+    assert load(tmp_path / "x.json", Outer) == document
+    (tmp_path / "x.yaml").write_text("name: ü\nepochs: 3\ninner: {lr: 2e-3}\nshare: null")
+    assert load(tmp_path / "x.yaml", Outer) == document
+    with pytest.raises(BadInput, match="share: nan is not a finite number"):
+        save(tmp_path / "x.json", Outer("x", share=float("nan")))
+    assert load(tmp_path / "x.json", Outer) == document
+    with pytest.raises(AttributeError):
+        document.name = "y"
+
+
+def test_calibration_record_of_version_0_1():
+    record = CalibrationRecord.load(ROOT / "calibration" / "edge-mse.json")
+    assert (record.method, record.layout, len(record.images)) == ("mse", "ict", 100)
+    assert (
+        record.digest == json.loads((ROOT / "calibration" / "edge-mse.json").read_text())["digest"]
+    )
+
+
+def test_manifest_of_version_0_1(tmp_path):
+    content = {
+        "engine_sha256": "0", "onnx_sha256": "1", "runtime": "onnxruntime",
+        "runtime_version": "1.20.0", "precision": "int8", "name": "edge", "layout": "ict",
+        "input_size": 128, "map_size": 128, "batch": 0, "command": "posgan-edge build-engine",
+        "compute_capability": "", "gpu": "", "system": "Linux", "kept_float": ["node_conv"],
+        "calibration": "2", "timing_cache": "", "build_seconds": 1.5,
+        "accuracy": {"pixels": 0.2, "nme_points": float("nan"), "faces": 40},
+        "machine": {"cpu": "x", "cores": 2}, "schema": 1,
+    }  # fmt: skip
+    (tmp_path / "a.onnx.json").write_text(json.dumps(content, indent=1))
+    manifest = load_manifest(tmp_path / "a.onnx")
+    assert manifest.kept_float == ("node_conv",)
+    assert manifest.accuracy == {"pixels": 0.2, "nme_points": None, "faces": 40.0}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "export").glob("*.yaml")), ids=lambda p: p.stem)
+def test_build_recipes_of_version_0_1(path):
+    assert load_build_recipe(path).target in ("onnxruntime", "tensorrt", "tensorrt-rtx")
+
+
+def test_build_recipe_keys_are_read_in_both_spellings(tmp_path):
+    (tmp_path / "r.yaml").write_text("max_nme: 1\nmax-pixels: 2e-1\ncompute-capability: 8.9")
+    recipe = load_build_recipe(tmp_path / "r.yaml")
+    assert (recipe.max_nme, recipe.max_pixels, recipe.compute_capability) == (1.0, 0.2, 8.9)
