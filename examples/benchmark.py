@@ -8,7 +8,8 @@ import argparse
 import numpy as np
 
 from posgan_edge import load_engine
-from posgan_edge.evaluation.latency import Latency, Ratio, take_turns
+from posgan_edge.evaluation.latency import Latency, Ratio
+from posgan_edge.timing import take_turns
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
 from posgan_edge.evaluation.aflw2000 import LabelledFace
-from posgan_edge.evaluation.metrics import box_size
 from posgan_edge.evaluation.scoring import Prediction
 from posgan_edge.geometry.landmarks import openness
+from posgan_edge.geometry.metrics import box_size
 
 #: iBUG-68 indices of the points whose NME is told apart.
 PARTS: dict[str, tuple[int, ...]] = {
