@@ -1,0 +1,264 @@
+"""Facial expression in ARKit's terms: blendshape values from the points of a position map.
+
+The points, freed of the head's pose, are explained by ICT-FaceKit's expressions, its identity
+modes, what is left of the pose, and noise. Values are bounded to [0, 1]; identity and pose are
+removed with their uncertainty, so that one small problem of E unknowns is left for each face.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.arrays import FloatArray
+from posgan_edge.faces.expression_basis import ARKIT_NAMES, UNSEEN_NAMES, load_basis
+from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import UvLayout, load_layout
+from posgan_edge.geometry.pose import Pose, fit_similarity
+from posgan_edge.geometry.sampling import sample_map
+from posgan_edge.geometry.values import PositionMap
+
+_Y_UP = np.array([1.0, -1.0, 1.0])
+#: Standard deviations of the errors of a point, of the gap between the lids of each eye and of
+#: that between the lips, in cm: of a face never seen, and of a person well known. Few points tell
+#: of the gaps, and who somebody is moves them as much as an expression does: where the person is
+#: not known the gaps themselves are followed closely.
+_NOISE = ((0.1, 0.02, 0.02, 0.05), (0.04, 0.06, 0.06, 0.3))
+#: Upper and lower landmark of each distance that makes a gap, and the corners that give its width.
+_GAPS = (
+    (((37, 41), (38, 40)), (36, 39)),
+    (((43, 47), (44, 46)), (42, 45)),
+    (((61, 67), (62, 66), (63, 65)), (60, 64)),
+)
+_GAP_LANDMARKS = (*range(36, 48), *range(60, 68))
+#: Standard deviation that a value is expected to have, and that of shapes which move lids or lips
+#: a little beside doing something else while the person is not known: a gap alone is then told by
+#: the shapes that stand for it.
+_SPREAD, _SIDE_SPREAD = 0.6, 0.2
+_MAIN_NAMES = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen")
+_SIDE_STARTS = (
+    "eyeSquint", "eyeWide", "cheekSquint", "noseSneer", "mouthFunnel", "mouthShrug", "mouthRoll",
+    "mouthLowerDown", "mouthUpperUp",
+)  # fmt: skip
+#: Share of the identity's variance that is left, from a face never seen to one well known.
+_UNKNOWN = (1.0, 0.3, 0.1, 0.03, 0.01)
+_MOST_STEPS = 12
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The bounded least squares for one state of knowledge: ``gram`` (E, E) float64 and
+    ``projection`` (E, R) float32, which makes its right side of a reading."""
+
+    gram: NDArray[np.float64]
+    projection: NDArray[np.float32]
+
+
+class ExpressionSolver:
+    """Blendshape values of faces on the UV layout ``ict``; holds no face's state.
+
+    A reading is an (R,) float32 array in cm: where the points of a map lie without the head's
+    pose, less where they lie on a resting face, and the same of the gaps between lids and lips.
+
+    >>> solver = ExpressionSolver()                                        # doctest: +SKIP
+    >>> reading = solver.read(face.dense_map, face.crop, face.pose)        # doctest: +SKIP
+    >>> dict(zip(ARKIT_NAMES, solver.values(reading)))["jawOpen"]          # doctest: +SKIP
+    """
+
+    def __init__(self) -> None:
+        basis, layout = load_basis(), load_layout("ict")
+        seen = [i for i, name in enumerate(basis.names) if name not in UNSEEN_NAMES]
+        self.names = tuple(basis.names[i] for i in seen)
+        self._places = np.array([ARKIT_NAMES.index(name) for name in self.names])
+        self._count = len(basis.point_uv)
+        corners = layout.landmark_uv[list(_GAP_LANDMARKS)]
+        self._uv = np.concatenate([basis.point_uv, corners])
+        self._rest = sample_map(basis.neutral, basis.point_uv) + basis.point_rest
+        deltas = sample_map(basis.expression[seen], self._uv)
+        # Lips can be held together no further than the jaw is open. The unknowns are the jaw's
+        # opening with the lips apart and that with the lips together, each above zero.
+        self._jaw, self._close = self.names.index("jawOpen"), self.names.index("mouthClose")
+        deltas[self._close] += deltas[self._jaw]
+        lids = sample_map(basis.neutral, corners)
+        self._widths = np.array([_width(lids, ends) for _, ends in _GAPS])
+        self._gaps = self._widths * _gaps(lids)
+        moved = self._widths * _gaps(lids + deltas[:, self._count :]) - self._gaps
+        points = deltas[:, : self._count].reshape(len(seen), -1)
+        self._deltas = np.concatenate([points, moved], axis=1).astype(np.float32)
+        self._to_basis = mean_face_to_basis(layout, basis.neutral)
+        self._problems = _problems(self._deltas, basis.point_identity, self._rest, self.names)
+
+    @property
+    def levels(self) -> int:
+        """How many states of knowledge about a person there are; 0 is none."""
+        return len(self._problems)
+
+    def read(self, position_map: PositionMap, crop: Crop, pose: Pose) -> NDArray[np.float32]:
+        """The reading (R,) of a map; ``pose`` is that of the face in the frame."""
+        points = crop.to_frame(sample_map(position_map.xyz, self._uv))
+        free = without_pose(points, pose, *self._to_basis)
+        gaps = self._widths * _gaps(free[self._count :]) - self._gaps
+        off = free[: self._count] - self._rest
+        return np.concatenate([off.ravel(), gaps]).astype(np.float32)
+
+    def values(self, reading: FloatArray) -> NDArray[np.float64]:
+        """(52,) in the order of ARKIT_NAMES, of a reading (R,) of a person never seen."""
+        return self.named(self.solve(reading))
+
+    def solve(
+        self, reading: FloatArray, level: int = 0, start: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """The unknowns (E,) of a reading (R,), less the person's own where that is known.
+
+        ``start`` are those of the frame before, which saves steps. All NaN where the reading is
+        not finite.
+        """
+        problem = self._problems[level]
+        right = (problem.projection @ np.asarray(reading, np.float32)).astype(np.float64)
+        if not np.isfinite(right).all():
+            return np.full(len(right), np.nan)
+        return solve_bounded(problem.gram, right, start)
+
+    def change(self, unknowns: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What the unknowns (E,) do to a reading: (R,) in cm."""
+        return np.asarray(unknowns.astype(np.float32) @ self._deltas, np.float32)
+
+    def named(self, unknowns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Unknowns (E,) -> values (52,) in the order of ARKIT_NAMES."""
+        values = np.zeros(len(ARKIT_NAMES))
+        seen = unknowns.copy()
+        seen[self._jaw] = min(1.0, seen[self._jaw] + seen[self._close])
+        values[self._places] = seen
+        return values
+
+
+@lru_cache(maxsize=1)
+def expression_solver() -> ExpressionSolver:
+    """The solver, made once in a process (about a tenth of a second)."""
+    return ExpressionSolver()
+
+
+def solve_bounded(
+    gram: NDArray[np.float64],
+    right: NDArray[np.float64],
+    start: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """The x (E,) in [0, 1] with the least ``x @ gram @ x / 2 - right @ x``.
+
+    An active-set method: unknowns at a bound are held there, the others solved for; those that
+    leave the bounds are held next, and those whose gradient points inside are let go. ``gram``
+    must be positive definite.
+    """
+    x = np.linalg.solve(gram, right) if start is None else start
+    low, high = x <= 0, x >= 1
+    for _ in range(_MOST_STEPS):
+        free = np.flatnonzero(~(low | high))
+        x = high.astype(np.float64)
+        inner = gram[np.ix_(free, free)]
+        x[free] = np.linalg.solve(inner, right[free] - gram[free] @ x)
+        slope = gram @ x - right
+        next_low = (x < 0) | (low & (slope > 0))
+        next_high = (x > 1) | (high & (slope < 0))
+        if (next_low == low).all() and (next_high == high).all():
+            break
+        low, high = next_low, next_high
+    return np.clip(x, 0.0, 1.0)
+
+
+def mean_face_to_basis(
+    layout: UvLayout, neutral: FloatArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(3, 3) and (3,): from the layout's mean face (upright, y up, unit size) to the axes of a
+    ``neutral`` map (3, M, M) in cm."""
+    target = sample_map(neutral, layout.mean_uv)
+    scale, rotation, shift = fit_similarity(layout.mean_points, target * _Y_UP)
+    return scale * _Y_UP[:, None] * rotation, shift * _Y_UP
+
+
+def without_pose(
+    points: FloatArray, pose: Pose, turn: FloatArray, shift: FloatArray
+) -> NDArray[np.float32]:
+    """Points (..., 3) in frame pixels -> where they lie on the upright face, in cm; ``turn`` and
+    ``shift`` are those of ``mean_face_to_basis``."""
+    matrix = turn @ (pose.rotation.T * _Y_UP) / pose.scale
+    offset = shift - turn @ (pose.rotation.T @ pose.translation) / pose.scale
+    return np.asarray(points @ matrix.T.astype(np.float32) + offset, np.float32)
+
+
+def _problems(
+    deltas: NDArray[np.float32],
+    identity: NDArray[np.float32],
+    rest: NDArray[np.float32],
+    names: tuple[str, ...],
+) -> tuple[_Problem, ...]:
+    """The problem at each share of ``_UNKNOWN``; ``deltas`` (E, R), ``identity`` (K, P, 3), the
+    points ``rest`` (P, 3)."""
+    padding = ((0, 0), (0, len(_GAPS)))
+    # How open a face's eyes are at rest is no part of who it is.
+    identity = np.pad(identity.reshape(len(identity), -1), padding)
+    changes = np.pad(_pose_changes(rest), padding)
+    known = np.linspace(0, 1, len(_UNKNOWN))
+    return tuple(
+        _problem(deltas, identity, changes, unknown, share, names)
+        for unknown, share in zip(_UNKNOWN, known, strict=True)
+    )
+
+
+def _problem(
+    deltas: NDArray[np.float32],
+    identity: NDArray[np.float32],
+    changes: NDArray[np.float64],
+    unknown: float,
+    known: float,
+    names: tuple[str, ...],
+) -> _Problem:
+    first, last = (np.array(noise) for noise in _NOISE)
+    point, *gaps = first * (last / first) ** known
+    weight = np.append(np.full(deltas.shape[1] - len(_GAPS), 1 / point), 1 / np.array(gaps))
+    pose, _ = np.linalg.qr((changes * weight).T)
+    expression, identity = (deltas * weight).T, (identity * weight).T
+    expression = expression - pose @ (pose.T @ expression)
+    identity = identity - pose @ (pose.T @ identity)
+    inner = identity.T @ identity + np.eye(identity.shape[1]) / unknown
+    shared = identity.T @ expression
+    part = np.linalg.solve(inner, shared)
+    spreads = np.array([_spread(name, known) for name in names])
+    gram = expression.T @ expression - shared.T @ part + np.diag(1 / spreads**2)
+    projection = (expression - identity @ part).T
+    # What a pose does to a reading is removed here too: once, not in every frame.
+    projection = (projection - (projection @ pose) @ pose.T) * weight
+    return _Problem(gram, np.ascontiguousarray(projection, np.float32))
+
+
+def _spread(name: str, known: float) -> float:
+    if name in _MAIN_NAMES:
+        return 1.0
+    if name.startswith(_SIDE_STARTS):
+        return _SIDE_SPREAD * (_SPREAD / _SIDE_SPREAD) ** known
+    return _SPREAD
+
+
+def _gaps(lids: FloatArray) -> NDArray[np.floating]:
+    """Points (..., 20, 3) of lids and inner lips, pose-free -> (..., 3): gap over width."""
+    place = {landmark: i for i, landmark in enumerate(_GAP_LANDMARKS)}
+    gaps = []
+    for pairs, ends in _GAPS:
+        heights = [lids[..., place[lo], 1] - lids[..., place[up], 1] for up, lo in pairs]
+        gaps.append(sum(heights) / len(pairs) / _width(lids, ends))
+    return np.stack(gaps, axis=-1)
+
+
+def _width(lids: FloatArray, ends: tuple[int, int]) -> NDArray[np.floating]:
+    a, b = (_GAP_LANDMARKS.index(end) for end in ends)
+    return np.linalg.norm(lids[..., a, :] - lids[..., b, :], axis=-1)
+
+
+def _pose_changes(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(7, 3 P): small moves along and turns about each axis, and a small change of size."""
+    centered = points.astype(np.float64) - points.mean(axis=0)
+    moves = [np.broadcast_to(axis, centered.shape) for axis in np.eye(3)]
+    turns = [np.cross(axis, centered) for axis in np.eye(3)]
+    return np.stack([*moves, *turns, centered]).reshape(7, -1)

@@ -1,0 +1,116 @@
+"""Expression over time: a person's own resting face, learned slowly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.arrays import FloatArray
+from posgan_edge.errors import BadInput
+from posgan_edge.faces.expression import ExpressionSolver, expression_solver
+from posgan_edge.faces.expression_basis import ARKIT_NAMES
+from posgan_edge.faces.values import Face
+
+#: Seconds of a face after which the first and the last step towards a well-known person are made.
+_FIRST_STEP, _LAST_STEP = 0.3, 5.0
+#: Seconds in which the person's resting face follows what the expressions do not explain.
+_FOLLOW = 4.0
+#: Values about this small that last are taken for the face at rest.
+_RESTING = 0.15
+#: Cut-off of the values' filter in Hz, at rest and for each unit a second.
+_CUTOFF = (2.0, 6.0)
+
+
+class ExpressionTrack:
+    """The blendshapes of one person's face from frame to frame.
+
+    The first frame is read like a single picture. From then on the person's resting face is
+    learned in some seconds: what no expression explains, and small values that last, become part
+    of it. Values of a smile that is held stay.
+    """
+
+    def __init__(self, solver: ExpressionSolver | None = None) -> None:
+        self._solver = solver or expression_solver()
+        self._neutral: NDArray[np.float32] | None = None
+        self._last: NDArray[np.float32] | None = None
+        self._unknowns: NDArray[np.float64] | None = None
+        self._values: NDArray[np.float64] | None = None
+        self._seen = 0.0
+
+    def update(self, reading: FloatArray, seconds: float) -> NDArray[np.float64]:
+        """(52,) values in the order of ARKIT_NAMES of the next frame's reading (see
+        ``ExpressionSolver.read``), ``seconds`` after the one before."""
+        solver = self._solver
+        reading = np.asarray(reading, np.float32)
+        if not np.isfinite(reading).all():
+            return np.full(len(ARKIT_NAMES), np.nan)
+        self._last = reading
+        own = reading if self._neutral is None else reading - self._neutral
+        self._unknowns = solver.solve(own, self._level, self._unknowns)
+        self._learn(reading, self._unknowns, seconds)
+        return self._filtered(solver.named(self._unknowns), seconds)
+
+    def set_neutral(self) -> None:
+        """Takes the face of the last frame for the person at rest, from the next frame on.
+
+        Raises BadInput before the first frame.
+        """
+        if self._last is None:
+            raise BadInput("no face was seen yet: the resting face cannot be set")
+        self._neutral, self._seen = self._last, _LAST_STEP
+        self._unknowns = np.zeros(len(self._solver.names))
+
+    @property
+    def _level(self) -> int:
+        if self._seen < _FIRST_STEP:
+            return 0
+        steps = self._solver.levels - 1
+        share = math.log(self._seen / _FIRST_STEP) / math.log(_LAST_STEP / _FIRST_STEP)
+        return min(steps, 1 + int(share * (steps - 1) + 1e-9))
+
+    def _learn(
+        self, reading: NDArray[np.float32], unknowns: NDArray[np.float64], seconds: float
+    ) -> None:
+        lasting = unknowns * (1 - np.exp(-((unknowns / _RESTING) ** 2)))
+        resting = reading - self._solver.change(lasting)
+        if self._neutral is None:
+            # Of a single frame, what small values say is as likely as not.
+            self._neutral = reading - self._solver.change(unknowns)
+        else:
+            share = min(1.0, seconds / min(_FOLLOW, self._seen + 1 / 30))
+            self._neutral = self._neutral + np.float32(share) * (resting - self._neutral)
+        self._seen += seconds
+
+    def _filtered(self, values: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
+        if self._values is None:
+            self._values = values
+            return values
+        change = values - self._values
+        cutoff = _CUTOFF[0] + _CUTOFF[1] * np.abs(change) / seconds
+        self._values = self._values + change / (1 + 1 / (2 * math.pi * cutoff * seconds))
+        return self._values
+
+
+def blendshapes(
+    face: Face, track: ExpressionTrack | None = None, seconds: float = 1 / 30
+) -> Mapping[str, float] | None:
+    """The 52 ARKit blendshapes of a face, each in [0, 1]; read-only.
+
+    ``track`` is the person's, ``seconds`` what has passed since its last frame; without one the
+    face is read as a single picture. ``tongueOut`` and ``eyeLook...`` are always 0, as a position
+    map holds neither. None where the map is of another UV layout than ``ict`` or not finite.
+    Raises BadInput where the face carries no position map.
+    """
+    position_map = face.dense_map
+    if position_map.layout != "ict":
+        return None
+    solver = expression_solver()
+    reading = solver.read(position_map, face.crop, face.pose)
+    values = solver.values(reading) if track is None else track.update(reading, seconds)
+    if not np.isfinite(values).all():
+        return None
+    return MappingProxyType(dict(zip(ARKIT_NAMES, values.tolist(), strict=True)))

@@ -1,0 +1,134 @@
+"""Makes ``assets/ict-expressions.npz`` of ICT-FaceKit's shapes on the UV layout ``ict``.
+
+``python -m posgan_edge.training.expressions ICT_NPZ PACK OUTPUT``. ICT_NPZ holds ``neutral``
+(M, M, 3), ``identity`` (K, M, M, 3), ``expression`` (E, M, M, 3) in centimetres (x right, y down,
+z towards the camera) and ``expression_names`` as ICT-FaceKit spells them. PACK is a folder with a
+position-map pack that says how open eyes and mouths are: from its frontal faces at rest comes what
+a map calls a resting face.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.errors import BadInput
+from posgan_edge.faces.expression import mean_face_to_basis, without_pose
+from posgan_edge.faces.expression_basis import ARKIT_NAMES, encode_differences
+from posgan_edge.files import replaced
+from posgan_edge.geometry.layout import UvLayout, load_layout
+from posgan_edge.geometry.pose import Pose, fit_robust
+from posgan_edge.geometry.sampling import sample_map
+
+#: Steps of the largest movement of a shape: a shape of 3.5 cm is kept to 0.04 mm.
+_LEVELS = 511
+_NEUTRAL_STEP = np.float32(1e-3)  # cm
+_IDENTITY_LEVELS = 127
+#: A resting face: yaw in degrees below, mouth (gap over width) below, eyes between.
+_FRONTAL, _CLOSED_MOUTH, _OPEN_EYES = 40.0, 0.06, (0.2, 0.36)
+_Y_UP = np.array([1.0, -1.0, 1.0])
+#: Every so many pixels a solver point, in each direction.
+_POINT_STEP = 4
+
+
+def arkit_name(name: str) -> str:
+    """ICT-FaceKit's name as ARKit spells it: ``eyeBlink_L`` -> ``eyeBlinkLeft``; the halves of a
+    shape that ARKit has as one (``browInnerUp_L``, ``cheekPuff_R``) get the whole's name."""
+    stem, _, side = name.partition("_")
+    if not side or stem in ARKIT_NAMES:
+        return stem
+    return stem + {"L": "Left", "R": "Right"}[side]
+
+
+def solver_points(layout: UvLayout, step: int = _POINT_STEP) -> NDArray[np.float32]:
+    """UV points (P, 2), each in the middle of 2 x 2 pixels of the face, a read of which is their
+    mean."""
+    mask, size = layout.mask, layout.resolution
+    inside = mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] & mask[1:, 1:]
+    row, column = np.nonzero(inside)
+    # The same points on both sides: column c mirrors to size - 2 - c.
+    offset = ((size - 2) // 2) % step
+    chosen = (row % step == 0) & (column % step == offset)
+    return ((np.column_stack([column, row])[chosen] + 1) / size).astype(np.float32)
+
+
+def resting_points(
+    pack: Path, layout: UvLayout, neutral: NDArray[np.float32], uv: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(P, 3) in cm: where the pack's resting faces have the points ``uv`` (P, 2), in the mean.
+
+    Raises BadInput where the pack has no such faces.
+    """
+    with np.load(pack / "basis.npz") as data:
+        mean = np.moveaxis(data["mean"], -1, 0).astype(np.float32)
+        components = np.moveaxis(data["components"], -1, 1).astype(np.float32)
+    read = np.concatenate([uv, layout.mean_uv])
+    mean, components = sample_map(mean, read), sample_map(components, read)
+    to_basis = mean_face_to_basis(layout, neutral)
+    total, count = np.zeros((len(uv), 3)), 0
+    for file in sorted(pack.glob("train-*.npz")):
+        with np.load(file) as data:
+            if "eyes" not in data:
+                raise BadInput(f"{file}: does not say how open eyes and mouths are")
+            eyes = data["eyes"]
+            rest = (np.abs(data["yaw"]) < _FRONTAL) & (data["mouth"] < _CLOSED_MOUTH)
+            rest &= (eyes.min(axis=1) > _OPEN_EYES[0]) & (eyes.max(axis=1) < _OPEN_EYES[1])
+            codes = data["codes"][rest]
+        for code in codes:
+            points = mean + np.tensordot(code, components, 1)
+            scale, turn, shift = fit_robust(layout.mean_points, points[len(uv) :] * _Y_UP, 4)
+            pose = Pose(0.0, 0.0, 0.0, turn, scale, shift)
+            total += without_pose(points[: len(uv)], pose, *to_basis)
+            count += 1
+    if not count:
+        raise BadInput(f"{pack}: has no frontal faces at rest")
+    return np.asarray(total / count, np.float32)
+
+
+def build(source: Path, pack: Path, output: Path) -> None:
+    """Writes the reduced basis. Raises BadInput where the source is not what it should be."""
+    layout = load_layout("ict")
+    with np.load(source) as data:
+        neutral = np.moveaxis(data["neutral"], -1, 0).astype(np.float32)
+        identity = np.moveaxis(data["identity"], -1, 1).astype(np.float32)
+        given = dict(zip(data["expression_names"].tolist(), data["expression"], strict=True))
+    if neutral.shape[-2:] != layout.mask.shape:
+        raise BadInput(f"{source}: maps of {neutral.shape[-2:]}, expected {layout.mask.shape}")
+    merged: dict[str, NDArray[np.float32]] = {}
+    for name, delta in given.items():
+        shape = np.moveaxis(delta, -1, 0).astype(np.float32) * layout.mask
+        merged[arkit_name(name)] = merged.get(arkit_name(name), np.float32(0)) + shape
+    names = [name for name in ARKIT_NAMES if name in merged]
+    if len(names) != len(merged) or len(names) != len(ARKIT_NAMES) - 1:
+        raise BadInput(f"{source}: its expressions are not ICT-FaceKit's 53")
+    expression = np.stack([merged[name] for name in names])
+    step = np.abs(expression).max(axis=(1, 2, 3)) / _LEVELS
+    uv = solver_points(layout)
+    rest = resting_points(pack, layout, neutral, uv)
+    at_points = sample_map(identity, uv)
+    identity_step = np.abs(at_points).max(axis=(1, 2)) / _IDENTITY_LEVELS
+    with replaced(output) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(
+            stream,
+            names=np.array(names),
+            neutral=encode_differences(np.round(neutral / _NEUTRAL_STEP).astype(np.int16)),
+            neutral_step=_NEUTRAL_STEP,
+            expression=encode_differences(_rounded(expression, step).astype(np.int16)),
+            expression_step=step,
+            point_uv=uv,
+            point_identity=_rounded(at_points, identity_step).astype(np.int8),
+            identity_step=identity_step,
+            point_rest=(rest - sample_map(neutral, uv)).astype(np.float16),
+        )
+
+
+def _rounded(values: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, ...) in units of ``step`` (N,), to the nearest whole number."""
+    return np.round(values / step.reshape(-1, *(1,) * (values.ndim - 1)))
+
+
+if __name__ == "__main__":
+    build(*(Path(argument) for argument in sys.argv[1:4]))
