@@ -127,7 +127,8 @@ def build(source: Path, pack: Path, output: Path) -> None:
 
 def _rounded(values: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, ...) in units of ``step`` (N,), to the nearest whole number."""
-    return np.round(values / step.reshape(-1, *(1,) * (values.ndim - 1)))
+    scaled = values / step.reshape(-1, *(1,) * (values.ndim - 1))
+    return np.asarray(np.round(scaled), np.float32)
 
 
 if __name__ == "__main__":
