@@ -106,7 +106,7 @@ def blendshapes(
     Raises BadInput where the face carries no position map.
     """
     position_map = face.dense_map
-    if position_map.layout != "ict":
+    if position_map.layout.name != "ict":
         return None
     solver = expression_solver()
     reading = solver.read(position_map, face.crop, face.pose)
