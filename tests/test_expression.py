@@ -1,190 +1,390 @@
-"""Blendshapes: known values come back, whoever the person is."""
+"""Expression figures against hand-computed values, and the command line on a set that has them."""
+
+import json
+import re
 
 import numpy as np
 import pytest
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
-from posgan_edge import Crop, Face, FaceBox, PositionMap, load_layout
-from posgan_edge.errors import BadInput
-from posgan_edge.faces.expression import expression_solver, solve_bounded
-from posgan_edge.faces.expression_basis import (
-    ARKIT_NAMES,
-    UNSEEN_NAMES,
-    decode_differences,
-    encode_differences,
-    load_basis,
+from posgan_edge.evaluation.expression import (
+    CLOSED,
+    PARTS,
+    agreement,
+    part_nme,
+    pearson,
+    roc,
+    score_points,
 )
-from posgan_edge.faces.expression_track import ExpressionTrack, blendshapes
-from posgan_edge.geometry.pose import fit_pose, rotation_from_angles
-from posgan_edge.training.expressions import arkit_name
+from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.data import real_data, write_human_npz, write_pts_folder
 
-CROP = Crop(60, 60, 120)
-SEEN = [name for name in ARKIT_NAMES if name not in UNSEEN_NAMES]
-
-
-class Person:
-    """A random identity whose maps are made of the basis, turned at random, with noise."""
-
-    def __init__(self, rng, noise=0.25):
-        basis, self.rng, self.noise = load_basis(), rng, noise
-        own = basis.point_rest + np.tensordot(
-            rng.normal(size=len(basis.point_identity)), basis.point_identity, 1
-        )
-        size = basis.neutral.shape[-1]
-        centers = (np.arange(size) + 0.5) / size
-        grid = np.stack(np.meshgrid(centers, centers), -1)
-        inner = LinearNDInterpolator(basis.point_uv, own)(grid)
-        outer = NearestNDInterpolator(basis.point_uv, own)(grid)
-        self.rest = basis.neutral + np.moveaxis(np.where(np.isnan(inner), outer, inner), -1, 0)
-        self.center = self.rest[:, load_layout("ict").mask].mean(axis=1)
-
-    def reading(self, values=None):
-        return expression_solver().read(*self.seen(values))
-
-    def seen(self, values=None):
-        """(map, crop, pose) of the person with values by name, in a crop of 120 pixels."""
-        basis, surface = load_basis(), self.rest
-        for name, value in (values or {}).items():
-            surface = surface + value * basis.expression[basis.names.index(name)]
-        flip = np.diag([1.0, -1.0, 1.0])
-        turn = flip @ rotation_from_angles(*self.rng.uniform(-25, 25, 3)) @ flip
-        size = self.rng.uniform(0.9, 1.1) / 21
-        points = turn @ (surface.reshape(3, -1) - self.center[:, None]) * size + 0.5
-        points += self.rng.normal(0, self.noise / CROP.side, points.shape)
-        xyz = points.reshape(surface.shape).astype(np.float32)
-        return PositionMap(xyz, "ict"), CROP, fit_pose(xyz, load_layout("ict"), CROP)
+#: 68 points whose box is 50 x 200 pixels, so sqrt(w x h) is 100.
+FACE = np.column_stack([np.linspace(0, 50, 68), np.linspace(0, 200, 68)])
+EYE_RIGHT, EYE_LEFT, INNER_LIPS = range(36, 42), range(42, 48), range(60, 68)
 
 
-def face_of(position_map, crop, pose):
-    points = crop.to_frame(load_layout("ict").landmarks(position_map.xyz))
-    return Face(FaceBox.around(points), crop, position_map, points, np.ones(68), pose)
-
-
-def drawn(rng, share):
-    values = {name: rng.random() for name in SEEN if rng.random() < share}
-    # Lips are held together no further than the jaw is open.
-    values["mouthClose"] = values.get("mouthClose", 0) * values.get("jawOpen", 0)
-    return values
-
-
-def correlations(truth, found):
-    columns = [ARKIT_NAMES.index(name) for name in SEEN]
-    wanted = np.array([[values.get(name, 0.0) for name in SEEN] for values in truth])
-    got = np.array(found)[:, columns]
-    return {n: np.corrcoef(wanted[:, i], got[:, i])[0, 1] for i, n in enumerate(SEEN)}
-
-
-def test_names():
-    assert len(ARKIT_NAMES) == len(set(ARKIT_NAMES)) == 52
-    assert load_basis().names == ARKIT_NAMES[:-1]
-    assert len(UNSEEN_NAMES) == 9
-    assert "tongueOut" in UNSEEN_NAMES
+def test_the_parts_are_the_points_that_they_are_called():
+    assert {name: (min(part), max(part), len(part)) for name, part in PARTS.items()} == {
+        "inner": (17, 67, 51), "eyes": (36, 47, 12), "mouth": (48, 67, 20),
+        "nose": (27, 35, 9), "brows": (17, 26, 10), "all": (0, 67, 68),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("ict", "arkit"),
-    [("eyeBlink_L", "eyeBlinkLeft"), ("browInnerUp_R", "browInnerUp"), ("cheekPuff_L", "cheekPuff"),
-     ("jawOpen", "jawOpen"), ("mouthSmile_R", "mouthSmileRight")],
+    ("moved", "shift", "expected"),
+    [
+        ([], (9, 9), {}),
+        (range(68), (3, 4), dict.fromkeys(PARTS, 5.0)),
+        (range(17), (0, 2), {"all": 2 * 17 / 68}),
+        ([36], (6, 8), {"eyes": 10 / 12, "inner": 10 / 51, "all": 10 / 68}),
+        ([48, 67], (0, 1), {"mouth": 2 / 20, "inner": 2 / 51, "all": 2 / 68}),
+        ([27], (1, 0), {"nose": 1 / 9, "inner": 1 / 51, "all": 1 / 68}),
+        ([17, 26], (-1, 0), {"brows": 2 / 10, "inner": 2 / 51, "all": 2 / 68}),
+    ],
+)
+@pytest.mark.parametrize("depth", [False, True])
+def test_nme_of_the_parts(moved, shift, expected, depth):
+    measured = FACE.copy()
+    measured[list(moved)] += shift
+    if depth:
+        measured = np.column_stack([measured, np.arange(68.0)])
+    assert part_nme(measured, FACE) == pytest.approx(dict.fromkeys(PARTS, 0.0) | expected)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "r"),
+    [
+        ([1, 2, 3], [2, 4, 6], 1.0),
+        ([1, 2, 3], [3, 2, 1], -1.0),
+        ([0, 0, 1, 1], [0, 1, 0, 1], 0.0),
+        ([1, 2, 3], [1, 3, 2], 0.5),
+        ([1, 1, 1], [1, 2, 3], None),
+        ([1, 2, 3], [4, 4, 4], None),
+        ([1], [1], None),
+        ([], [], None),
+    ],
+)
+def test_pearson(a, b, r):
+    found = pearson(np.array(a, float), np.array(b, float))
+    assert found is None if r is None else found == pytest.approx(r)
+
+
+@pytest.mark.parametrize(
+    ("measured", "human", "mae"),
+    [([0.1, 0.4], [0.2, 0.2], 0.15), ([0.3], [0.3], 0.0), ([], [], None)],
+)
+def test_mean_absolute_error(measured, human, mae):
+    found = agreement(np.array(measured), np.array(human))
+    assert found.n == len(human)
+    assert found.mae is None if mae is None else found.mae == pytest.approx(mae)
+
+
+@pytest.mark.parametrize(
+    ("measured", "human", "area", "curve"),
+    [
+        # All closed eyes have the lower ratios.
+        ([0.1, 0.2, 0.3, 0.4], [0.0, 0.1, 0.2, 0.3], 1.0, [(0, 0), (0, 1), (1, 1)]),
+        # All have the higher ones.
+        ([0.4, 0.3, 0.2, 0.1], [0.0, 0.1, 0.2, 0.3], 0.0, [(0, 0), (1, 0), (1, 1)]),
+        # Nothing is told apart.
+        ([0.3, 0.3, 0.3, 0.3], [0.0, 0.1, 0.2, 0.3], 0.5, [(0, 0), (1, 1)]),
+        # One of the four pairs is the wrong way round.
+        ([0.1, 0.3, 0.2, 0.4], [0.0, 0.1, 0.2, 0.3], 0.75,
+         [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 1), (1, 1)]),
+        # One of the two pairs is a tie.
+        ([0.1, 0.1, 0.2], [0.0, 0.3, 0.3], 0.75, [(0, 0), (0.5, 1), (1, 1)]),
+        ([0.1, 0.2], [0.3, 0.3], None, []),
+        ([0.1, 0.2], [0.1, 0.1], None, []),
+    ],
 )  # fmt: skip
-def test_names_of_ict(ict, arkit):
-    assert arkit_name(ict) == arkit
+def test_roc_of_closed_eyes(measured, human, area, curve):
+    found = roc(np.array(measured), np.array(human))
+    assert found.auc is None if area is None else found.auc == pytest.approx(area)
+    assert list(zip(found.false_alarms, found.hits, strict=True)) == curve
+    assert (found.closed, found.open) == (
+        sum(h < 0.15 for h in human),
+        sum(h >= 0.15 for h in human),
+    )
 
 
-def test_left_is_the_persons_left():
-    basis = load_basis()
-    for left, right in (("eyeBlinkLeft", "eyeBlinkRight"), ("mouthSmileLeft", "mouthSmileRight")):
-        for name, side in ((left, 1), (right, -1)):
-            moved = np.linalg.norm(basis.expression[basis.names.index(name)], axis=0)
-            assert side * (moved * basis.neutral[0]).sum() > 0, name
-    assert basis.expression[basis.names.index("jawLeft"), 0].mean() > 0
-
-
-def test_differences_are_undone_exactly():
-    values = np.random.default_rng(0).integers(-(2**15), 2**15, (3, 9, 9)).astype(np.int16)
-    np.testing.assert_array_equal(decode_differences(encode_differences(values)), values)
-
-
-def test_bounded_least_squares_is_the_best_within_the_bounds():
-    rng = np.random.default_rng(1)
-    for _ in range(50):
-        factor = rng.normal(size=(60, 43))
-        gram, right = factor.T @ factor + np.eye(43), factor.T @ rng.normal(0, 8, 60)
-        x = solve_bounded(gram, right)
-        slope = gram @ x - right
-        assert ((x >= 0) & (x <= 1)).all()
-        assert np.abs(slope[(x > 0) & (x < 1)]).max(initial=0) < 1e-8
-        assert (slope[x == 0] >= -1e-8).all()
-        assert (slope[x == 1] <= 1e-8).all()
-        np.testing.assert_allclose(solve_bounded(gram, right, rng.random(43).round()), x, atol=1e-8)
-
-
-def test_known_values_come_back_from_a_person_seen_at_rest_before():
+def test_thresholds_give_the_points_of_the_curve():
     rng = np.random.default_rng(2)
-    truth, found = [], []
-    for _ in range(100):
-        person, track = Person(rng), ExpressionTrack()
-        for _ in range(12):
-            track.update(person.reading(), 0.5)
-        truth.append(drawn(rng, 0.3))
-        found.append(track.update(person.reading(truth[-1]), 10.0))  # past the filter
-    r = correlations(truth, found)
-    assert min(r.values()) >= 0.95, sorted(r.items(), key=lambda item: item[1])[:8]
+    human = rng.uniform(0, 0.4, 200)
+    measured = np.round(human + rng.normal(0, 0.08, 200), 2)
+    found = roc(measured, human)
+    shut = human < CLOSED
+    assert found.thresholds[0] is None
+    for level, alarms, hits in list(
+        zip(found.thresholds, found.false_alarms, found.hits, strict=True)
+    )[1:]:
+        called = measured <= level
+        assert hits == pytest.approx(called[shut].mean())
+        assert alarms == pytest.approx(called[~shut].mean())
+    # The chance that a closed eye lies below an open one, counted out.
+    pairs = measured[shut][:, None] - measured[~shut][None]
+    assert found.auc == pytest.approx(((pairs < 0) + 0.5 * (pairs == 0)).mean())
 
 
-def test_a_resting_face_reads_near_nothing_in_the_end():
-    rng = np.random.default_rng(3)
-    person, track = Person(rng), ExpressionTrack()
-    for _ in range(60):
-        values = track.update(person.reading(), 0.2)
-    assert values.max() < 0.1
+def eyes_and_mouth(right, left, mouth):
+    """A face (68, 2) whose eyes are 20 wide and inner lips 40, so open."""
+    points = FACE.copy()
+    for indices, ratio in ((EYE_RIGHT, right), (EYE_LEFT, left)):
+        x, half = np.array([0, 5, 15, 20, 15, 5]), ratio * 20 / 2
+        points[list(indices)] = np.column_stack([x, [0, -half, -half, 0, half, half]])
+    x, half = np.array([0, 10, 20, 30, 40, 30, 20, 10]), mouth * 40 / 2
+    y = [0, -half, -half, -half, 0, half, half, half]
+    points[list(INNER_LIPS)] = np.column_stack([x, y])
+    return points
 
 
-def test_an_expression_that_is_held_stays():
-    rng = np.random.default_rng(4)
-    person, track = Person(rng), ExpressionTrack()
-    smile = {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}
-    for _ in range(30):
-        track.update(person.reading(), 0.2)
-    for _ in range(50):
-        values = track.update(person.reading(smile), 0.2)
-    assert abs(values[ARKIT_NAMES.index("mouthSmileLeft")] - 0.8) < 0.2
+def test_openness_of_whole_faces():
+    ours = {"a": (0.2, 0.3, 0.1), "b": (0.4, 0.3, 0.5), "c": (0.1, 0.2, 0.6)}
+    human = {"a": (0.1, 0.3, 0.0), "b": (0.5, 0.3, 0.4), "c": (0.1, 0.1, 0.8)}
+    scores = score_points({n: (eyes_and_mouth(*ours[n]), eyes_and_mouth(*human[n])) for n in ours})
+    assert scores.ours["b"] == pytest.approx({"right_eye": 0.4, "left_eye": 0.3, "mouth": 0.5})
+    assert scores.human["c"] == pytest.approx({"right_eye": 0.1, "left_eye": 0.1, "mouth": 0.8})
+    assert scores.eyes.n == 6
+    assert scores.eyes.mae == pytest.approx(0.3 / 6)
+    pooled = [[r for n in ours for r in by[n][:2]] for by in (ours, human)]
+    assert scores.eyes.r == pytest.approx(np.corrcoef(*pooled)[0, 1])
+    assert scores.mouth.n == 3
+    assert scores.mouth.mae == pytest.approx(0.4 / 3)
+    assert scores.mouth.r == pytest.approx(np.corrcoef([0.1, 0.5, 0.6], [0.0, 0.4, 0.8])[0, 1])
+    assert (scores.closed.closed, scores.closed.open) == (3, 3)
+    # Closed: 0.2, 0.1, 0.2; open: 0.3, 0.4, 0.3.
+    assert scores.closed.auc == 1.0
+    assert scores.nme["nose"] == 0
+    assert scores.nme["eyes"] == pytest.approx(
+        np.mean([r["eyes"] for r in scores.per_face.values()])
+    )
 
 
-def test_the_resting_face_can_be_set():
-    rng = np.random.default_rng(5)
-    person, track = Person(rng), ExpressionTrack()
-    with pytest.raises(BadInput, match="no face was seen yet"):
-        track.set_neutral()
-    open_mouth = {"jawOpen": 0.5}
-    before = track.update(person.reading(open_mouth), 0.03)
-    assert before[ARKIT_NAMES.index("jawOpen")] > 0.3
-    track.set_neutral()
-    assert track.update(person.reading(open_mouth), 10.0).max() < 0.15
-    more = track.update(person.reading({"jawOpen": 1.0}), 10.0)
-    assert 0.35 < more[ARKIT_NAMES.index("jawOpen")] < 0.65
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """The benchmark's JSON and report of eight faces of one npz."""
+    from click.testing import CliRunner
+
+    from posgan_edge.cli import cli
+
+    root = tmp_path_factory.mktemp("human")
+    write_human_npz(root / "set.npz", 8)
+    result = CliRunner().invoke(
+        cli,
+        ["benchmark", "--dataset", str(root / "set.npz"), "--rounds", "0",
+         "--report", str(root / "out"), "--json", str(root / "a.json")],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return root, result
 
 
-def test_of_a_face():
-    person = Person(np.random.default_rng(6))
-    values = blendshapes(face_of(*person.seen({"eyeBlinkLeft": 1.0, "jawOpen": 0.6})))
-    assert tuple(values) == ARKIT_NAMES
-    assert all(0 <= value <= 1 for value in values.values())
-    assert {values[name] for name in UNSEEN_NAMES} == {0.0}
-    assert values["eyeBlinkLeft"] > 0.6 > 0.3 > values["eyeBlinkRight"]
-    assert 0.4 < values["jawOpen"] < 0.8
-    with pytest.raises(TypeError):
-        values["jawOpen"] = 1.0
+def test_what_the_document_says(bench):
+    root, result = bench
+    document = json.loads((root / "a.json").read_text())
+    assert document["settings"]["label_sets"] == ["human"]
+    assert (document["settings"]["sample"], document["settings"]["seed"]) == (None, None)
+    assert list(document["faces"]) == [f"face{i}" for i in range(8)]
+    row = document["engines"]["edge"]
+    scores = row["expression"]
+    assert set(scores["nme"]) == set(PARTS)
+    # The points are the generator's own under noise of 0.7 pixels, on a face of about 93.
+    assert 0.5 < scores["nme"]["nose"] < 2
+    assert scores["nme"]["all"] == pytest.approx(row["labels"]["human"]["mean"])
+    assert set(row["per_face"]["face0"]) == {"human", *PARTS}
+    assert row["per_face"]["face0"]["human"] == pytest.approx(row["per_face"]["face0"]["all"])
+    assert row["pose_mae"] is None
+    assert row["nme_3d"] is None
+    assert row["labels"]["human"]["mean_of_yaw_bins"] is None
+    # Faces 0, 3 and 6 have both eyes shut and the mouth open.
+    assert (scores["closed"]["closed"], scores["closed"]["open"]) == (6, 10)
+    assert scores["eyes"]["n"] == 16
+    assert scores["mouth"]["n"] == 8
+    assert scores["human"]["face0"]["right_eye"] < 0.15 < scores["human"]["face1"]["right_eye"]
+    assert scores["human"]["face0"]["mouth"] > scores["human"]["face1"]["mouth"] + 0.1
+    # All photos are one, so nothing varies on our side.
+    assert scores["mouth"]["r"] is None or abs(scores["mouth"]["r"]) <= 1
+    assert "NaN" not in (root / "a.json").read_text()
+    for text in ("2D NME by part of the face", "Openness beside the human ratios"):
+        assert text in " ".join(result.stdout.split())
 
 
-def test_none_where_it_cannot_be_told():
-    position_map, crop, pose = Person(np.random.default_rng(7)).seen()
-    face = face_of(position_map, crop, pose)
-    other = PositionMap(position_map.xyz, "prnet")
-    assert blendshapes(face_of(other, crop, pose)) is None
-    hole = position_map.xyz.copy()
-    hole[:, 40:60, 40:60] = np.nan
-    assert blendshapes(Face(face.box, crop, PositionMap(hole, "ict"), face.landmarks,
-                            face.facing, pose)) is None  # fmt: skip
-    nothing = Face(face.box, crop, None, face.landmarks, face.facing, pose)
-    with pytest.raises(BadInput, match="no position map"):
-        blendshapes(nothing)
+def test_what_the_report_shows(bench):
+    root, _ = bench
+    page = (root / "out" / "report.html").read_text()
+    assert "8 faces with human points," in page
+    for title in (
+        "Openness of the eyes, edge against people",
+        "Openness of the mouth, edge against people",
+        "Telling closed eyes by their openness",
+        "The 8 best of edge by inner NME",
+        "The 8 worst of edge by inner NME",
+    ):
+        assert title in page
+    assert page.count("<svg") == 4
+    assert page.count("data:image/jpeg") == 2
+    text = (root / "out" / "report.md").read_text()
+    assert "| engine | inner | eyes | mouth | nose | brows | all |" in text
+    assert "6 of 16" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
+def test_the_page_opens_in_a_browser(bench, tmp_path):
+    root, _ = bench
+    page = Browser(tmp_path, 1200, 900)
+    try:
+        page.open((root / "out" / "report.html").as_uri())
+        page.until("document.readyState === 'complete' && !!document.querySelector('figure')")
+        assert page.ask("document.querySelectorAll('figure').length") == 6
+        assert page.errors == []
+    finally:
+        page.close()
+
+
+def test_the_folder_of_the_same_points_scores_the_same(bench, run, tmp_path):
+    root, _ = bench
+    write_pts_folder(tmp_path / "set", 8)
+    code, _, err = run("benchmark", "--dataset", tmp_path / "set", "--json", tmp_path / "b.json")
+    assert code == 0, err
+    rows = [
+        json.loads(path.read_text())["engines"]["edge"]
+        for path in (root / "a.json", tmp_path / "b.json")
+    ]
+    # The file holds four decimals.
+    assert rows[0]["expression"]["nme"] == pytest.approx(rows[1]["expression"]["nme"], abs=1e-3)
+
+
+def test_sampling_is_recorded_and_repeats(bench, run, tmp_path):
+    root, _ = bench
+    faces = {}
+    for name, seed in (("a", 4), ("b", 4), ("c", 5)):
+        path = tmp_path / f"{name}.json"
+        code, _, err = run(
+            "benchmark", "--dataset", root / "set.npz", "--sample", "3", "--seed", seed,
+            "--json", path,
+        )  # fmt: skip
+        assert code == 0, err
+        document = json.loads(path.read_text())
+        assert (document["settings"]["sample"], document["settings"]["seed"]) == (3, seed)
+        faces[name] = list(document["faces"])
+    assert faces["a"] == faces["b"] != faces["c"]
+    assert len(faces["a"]) == 3
+
+
+def test_the_detector_finds_the_faces_of_a_human_set(bench, run, tmp_path):
+    pytest.importorskip("mediapipe")
+    root, _ = bench
+    code, _, err = run(
+        "benchmark", "--dataset", root / "set.npz", "--crop", "detector", "--limit", "2",
+        "--json", tmp_path / "b.json",
+    )  # fmt: skip
+    assert code == 0, err
+    document = json.loads((tmp_path / "b.json").read_text())
+    assert document["settings"]["crop"] == "detector"
+    assert document["engines"]["edge"]["missed"] == []
+    assert document["engines"]["edge"]["expression"]["nme"]["nose"] < 5
+
+
+def scores_of(document):
+    return document["engines"]["edge"]["expression"]
+
+
+def put(part, key, value):
+    return lambda d: scores_of(d)[part].update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "message"),
+    [
+        (lambda d: None, lambda d: None, 0, ""),
+        (put("eyes", "r", 0.80), put("eyes", "r", 0.77), 1, "r of eyes openness 0.800 -> 0.770"),
+        (put("mouth", "r", 0.9), put("mouth", "r", 0.87), 1, "r of mouth openness 0.900 -> 0.870"),
+        (put("eyes", "r", 0.80), put("eyes", "r", 0.785), 0, ""),
+        (put("eyes", "r", 0.80), put("eyes", "r", 0.95), 0, ""),
+        (put("eyes", "r", 0.80), put("eyes", "r", None), 1, "r of eyes openness 0.800 -> 0.000"),
+        (put("nme", "inner", 2.0), put("nme", "inner", 2.03), 1, "NME human, inner points"),
+        (put("nme", "inner", 2.0), put("nme", "inner", 2.015), 0, ""),
+        (put("nme", "inner", 2.0), put("nme", "inner", 1.0), 0, ""),
+        (put("nme", "eyes", 2.0), put("nme", "eyes", 2.5), 0, ""),
+        (put("closed", "auc", 0.9), put("closed", "auc", 0.8), 0, ""),
+    ],
+)
+def test_compare(bench, run, tmp_path, before, after, code, message):
+    root, _ = bench
+    paths = []
+    for name, change in (("b", before), ("c", after)):
+        document = json.loads((root / "a.json").read_text())
+        change(document)
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(document))
+    found, out, err = run("compare", *paths)
+    assert found == code, err
+    assert re.search(message, err)
+    assert "NME human, inner points" in out
+
+
+def broken(root):
+    """One face of the set with a point far out of the picture."""
+    points = write_pts_folder(root / "broken", 2)
+    points[1, 4] = (900, 20)
+    write_pts_folder(root / "broken", 2, points=points)
+    return root / "broken"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--sample", "9"], 4, "cannot draw 9 faces: the set has 8"),
+        (["--sample", "3", "--limit", "3"], 2, "--limit takes the first faces and --sample draws"),
+        (["--labels", "original"], 2, "--labels original: the set has human points alone"),
+        (["--reannotated", "{}"], 4, "a re-annotation belongs to AFLW2000-3D"),
+        (["--dataset", "{}/a.json"], 4, "neither a folder nor a whole zip"),
+        (["--dataset", "{}/broken"], 4, r"a1\.pts: face a1: point 4 \(900, 20\) lies out of the"),
+    ],
+)
+def test_bad_input_is_one_line(bench, run, arguments, code, message):
+    root, _ = bench
+    broken(root)
+    arguments = [a.format(root) for a in arguments]
+    if "--dataset" not in arguments:
+        arguments += ["--dataset", root / "set.npz"]
+    found, _, err = run("benchmark", *arguments)
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert found == code, err
+    assert len(lines) == 1
+    assert re.search(message, lines[0]), err
+    assert "Traceback" not in err
+
+
+def test_a_broken_photo_is_left_out_and_named(run, tmp_path):
+    write_pts_folder(tmp_path / "set", 3)
+    (tmp_path / "set" / "a1.jpg").write_bytes(b"no picture")
+    code, _, err = run("benchmark", "--dataset", tmp_path / "set", "--json", tmp_path / "a.json")
+    assert code == 0, err
+    assert "a1: left out, cannot be read" in err
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert list(document["unreadable"]) == ["a1"]
+    assert document["engines"]["edge"]["expression"]["eyes"]["n"] == 4
+
+
+@pytest.mark.slow
+def test_shipped_edge_on_faces_that_people_marked(run, tmp_path):
+    """The first forty faces: near the figures of all 870, and the same as plain arithmetic."""
+    path = real_data("helen-faces/helen-faces.npz")
+    code, _, err = run(
+        "benchmark", "--dataset", path, "--limit", "40", "--json", tmp_path / "a.json"
+    )
+    assert code == 0, err
+    row = json.loads((tmp_path / "a.json").read_text())["engines"]["edge"]
+    scores = row["expression"]
+    assert row["missed"] == []
+    assert scores["nme"]["inner"] < 3.3
+    assert scores["mouth"]["r"] > 0.75
+    assert scores["eyes"]["n"] == 80
+    with np.load(path) as data:
+        points = data["pts68"][:40].transpose(0, 2, 1)
+    for eye, start in (("right_eye", 36), ("left_eye", 42)):
+        p = points[:, start : start + 6]
+        lids = np.linalg.norm(p[:, [1, 2]] - p[:, [5, 4]], axis=-1).mean(1)
+        ratios = lids / np.linalg.norm(p[:, 0] - p[:, 3], axis=-1)
+        assert [h[eye] for h in scores["human"].values()] == pytest.approx(ratios, abs=1e-5)

@@ -1,0 +1,190 @@
+"""Blendshapes: known values come back, whoever the person is."""
+
+import numpy as np
+import pytest
+from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+
+from posgan_edge import Crop, Face, FaceBox, PositionMap, load_layout
+from posgan_edge.errors import BadInput
+from posgan_edge.faces.expression import expression_solver, solve_bounded
+from posgan_edge.faces.expression_basis import (
+    ARKIT_NAMES,
+    UNSEEN_NAMES,
+    decode_differences,
+    encode_differences,
+    load_basis,
+)
+from posgan_edge.faces.expression_track import ExpressionTrack, blendshapes
+from posgan_edge.geometry.pose import fit_pose, rotation_from_angles
+from posgan_edge.training.expressions import arkit_name
+
+CROP = Crop(60, 60, 120)
+SEEN = [name for name in ARKIT_NAMES if name not in UNSEEN_NAMES]
+
+
+class Person:
+    """A random identity whose maps are made of the basis, turned at random, with noise."""
+
+    def __init__(self, rng, noise=0.25):
+        basis, self.rng, self.noise = load_basis(), rng, noise
+        own = basis.point_rest + np.tensordot(
+            rng.normal(size=len(basis.point_identity)), basis.point_identity, 1
+        )
+        size = basis.neutral.shape[-1]
+        centers = (np.arange(size) + 0.5) / size
+        grid = np.stack(np.meshgrid(centers, centers), -1)
+        inner = LinearNDInterpolator(basis.point_uv, own)(grid)
+        outer = NearestNDInterpolator(basis.point_uv, own)(grid)
+        self.rest = basis.neutral + np.moveaxis(np.where(np.isnan(inner), outer, inner), -1, 0)
+        self.center = self.rest[:, load_layout("ict").mask].mean(axis=1)
+
+    def reading(self, values=None):
+        return expression_solver().read(*self.seen(values))
+
+    def seen(self, values=None):
+        """(map, crop, pose) of the person with values by name, in a crop of 120 pixels."""
+        basis, surface = load_basis(), self.rest
+        for name, value in (values or {}).items():
+            surface = surface + value * basis.expression[basis.names.index(name)]
+        flip = np.diag([1.0, -1.0, 1.0])
+        turn = flip @ rotation_from_angles(*self.rng.uniform(-25, 25, 3)) @ flip
+        size = self.rng.uniform(0.9, 1.1) / 21
+        points = turn @ (surface.reshape(3, -1) - self.center[:, None]) * size + 0.5
+        points += self.rng.normal(0, self.noise / CROP.side, points.shape)
+        xyz = points.reshape(surface.shape).astype(np.float32)
+        return PositionMap(xyz, "ict"), CROP, fit_pose(xyz, load_layout("ict"), CROP)
+
+
+def face_of(position_map, crop, pose):
+    points = crop.to_frame(load_layout("ict").landmarks(position_map.xyz))
+    return Face(FaceBox.around(points), crop, position_map, points, np.ones(68), pose)
+
+
+def drawn(rng, share):
+    values = {name: rng.random() for name in SEEN if rng.random() < share}
+    # Lips are held together no further than the jaw is open.
+    values["mouthClose"] = values.get("mouthClose", 0) * values.get("jawOpen", 0)
+    return values
+
+
+def correlations(truth, found):
+    columns = [ARKIT_NAMES.index(name) for name in SEEN]
+    wanted = np.array([[values.get(name, 0.0) for name in SEEN] for values in truth])
+    got = np.array(found)[:, columns]
+    return {n: np.corrcoef(wanted[:, i], got[:, i])[0, 1] for i, n in enumerate(SEEN)}
+
+
+def test_names():
+    assert len(ARKIT_NAMES) == len(set(ARKIT_NAMES)) == 52
+    assert load_basis().names == ARKIT_NAMES[:-1]
+    assert len(UNSEEN_NAMES) == 9
+    assert "tongueOut" in UNSEEN_NAMES
+
+
+@pytest.mark.parametrize(
+    ("ict", "arkit"),
+    [("eyeBlink_L", "eyeBlinkLeft"), ("browInnerUp_R", "browInnerUp"), ("cheekPuff_L", "cheekPuff"),
+     ("jawOpen", "jawOpen"), ("mouthSmile_R", "mouthSmileRight")],
+)  # fmt: skip
+def test_names_of_ict(ict, arkit):
+    assert arkit_name(ict) == arkit
+
+
+def test_left_is_the_persons_left():
+    basis = load_basis()
+    for left, right in (("eyeBlinkLeft", "eyeBlinkRight"), ("mouthSmileLeft", "mouthSmileRight")):
+        for name, side in ((left, 1), (right, -1)):
+            moved = np.linalg.norm(basis.expression[basis.names.index(name)], axis=0)
+            assert side * (moved * basis.neutral[0]).sum() > 0, name
+    assert basis.expression[basis.names.index("jawLeft"), 0].mean() > 0
+
+
+def test_differences_are_undone_exactly():
+    values = np.random.default_rng(0).integers(-(2**15), 2**15, (3, 9, 9)).astype(np.int16)
+    np.testing.assert_array_equal(decode_differences(encode_differences(values)), values)
+
+
+def test_bounded_least_squares_is_the_best_within_the_bounds():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        factor = rng.normal(size=(60, 43))
+        gram, right = factor.T @ factor + np.eye(43), factor.T @ rng.normal(0, 8, 60)
+        x = solve_bounded(gram, right)
+        slope = gram @ x - right
+        assert ((x >= 0) & (x <= 1)).all()
+        assert np.abs(slope[(x > 0) & (x < 1)]).max(initial=0) < 1e-8
+        assert (slope[x == 0] >= -1e-8).all()
+        assert (slope[x == 1] <= 1e-8).all()
+        np.testing.assert_allclose(solve_bounded(gram, right, rng.random(43).round()), x, atol=1e-8)
+
+
+def test_known_values_come_back_from_a_person_seen_at_rest_before():
+    rng = np.random.default_rng(2)
+    truth, found = [], []
+    for _ in range(100):
+        person, track = Person(rng), ExpressionTrack()
+        for _ in range(12):
+            track.update(person.reading(), 0.5)
+        truth.append(drawn(rng, 0.3))
+        found.append(track.update(person.reading(truth[-1]), 10.0))  # past the filter
+    r = correlations(truth, found)
+    assert min(r.values()) >= 0.95, sorted(r.items(), key=lambda item: item[1])[:8]
+
+
+def test_a_resting_face_reads_near_nothing_in_the_end():
+    rng = np.random.default_rng(3)
+    person, track = Person(rng), ExpressionTrack()
+    for _ in range(60):
+        values = track.update(person.reading(), 0.2)
+    assert values.max() < 0.1
+
+
+def test_an_expression_that_is_held_stays():
+    rng = np.random.default_rng(4)
+    person, track = Person(rng), ExpressionTrack()
+    smile = {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}
+    for _ in range(30):
+        track.update(person.reading(), 0.2)
+    for _ in range(50):
+        values = track.update(person.reading(smile), 0.2)
+    assert abs(values[ARKIT_NAMES.index("mouthSmileLeft")] - 0.8) < 0.2
+
+
+def test_the_resting_face_can_be_set():
+    rng = np.random.default_rng(5)
+    person, track = Person(rng), ExpressionTrack()
+    with pytest.raises(BadInput, match="no face was seen yet"):
+        track.set_neutral()
+    open_mouth = {"jawOpen": 0.5}
+    before = track.update(person.reading(open_mouth), 0.03)
+    assert before[ARKIT_NAMES.index("jawOpen")] > 0.3
+    track.set_neutral()
+    assert track.update(person.reading(open_mouth), 10.0).max() < 0.15
+    more = track.update(person.reading({"jawOpen": 1.0}), 10.0)
+    assert 0.35 < more[ARKIT_NAMES.index("jawOpen")] < 0.65
+
+
+def test_of_a_face():
+    person = Person(np.random.default_rng(6))
+    values = blendshapes(face_of(*person.seen({"eyeBlinkLeft": 1.0, "jawOpen": 0.6})))
+    assert tuple(values) == ARKIT_NAMES
+    assert all(0 <= value <= 1 for value in values.values())
+    assert {values[name] for name in UNSEEN_NAMES} == {0.0}
+    assert values["eyeBlinkLeft"] > 0.6 > 0.3 > values["eyeBlinkRight"]
+    assert 0.4 < values["jawOpen"] < 0.8
+    with pytest.raises(TypeError):
+        values["jawOpen"] = 1.0
+
+
+def test_none_where_it_cannot_be_told():
+    position_map, crop, pose = Person(np.random.default_rng(7)).seen()
+    face = face_of(position_map, crop, pose)
+    other = PositionMap(position_map.xyz, "prnet")
+    assert blendshapes(face_of(other, crop, pose)) is None
+    hole = position_map.xyz.copy()
+    hole[:, 40:60, 40:60] = np.nan
+    assert blendshapes(Face(face.box, crop, PositionMap(hole, "ict"), face.landmarks,
+                            face.facing, pose)) is None  # fmt: skip
+    nothing = Face(face.box, crop, None, face.landmarks, face.facing, pose)
+    with pytest.raises(BadInput, match="no position map"):
+        blendshapes(nothing)
