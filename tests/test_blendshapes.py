@@ -52,7 +52,7 @@ class Person:
         points = turn @ (surface.reshape(3, -1) - self.center[:, None]) * size + 0.5
         points += self.rng.normal(0, self.noise / CROP.side, points.shape)
         xyz = points.reshape(surface.shape).astype(np.float32)
-        return PositionMap(xyz, "ict"), CROP, fit_pose(xyz, load_layout("ict"), CROP)
+        return PositionMap(xyz, load_layout("ict")), CROP, fit_pose(xyz, load_layout("ict"), CROP)
 
 
 def face_of(position_map, crop, pose):
@@ -179,11 +179,11 @@ def test_of_a_face():
 def test_none_where_it_cannot_be_told():
     position_map, crop, pose = Person(np.random.default_rng(7)).seen()
     face = face_of(position_map, crop, pose)
-    other = PositionMap(position_map.xyz, "prnet")
+    other = PositionMap(position_map.xyz, load_layout("prnet"))
     assert blendshapes(face_of(other, crop, pose)) is None
     hole = position_map.xyz.copy()
     hole[:, 40:60, 40:60] = np.nan
-    assert blendshapes(Face(face.box, crop, PositionMap(hole, "ict"), face.landmarks,
+    assert blendshapes(Face(face.box, crop, PositionMap(hole, load_layout("ict")), face.landmarks,
                             face.facing, pose)) is None  # fmt: skip
     nothing = Face(face.box, crop, None, face.landmarks, face.facing, pose)
     with pytest.raises(BadInput, match="no position map"):

@@ -98,7 +98,8 @@ class UvLayout:
         """
         import cv2
 
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        # OpenCV warns on standard error about a file that is not there.
+        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if Path(path).is_file() else None
         if picture is None or picture.shape[0] != picture.shape[1]:
             raise BadInput(f"{path}: not a square mask picture: give an (M, M) grey image")
         return replace(self, resolution=picture.shape[0], mask=picture > 127)
