@@ -13,6 +13,7 @@ from posgan_edge import load_engine
 from posgan_edge.build.export import export_onnx
 from posgan_edge.engines.manifest import checked_manifest, load_manifest, plan_header
 from posgan_edge.errors import BadInput
+from posgan_edge.files import sha256
 from posgan_edge.models.unet import UNetGenerator
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
 
@@ -195,7 +196,7 @@ def engine_file(folder):
     path = folder / "a.engine"
     path.write_bytes(b"vtrt" + bytes(20) + bytes([1, 7, 1, 116]) + bytes(100))
     m.Manifest(
-        engine_sha256=m.sha256(path), onnx_sha256="0", runtime="tensorrt-rtx",
+        engine_sha256=sha256(path), onnx_sha256="0", runtime="tensorrt-rtx",
         runtime_version="1.7.1.116", precision="fp32", name="edge", layout="ict", input_size=128,
         map_size=128, batch=1, command="posgan-edge build-engine --x",
     ).save(path)  # fmt: skip

@@ -63,7 +63,7 @@ def types(model, op):
 
 
 def test_parts_of_the_graph(model):
-    assert len(layers(model)) == 37
+    assert len(layers(model)) == 38
     assert {n.op_type for n in model.graph.node if n.name in stem(model)} <= {"Sub", "Mul"}
     kinds = [n.op_type for n in model.graph.node if n.name in head(model)]
     assert "MatMul" in kinds
