@@ -354,6 +354,16 @@ def test_profiles_are_drawn_their_share_of_times():
     assert drawn[:40].min() > 20
 
 
+@pytest.mark.parametrize(("stored", "layout"), [({}, "ict"), ({"layout": "prnet"}, "prnet")])
+def test_the_basis_names_the_layout_of_a_pack(tmp_path, stored, layout):
+    folder = write_pack(tmp_path / "pack")
+    with np.load(folder / "basis.npz") as data:
+        np.savez(folder / "basis.npz", **data, **stored)
+    data = PackMaps(folder)
+    assert data.layout == layout
+    assert Trainer(tiny_recipe(), data, None).generator.layout == layout
+
+
 def test_originals_folders(tmp_path):
     data = open_maps(write_folder_data(tmp_path / "data"), "folder")
     assert isinstance(data, FolderMaps)

@@ -58,9 +58,10 @@ class FaceMaps(Protocol):
 
 
 class PackMaps:
-    """A position-map pack: JPEG crops and maps coded in a linear basis, UV layout ``ict``.
+    """A position-map pack: JPEG crops and maps coded in a linear basis.
 
-    ``basis.npz``: ``mean`` (M, M, 3) float32, ``components`` (C, M, M, 3) float16; axes v, u, xyz.
+    ``basis.npz``: ``mean`` (M, M, 3) float32, ``components`` (C, M, M, 3) float16; axes v, u, xyz;
+    ``layout``, the name of the maps' UV layout (``ict`` where it is absent).
     ``train-*.npz`` and ``val.npz``, of n faces: ``jpeg`` (bytes,) uint8, the files of square crops
     one behind the other; ``offsets`` (n + 1,) where each begins and the last ends; ``codes`` (n, C)
     float32; ``yaw`` (n,) float32 degrees; where known, ``eyes`` (n, 2) and ``mouth`` (n,)
@@ -71,8 +72,6 @@ class PackMaps:
     BadInput where files are missing or broken.
     """
 
-    layout = "ict"
-
     def __init__(self, folder: str | Path, split: str = "train") -> None:
         folder = Path(folder)
         files = sorted(folder.glob("train-*.npz" if split == "train" else f"{split}.npz"))
@@ -81,6 +80,7 @@ class PackMaps:
         try:
             with np.load(folder / "basis.npz") as data:
                 parts = [data["mean"][None], data["components"].astype(np.float32)]
+                self.layout = str(data["layout"]) if "layout" in data else "ict"
             self.basis = np.concatenate(parts).transpose(0, 3, 1, 2).copy()
             codes: list[NDArray[np.float32]] = []
             yaws: list[NDArray[np.float32]] = []
