@@ -6,7 +6,7 @@ OUT ?= out
 PYTEST ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint sanitize clean
+.PHONY: demo test lint docs sanitize clean
 
 demo: $(VENV)/.demo
 	$(BIN)/posgan-edge demo --output $(OUT)
@@ -18,6 +18,10 @@ lint: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation site, under $(OUT)/site.
+docs: $(VENV)/.all
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(OUT))/site
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

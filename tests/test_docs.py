@@ -1,21 +1,29 @@
-"""The documents are true: their Python runs, their commands and files exist."""
+"""The documents are true: their Python runs, their commands and files exist; the site is built."""
 
+import html
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import posgan_edge
 from posgan_edge.cli import cli
 from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS = [
-    ROOT / "README.md", ROOT / "docs" / "live.md", ROOT / "benchmarks" / "README.md",
+    *PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md",
     ROOT / "cpp_ext" / "README.md", ROOT / "posgan_edge" / "assets" / "MODEL_CARD.md",
-    ROOT / "benchmarks" / "results" / "training.md",
+    ROOT / "benchmarks" / "results" / "training.md", ROOT / "examples" / "README.md",
+    ROOT / "examples" / "cpp" / "README.md", ROOT / "export" / "README.md",
+    ROOT / "calibration" / "README.md",
 ]  # fmt: skip
 
 
@@ -24,14 +32,13 @@ def blocks(path, language):
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", ROOT / "docs" / "live.md"], ids=lambda p: p.name
+    "path", [path for path in PAGES if blocks(path, "python")], ids=lambda p: p.name
 )
 def test_python_in_documents_runs(path, tmp_path, monkeypatch):
     pytest.importorskip("mediapipe")
     pytest.importorskip("trimesh")
     monkeypatch.chdir(tmp_path)
     shutil.copy(PORTRAIT, tmp_path / "photo.jpg")
-    assert blocks(path, "python")
     for block in blocks(path, "python"):
         exec(compile(block, path.name, "exec"), {"image": read_image(PORTRAIT), "timestamp": 0.0})
 
@@ -43,19 +50,27 @@ def test_links_lead_somewhere(path):
             assert (path.parent / target).exists(), target
 
 
-def commands():
+def shell_lines():
+    """(document, line) of every command in a block of shell, and of those within text."""
     for path in DOCUMENTS:
-        text = (
-            "\n".join(blocks(path, "sh"))
-            + "\n"
-            + "\n".join(re.findall(r"`(posgan-edge [^`]+)`", path.read_text()))
-        )
+        inline = re.findall(r"`((?:posgan-edge [a-z]|python \w+/|make )[^`]+)`", path.read_text())
+        text = "\n".join([*blocks(path, "sh"), *inline])
         for line in text.replace("\\\n", " ").splitlines():
-            if line.startswith("posgan-edge "):
-                yield path.name, line.partition("#")[0].strip()
+            if line := line.partition(" #")[0].strip():
+                yield str(path.relative_to(ROOT)), line
 
 
-@pytest.mark.parametrize(("document", "line"), sorted(set(commands())))
+def lines_of(program):
+    return sorted({pair for pair in shell_lines() if pair[1].split()[0] == program})
+
+
+def test_all_kinds_of_command_are_found():
+    assert len(lines_of("posgan-edge")) > 60
+    assert len(lines_of("pip")) > 8
+    assert {document for document, _ in shell_lines()} >= {"README.md", "docs/training.md"}
+
+
+@pytest.mark.parametrize(("document", "line"), lines_of("posgan-edge"))
 def test_commands_and_options_exist(document, line):
     words = shlex.split(line)[1:]
     command = cli.get_command(None, words[0])
@@ -64,3 +79,90 @@ def test_commands_and_options_exist(document, line):
     for word in words[1:]:
         if word.startswith("--"):
             assert word in known, f"{words[0]} {word}"
+        elif word.startswith(("export/", "calibration/", "posgan_edge/")):
+            assert (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize(("document", "line"), [*lines_of("pip"), *lines_of("make")])
+def test_extras_and_targets_exist(document, line):
+    extras = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dep")[2]
+    for names in re.findall(r"\.\[([\w,-]+)\]", line):
+        for name in names.split(","):
+            assert re.search(rf"^{name} = \[", extras, re.MULTILINE), name
+    if line.startswith("make "):
+        target = line.split()[1]
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+@pytest.mark.parametrize(("document", "line"), lines_of("python"))
+def test_scripts_exist(document, line):
+    assert (ROOT / line.split()[1]).is_file()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation site, built as ``make docs`` builds it."""
+    pytest.importorskip("mkdocs_click")
+    pytest.importorskip("material")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def shown(page):
+    """The text of a page's article."""
+    article = page.read_text().partition("<article")[2].partition("</article>")[0]
+    return html.unescape(re.sub(r"<[^>]+>", "", article))
+
+
+def test_the_site_names_all_that_is_public(site):
+    names = set(posgan_edge.__all__) - {"__version__"}
+    ids = re.findall(r'id="posgan_edge\.([\w.]+)"', (site / "python.html").read_text())
+    assert names <= {path.rpartition(".")[2] for path in ids}
+    assert ">>> from posgan_edge import FaceBox" in shown(site / "python.html")
+    commands = shown(site / "cli.html")
+    for name in cli.list_commands(None):
+        assert f"posgan-edge {name} [OPTIONS]" in commands
+        for parameter in cli.get_command(None, name).params:
+            assert parameter.opts[0] in commands or not parameter.opts[0].startswith("-")
+
+
+def test_the_site_has_every_recipe_key_with_its_default(site):
+    rows = re.findall(
+        r"<td><code>([\w.]+)</code></td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>",
+        (site / "training.html").read_text(),
+    )
+    table = {key: (html.unescape(re.sub("<.*?>", "", d)), meaning) for key, d, meaning in rows}
+    expected = {
+        "generator": "required", "epochs": "40", "optimizer.lr": "0.002", "losses.gaps": "0.0",
+        "optimizer.betas": "(0.9, 0.99)", "adversarial.gamma": "0.5", "augmentation.flip": "0.5",
+        "init": "''",
+    }  # fmt: skip
+    assert {key: table[key][0] for key in expected} == expected
+    assert all(meaning for _, meaning in table.values())
+    assert set(recipe_keys()) <= set(table)
+
+
+def recipe_keys(name="Recipe", prefix=""):
+    """The keys of a recipe by the annotations of its type."""
+    from posgan_edge.training import recipe
+
+    for key, hint in vars(getattr(recipe, name))["__annotations__"].items():
+        if isinstance(getattr(recipe, str(hint), None), type):
+            yield from recipe_keys(hint, f"{key}.")
+        elif "ClassVar" not in str(hint):
+            yield prefix + key
+
+
+def test_the_site_fetches_nothing_from_elsewhere(site):
+    for page in site.glob("*.html"):
+        fetched = re.findall(
+            r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"']?([^\"' >]+)", page.read_text()
+        )
+        assert not [url for url in fetched if "//" in url], page.name
