@@ -24,7 +24,7 @@ _OPACITY = 0.45
 #: Colour of each amount of light (1, 256, 3), a third of it from all around.
 _COLORS = ((0.3 + 0.7 * np.arange(256)[:, None] / 255) * _SURFACE).astype(np.uint8)[None]
 _BLOCK = np.ones((3, 3), np.uint8)
-_LIGHT = np.array([-0.35, -0.45, 0.82])
+_LIGHT = np.array([-0.35, -0.45, 0.82], np.float32)
 _SHADE_SIZE = 160
 _SHIFT = 4  # fractional bits of cv2's drawing coordinates
 
@@ -138,7 +138,7 @@ def _draw_surface(canvas: Image, crop: Crop, position_map: PositionMap) -> None:
     over = cv2.warpAffine(shade, matrix, size, flags=cv2.INTER_LINEAR)
     weight = cv2.warpAffine(alpha * np.float32(_OPACITY), matrix, size, flags=cv2.INTER_LINEAR)
     part = canvas[top:bottom, left:right]
-    part[:] = cv2.blendLinear(part, over, 1 - np.asarray(weight), weight)
+    cv2.blendLinear(part, over, 1 - np.asarray(weight), weight, dst=part)
 
 
 def _region(
@@ -167,17 +167,22 @@ def shaded_surface(position_map: PositionMap) -> tuple[Image, NDArray[np.float32
     xyz = position_map.xyz
     if coarse != position_map.resolution:
         xyz = resample_map(xyz, coarse)
-    (ax, ay, az), (bx, by, bz) = np.gradient(xyz, axis=2), np.gradient(xyz, axis=1)
+    (ax, ay, az), (bx, by, bz) = (
+        # Differences of neighbours; a normal does not depend on their scale.
+        [cv2.Sobel(plane, cv2.CV_32F, *order, ksize=1, borderType=cv2.BORDER_REPLICATE)
+         for plane in xyz]
+        for order in ((1, 0), (0, 1))
+    )  # fmt: skip
     normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
-    length = np.maximum(np.sqrt(sum(n * n for n in normal)), 1e-12)
-    light = np.clip(sum(n * w for n, w in zip(normal, _LIGHT, strict=True)) / length, 0, 1)
-    facing = position_map.layout.mask_at(coarse) & (normal[2] > 0.05 * length)
+    length = np.maximum(np.sqrt(sum(n * n for n in normal)), np.float32(1e-12))
+    light = sum(n * w for n, w in zip(normal, _LIGHT, strict=True)) / length
+    facing = position_map.layout.mask_at(coarse) & (normal[2] > np.float32(0.05) * length)
     # Depth in 256 steps: whole bytes are sorted fastest.
     z = xyz[2]
     low, high = float(z.min()), float(z.max())
     step = (z - low) * np.float32(255 / max(high - low, 1e-9))
-    planes = np.dstack([xyz[0] * _SHADE_SIZE, xyz[1] * _SHADE_SIZE, light * 255, step])
-    fine = cv2.resize(planes.astype(np.float32), (2 * coarse, 2 * coarse))
+    planes = (xyz[0] * _SHADE_SIZE, xyz[1] * _SHADE_SIZE, light.clip(0, 1) * 255, step)
+    fine = cv2.resize(cv2.merge(planes), (2 * coarse, 2 * coarse))
     seen = np.flatnonzero(np.repeat(np.repeat(facing, 2, 0), 2, 1))
     points = fine.reshape(-1, 4)[seen]
     column, row = points[:, 0].astype(np.int32), points[:, 1].astype(np.int32)
