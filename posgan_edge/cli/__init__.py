@@ -20,6 +20,7 @@ _COMMANDS = {
     "build-engine": "Build an engine: FP32, FP16 or INT8, for ONNX Runtime or TensorRT.",
     "inspect": "Print what an engine file is.",
     "export": "Turn a generator into an ONNX file.",
+    "pack": "Make a training pack from pictures and PRNet-style position maps.",
     "train": "Train a generator by a recipe.",
     "doctor": "Print what this machine can run and what is missing.",
 }

@@ -22,7 +22,8 @@ def scalar_modes(
     span holds every rotation, scale and shift of the faces in it. As the maps are
     ``codes @ basis``, the second moment of the codes stands in for the maps themselves.
     ``expressions`` (E, M, M, 3), in crop units, are shape changes that the span shall hold too
-    although they are rare in the pack: they count as so many more samples.
+    although they are rare in the pack: they count as so many more samples. Raises BadInput where
+    the pack has too few components for ``count`` modes.
     """
     moment = maps.codes.T.astype(np.float64) @ maps.codes / len(maps)
     values, vectors = np.linalg.eigh(moment)
@@ -34,6 +35,11 @@ def scalar_modes(
         moved = expressions.astype(np.float64).transpose(0, 3, 1, 2)
         samples.append(moved.reshape(-1, basis.shape[-1]))
     samples = np.concatenate(samples)
+    if len(samples) < count:
+        raise BadInput(
+            f"{maps.folder}: {len(root) - 1} components give {len(samples)} modes at most, "
+            f"generator.modes is {count}"
+        )
     values, vectors = np.linalg.eigh(samples @ samples.T)
     best = np.argsort(-values)[:count]
     modes = (vectors[:, best] / np.sqrt(values[best])).T @ samples
