@@ -57,7 +57,8 @@ def steps() -> list[Step]:
         Step(
             "int8",
             f"{edge} build-engine --precision int8 --calibration calibration/edge-mse.json "
-            f"--calibration-images {{aflw2000}} --even-if-slower --output {OUT}/edge-int8.onnx",
+            "--calibration-images {aflw2000} --calibration-names calibration/aflw2000-3d.txt "
+            f"--even-if-slower --output {OUT}/edge-int8.onnx",
             ("aflw2000",),
         ),
         Step(
@@ -115,6 +116,12 @@ def steps() -> list[Step]:
             timed=True,
         ),
         Step(
+            "peers-aflw2000",
+            f"python benchmarks/peers.py {{aflw2000}} --json {RESULTS}/peers-aflw2000.json",
+            ("aflw2000",),
+            timed=True,
+        ),
+        Step(
             "tracking",
             f"python benchmarks/tracking.py --video {{video}} --json {RESULTS}/tracking.json",
             ("video",),
@@ -143,10 +150,7 @@ def steps() -> list[Step]:
             timed=True,
         ),
         Step("pose", "python docs/draw_pose.py"),
-        Step(
-            "portrait",
-            f"{edge} run {ASSETS}/portrait.jpg --scale 4 --save {OUT}/portrait.png --no-window",
-        ),
+        Step("portrait", "python docs/draw_portrait.py"),
     ]
 
 
