@@ -45,3 +45,8 @@ def missing(package: str, purpose: str, extra: str) -> MissingRuntime:
     return MissingRuntime(
         f"{package} is not installed, and {purpose} needs it: pip install 'posgan-edge[{extra}]'"
     )
+
+
+def one_line(error: BaseException, most: int = 160) -> str:
+    """The start of another library's message, on one line."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -27,6 +27,7 @@ class Ability:
 #: Distribution, what it is for, and the extra that brings it.
 _OPTIONAL = (
     ("onnxruntime", "running ONNX models", ""),
+    ("openvino", "running ONNX models on OpenVINO", "openvino"),
     ("mediapipe", "finding faces", "detect"),
     ("trimesh", "writing PLY and GLB meshes", "mesh"),
     ("torch", "running checkpoints", "torch"),

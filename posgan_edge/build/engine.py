@@ -22,7 +22,7 @@ from posgan_edge.build.calibration import (
     model_digest,
 )
 from posgan_edge.build.fp16 import to_fp16
-from posgan_edge.build.graph import load_model, props, set_props, sizes
+from posgan_edge.build.graph import float16_input, load_model, props, set_props, sizes
 from posgan_edge.build.int8 import matching_layers, to_int8
 from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
 from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart
@@ -38,7 +38,9 @@ from posgan_edge.timing import take_turns
 if TYPE_CHECKING:
     import onnx
 
-TARGETS = ("onnxruntime", "tensorrt", "tensorrt-rtx")
+TARGETS = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
+#: Targets whose engine is an ONNX file, and the provider that runs it.
+ONNX_TARGETS = {"onnxruntime": "cpu", "openvino": "openvino"}
 PRECISIONS = ("fp32", "fp16", "int8")
 #: From this opset on, Q/DQ may carry FP16, so that what is not INT8 runs in FP16.
 FP16_SCALES_OPSET = 19
@@ -86,15 +88,14 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
     start = time.perf_counter()
     source = source_model(request.model, progress)
     converted = convert(request, source, progress)
-    if request.target == "onnxruntime" and converted.precision == "int8" and request.faster_only:
-        converted = _faster(source, converted, progress)
+    if request.target in ONNX_TARGETS and converted.precision == "int8" and request.faster_only:
+        provider = ONNX_TARGETS[request.target]
+        converted = _faster(source, converted, provider, progress)
     data = converted.model.SerializeToString(deterministic=True)
     onnx_hash = hashlib.sha256(data).hexdigest()
     cache_hash = ""
-    if request.target == "onnxruntime":
-        import onnxruntime
-
-        version, payload = onnxruntime.__version__, data
+    if request.target in ONNX_TARGETS:
+        version, payload = _onnx_runtime_version(request.target), data
     else:
         progress(f"building the {request.target} plan", 0, 1)
         payload, cache = build_plan_apart(data, request.target, _with_cache(request))
@@ -122,7 +123,7 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
         layout=info["layout"],
         input_size=input_size,
         map_size=map_size,
-        batch=0 if request.target == "onnxruntime" else request.plan.batch,
+        batch=0 if request.target in ONNX_TARGETS else request.plan.batch,
         command=request.command,
         compute_capability=capability,
         gpu=gpu,
@@ -161,6 +162,11 @@ def convert(request: BuildRequest, source: onnx.ModelProto, progress: Progress) 
     """The model at the precision asked for, within the budget."""
     has = props(source).get("precision", "fp32")
     if has != "fp32":
+        if request.target not in ONNX_TARGETS and float16_input(source):
+            raise BadInput(
+                f"{request.model}: its input and output are float16, a {request.target} engine "
+                "takes float32: build it without FP16 inputs and outputs"
+            )
         if has == request.precision:
             return Converted(source, has)
         raise BadInput(f"{request.model}: is {has} already, {request.precision} needs the FP32")
@@ -171,7 +177,7 @@ def convert(request: BuildRequest, source: onnx.ModelProto, progress: Progress) 
     faces, record = _calibration(request, source, progress)
     keep = matching_layers(source, request.keep_float) if request.keep_float else []
     accuracy: dict[str, float | None] = {}
-    graph = "onnxruntime" if request.target == "onnxruntime" else "tensorrt"
+    graph = "onnxruntime" if request.target in ONNX_TARGETS else "tensorrt"
     if faces is not None:
         meter = CostMeter(source, faces)
         keep, cost, _ = meet_budget(
@@ -206,9 +212,11 @@ def _calibration(
     return faces, calibrate(source, faces, layout, request.method, progress=progress)
 
 
-def _faster(source: onnx.ModelProto, converted: Converted, progress: Progress) -> Converted:
+def _faster(
+    source: onnx.ModelProto, converted: Converted, provider: str, progress: Progress
+) -> Converted:
     """The INT8 model, or the FP32 one where INT8 is slower on this machine (interleaved runs)."""
-    ratio = latency_ratio(source, converted.model)
+    ratio = latency_ratio(source, converted.model, provider=provider)
     progress(f"INT8 takes {ratio:.2f} of FP32's time on this machine", 1, 1)
     if ratio <= 1.0:
         return Converted(
@@ -218,14 +226,16 @@ def _faster(source: onnx.ModelProto, converted: Converted, progress: Progress) -
     return Converted(source, "fp32", accuracy={"int8_latency_ratio": ratio})
 
 
-def latency_ratio(first: onnx.ModelProto, second: onnx.ModelProto, rounds: int = 60) -> float:
+def latency_ratio(
+    first: onnx.ModelProto, second: onnx.ModelProto, rounds: int = 60, provider: str = "cpu"
+) -> float:
     """Median time of the second model over that of the first, one image, one thread, in turns."""
     with tempfile.TemporaryDirectory() as folder:
         engines = []
         for index, model in enumerate((first, second)):
             path = Path(folder) / f"{index}.onnx"
             path.write_bytes(model.SerializeToString())
-            engines.append(load_engine(path, threads=1))
+            engines.append(load_engine(path, threads=1, provider=provider))
         size = engines[0].info.input_size
         image = np.random.default_rng(0).random((1, 3, size, size), np.float32)
         first_, second_ = engines
@@ -242,14 +252,26 @@ def _check(request: BuildRequest) -> None:
         raise UsageError(
             "FP16 inputs and outputs need precision fp16, target onnxruntime", "fp16_io"
         )
-    if request.target == "onnxruntime":
+    if request.target in ONNX_TARGETS:
         if request.output.suffix != ".onnx":
-            raise UsageError(f"{request.output}: an onnxruntime engine ends in .onnx")
+            raise UsageError(f"{request.output}: an {request.target} engine ends in .onnx")
+        _onnx_runtime_version(request.target)
     else:
         if request.output.suffix == ".onnx":
             raise UsageError(f"{request.output}: a {request.target} engine does not end in .onnx")
         load_tensorrt(request.target)
     check_writable(request.output)
+
+
+def _onnx_runtime_version(target: str) -> str:
+    """The version of what runs an ONNX target here. Raises MissingRuntime without it."""
+    if target == "openvino":
+        from posgan_edge.engines import openvino
+
+        return openvino.version(openvino.load_openvino())
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
 
 
 def _with_cache(request: BuildRequest) -> PlanOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from posgan_edge.engines.signature import Port, check_signature
 from posgan_edge.errors import BadInput, missing
 
 if TYPE_CHECKING:
@@ -25,10 +26,26 @@ def load_model(path: str | Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf and the checker raise many kinds
         raise BadInput(f"{path}: a corrupt ONNX file, or none: {type(error).__name__}") from error
-    names = {i.name for i in model.graph.input}, {o.name for o in model.graph.output}
-    if "image" not in names[0] or "position_map" not in names[1] or "layout" not in props(model):
-        raise BadInput(f"{path}: not a posgan-edge model: make it with posgan-edge export")
+    weights = {i.name for i in model.graph.initializer}
+    inputs = [_port(i) for i in model.graph.input if i.name not in weights]
+    outputs = [_port(o) for o in model.graph.output]
+    check_signature(path, inputs, outputs, props(model))
+    if loops := {"Loop", "Scan", "If"} & {node.op_type for node in model.graph.node}:
+        raise BadInput(f"{path}: holds {min(loops)}, and networks with branches are not converted")
     return model
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    import onnx
+
+    tensor = value.type.tensor_type
+    sizes = (
+        tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
+        if tensor.HasField("shape")
+        else None
+    )
+    name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return Port(value.name, "float32" if name == "float" else name, sizes)
 
 
 def props(model: onnx.ModelProto) -> dict[str, str]:
@@ -38,9 +55,18 @@ def props(model: onnx.ModelProto) -> dict[str, str]:
 
 def sizes(model: onnx.ModelProto) -> tuple[int, int]:
     """Side of the network's input and of its map, in pixels."""
-    ends = model.graph.input[0], model.graph.output[0]
-    size, map_size = (end.type.tensor_type.shape.dim[2].dim_value for end in ends)
+    size, map_size = (end.type.tensor_type.shape.dim[2].dim_value for end in _ends(model))
     return size, map_size
+
+
+def float16_input(model: onnx.ModelProto) -> bool:
+    """Whether the network's input or output is float16."""
+    return any(_port(end).type == "float16" for end in _ends(model))
+
+
+def _ends(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    named = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    return [named["image"], named["position_map"]]
 
 
 def set_props(model: onnx.ModelProto, **values: str) -> None:

@@ -20,7 +20,7 @@ class BuildRecipe(Document, frozen=True, rename="kebab"):
 
     model: str | None = None
     precision: Literal["fp32", "fp16", "int8"] | None = None
-    target: Literal["onnxruntime", "tensorrt", "tensorrt-rtx"] | None = None
+    target: Literal["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"] | None = None
     calibration: str | None = None
     calibration_images: str | None = None
     calibration_names: str | None = None

@@ -17,7 +17,7 @@ _COMMANDS = {
     "benchmark": "Score and time engines on AFLW2000-3D, with a report.",
     "compare": "Print what changed between two benchmarks; fail where it became worse.",
     "calibrate": "Take INT8 ranges from real faces into a portable record.",
-    "build-engine": "Build an engine: FP32, FP16 or INT8, for ONNX Runtime or TensorRT.",
+    "build-engine": "Build an engine: FP32, FP16 or INT8, for ONNX Runtime, OpenVINO or TensorRT.",
     "inspect": "Print what an engine file is.",
     "export": "Turn a generator into an ONNX file.",
     "pack": "Make a training pack from pictures and PRNet-style position maps.",

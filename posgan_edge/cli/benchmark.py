@@ -20,7 +20,8 @@ _LABEL_SETS = ("original", "reannotated")
 
 @click.command()
 @click.option("--engine", "engines", multiple=True, default=("edge",), show_default=True,
-              help="Shipped name or model file; may be given many times.")  # fmt: skip
+              help="Shipped name or model file, or openvino:FILE, cuda:FILE, tensorrt:FILE; may "
+              "be given many times.")  # fmt: skip
 @click.option("--reference", default="", help="Compare with 'torch' (the shipped weights) or a "
               "model file.")  # fmt: skip
 @click.option("--dataset", required=True, type=Path,

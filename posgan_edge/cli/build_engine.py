@@ -27,8 +27,8 @@ _FLAGS = {
 @click.option("--recipe", type=Path, help="YAML file of these options (see export/).")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32",
               show_default=True)  # fmt: skip
-@click.option("--target", type=click.Choice(["onnxruntime", "tensorrt", "tensorrt-rtx"]),
-              default="onnxruntime", show_default=True)  # fmt: skip
+@click.option("--target", default="onnxruntime", show_default=True, type=click.Choice(
+              ["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]))  # fmt: skip
 @click.option("--calibration", type=Path, help="Record made by posgan-edge calibrate.")
 @click.option("--calibration-images", type=Path, help="Faces to calibrate and to judge on.")
 @click.option("--calibration-names", type=Path, help="File of names to take, one per line.")
@@ -43,7 +43,7 @@ _FLAGS = {
 @click.option("--timing-cache", type=Path, help="Read and written; tensorrt only.")
 @click.option("--fp16-io", is_flag=True, help="Inputs and outputs in FP16 too (onnxruntime).")
 @click.option("--even-if-slower", is_flag=True,
-              help="Keep INT8 on onnxruntime where FP32 is faster on this machine.")  # fmt: skip
+              help="Keep INT8 on onnxruntime and openvino where FP32 is faster here.")  # fmt: skip
 @click.pass_context
 def command(context: click.Context, /, recipe: Path | None, **options: Any) -> None:
     """Build an engine: export, conversion, calibration and building, as needed."""

@@ -42,7 +42,7 @@ class Options:
     passes: int | None
     mirror: bool
     threads: int | None
-    provider: str
+    provider: str | None
     max_frames: int | None
     duration: float | None
     fps: float | None
@@ -147,8 +147,8 @@ _LIVE_ONLY = {
               help="Pictures: crop again round the first result.  [default: 2]")  # fmt: skip
 @click.option("--mirror", is_flag=True, help="Average with the mirrored crop: twice the time.")
 @click.option("--threads", default=None, type=click.IntRange(1, 256), help="Network threads.")
-@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt"]), default="cpu",
-              show_default=True, help="Where ONNX Runtime runs.")  # fmt: skip
+@click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
+              help="Where an ONNX model runs.  [default: what it was built for]")  # fmt: skip
 @click.option("--max-frames", default=None, type=click.IntRange(1), help="Stop after this many.")
 @click.option("--duration", default=None, type=click.FloatRange(0, min_open=True),
               help="Stop after this many seconds.")  # fmt: skip

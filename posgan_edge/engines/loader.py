@@ -6,33 +6,44 @@ from importlib import resources
 from pathlib import Path
 
 from posgan_edge.engines.base import Engine
+from posgan_edge.engines.manifest import load_manifest, manifest_path
+from posgan_edge.engines.signature import check_threads
 from posgan_edge.errors import BadInput
 
 #: Models that are shipped inside the package.
 SHIPPED = {"edge": "edge.onnx"}
+#: Where ONNX models run: providers of ONNX Runtime, and OpenVINO.
+PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 _CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
 _PLANS = (".engine", ".plan")
 
 
-def load_engine(model: str | Path, threads: int | None = None, provider: str = "cpu") -> Engine:
+def load_engine(
+    model: str | Path, threads: int | None = None, provider: str | None = None
+) -> Engine:
     """An engine from a shipped name (``edge``) or a file, by its suffix: ONNX, plan, checkpoint.
 
     ``threads`` is the number of CPU threads; None lets the runtime's file choose what was
-    measured best. ``provider`` is ONNX Runtime's: cpu, cuda or tensorrt. Raises BadInput where
-    the file cannot be run or does not run on ONNX Runtime and a provider is named, MissingRuntime
-    where something has to be installed.
+    measured best. ``provider`` is where an ONNX model runs: ``cpu``, ``cuda`` or ``tensorrt`` of
+    ONNX Runtime, or ``openvino``; a model named ``openvino:edge`` says the same. None takes what
+    the model's manifest was built for, else the CPU. Raises BadInput where the file cannot be run
+    or is no ONNX model and a provider is named, MissingRuntime where something has to be
+    installed.
 
     >>> with load_engine("edge") as engine:
     ...     engine.info.layout
     'ict'
     """
+    check_threads(threads)
+    named, _ = _named_provider(model)
+    if named and provider not in (None, named):
+        raise BadInput(f"{model}: names the provider {named}, and {provider} is asked for too")
+    provider = provider or named
     path = model_path(model)
     if path.suffix == ".onnx":
-        from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(path, threads, provider)
+        return _onnx_engine(path, threads, provider or _built_for(path))
     known = path.suffix in (*_CHECKPOINTS, *_PLANS)
-    if known and provider != "cpu":
+    if known and provider is not None:
         runtime = "PyTorch" if path.suffix in _CHECKPOINTS else "TensorRT"
         raise BadInput(
             f"{path}: runs on {runtime}, provider {provider!r} is for ONNX models: leave it out"
@@ -51,9 +62,37 @@ def load_engine(model: str | Path, threads: int | None = None, provider: str = "
     )
 
 
+def _onnx_engine(path: Path, threads: int | None, provider: str) -> Engine:
+    if provider not in PROVIDERS:
+        raise BadInput(f"unknown provider {provider!r}: use {', '.join(PROVIDERS)}")
+    if provider == "openvino":
+        from posgan_edge.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(path, threads)
+    from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(path, threads, provider)
+
+
+def _built_for(path: Path) -> str:
+    """The provider that an ONNX engine's manifest names."""
+    if manifest_path(path).is_file() and load_manifest(path).runtime == "openvino":
+        return "openvino"
+    return "cpu"
+
+
+def _named_provider(model: str | Path) -> tuple[str | None, str]:
+    """``openvino:edge`` -> (``openvino``, ``edge``); None for a name that names no provider."""
+    provider, colon, rest = str(model).partition(":")
+    if colon and provider in PROVIDERS and not Path(model).is_file():
+        return provider, rest
+    return None, str(model)
+
+
 def model_path(model: str | Path) -> Path:
-    """The file of a shipped name or of a path. Raises BadInput where there is none."""
-    name = str(model)
+    """The file of a shipped name or of a path, where a provider may come before it. Raises
+    BadInput where there is none."""
+    _, name = _named_provider(model)
     if name in SHIPPED:
         return Path(str(resources.files("posgan_edge.assets") / SHIPPED[name]))
     if name == "unet":

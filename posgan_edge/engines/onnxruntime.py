@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Timer
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.engines.manifest import manifest_path, vouched
-from posgan_edge.errors import BadInput, MissingRuntime, missing
+from posgan_edge.engines.signature import Port, check_signature, check_threads
+from posgan_edge.errors import BadInput, MissingRuntime, missing, one_line
 from posgan_edge.files import sha256
 
 try:
@@ -25,17 +28,22 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+#: Seconds that the first call may take on the CPU: a file may hold a loop without an end.
+FIRST_CALL_SECONDS = 60.0
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
 class OnnxRuntimeEngine(Engine):
     """An ONNX file with input ``image`` and output ``position_map``, as ``export`` writes it.
 
     ``provider`` is ``cpu``, ``cuda`` or ``tensorrt``; where it cannot be had MissingRuntime is
-    raised; the CPU does not take its place.
+    raised; the CPU does not take its place. The file is tried once while it is loaded: BadInput
+    where that fails, or takes longer than ``FIRST_CALL_SECONDS`` on the CPU.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, provider: str = "cpu") -> None:
         path = Path(path)
+        check_threads(threads)
         # What a manifest vouches for is loaded from the bytes that were checked; other models by
         # their path, as their weights may lie in files beside them.
         model: str | bytes = str(path)
@@ -54,40 +62,80 @@ class OnnxRuntimeEngine(Engine):
         try:
             self._session = ort.InferenceSession(model, options, providers=[wanted])
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
-            reason = " ".join(str(error).split())[:160]
-            raise BadInput(f"{path}: not an ONNX model that can be run: {reason}") from error
+            raise BadInput(
+                f"{path}: not an ONNX model that can be run: {one_line(error)}"
+            ) from error
         if self._session.get_providers()[0] != wanted:
             raise MissingRuntime(f"onnxruntime cannot start its {provider} provider here")
-        inputs = {i.name: i.shape for i in self._session.get_inputs()}
-        outputs = {o.name: o.shape for o in self._session.get_outputs()}
         metadata = self._session.get_modelmeta().custom_metadata_map
-        if "image" not in inputs or "position_map" not in outputs or "layout" not in metadata:
-            raise BadInput(
-                f"{path}: not a posgan-edge model (input 'image', output 'position_map' and "
-                f"'layout' metadata are needed; found {list(inputs)} -> {list(outputs)})"
-            )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        found = check_signature(path, _ports(inputs), _ports(outputs), metadata)
         self.concurrent = provider == "cpu"
-        self._half = self._session.get_inputs()[0].type == "tensor(float16)"
-        batch = inputs["image"][0]
+        self._type, self._fixed = np.dtype(found.type), found.batch
         self.info = EngineInfo(
-            name=metadata.get("name", path.stem),
+            name=found.name,
             runtime=f"onnxruntime {ort.__version__} ({provider})",
-            layout=metadata["layout"],
-            input_size=int(inputs["image"][2]),
-            map_size=int(outputs["position_map"][2]),
-            precision=metadata.get("precision", "fp32"),
-            batch=batch if isinstance(batch, int) else 0,
+            layout=found.layout,
+            input_size=found.input_size,
+            map_size=found.map_size,
+            precision=found.precision,
+            batch=found.batch,
             model_hash=digest,
             threads=options.intra_op_num_threads if provider == "cpu" else 0,
         )
+        self._try(FIRST_CALL_SECONDS if provider == "cpu" else None)
 
-    def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        fed = images.astype(np.float16) if self._half else images
-        (maps,) = self._session.run(["position_map"], {"image": fed})
-        return np.asarray(maps, np.float32)
+    def _try(self, seconds: float | None) -> None:
+        """The first call, which ends after so many seconds. Raises BadInput."""
+        options = ort.RunOptions()
+        options.log_severity_level = 4  # what goes wrong is raised; it need not be printed too
+        ended = Timer(seconds or 0, setattr, (options, "terminate", True))
+        ended.daemon = True
+        if seconds is not None:
+            ended.start()
+        info = self.info
+        images = np.zeros((1, 3, info.input_size, info.input_size), np.float32)
+        try:
+            maps = self._infer(images, options)
+        except BadInput as error:
+            if options.terminate:
+                raise BadInput(f"{info.name}: the first call took over {seconds:g} s") from error
+            raise
+        finally:
+            ended.cancel()
+        if maps.shape != (1, 3, info.map_size, info.map_size):
+            raise BadInput(
+                f"{info.name}: returns maps {maps.shape}, its file says "
+                f"(1, 3, {info.map_size}, {info.map_size})"
+            )
+
+    def _infer(self, images: NDArray[np.float32], options: Any = None) -> NDArray[np.float32]:
+        count = len(images)
+        fed = images.astype(self._type, copy=False)
+        if self._fixed > count:
+            fed = np.concatenate([fed, np.zeros((self._fixed - count, *fed.shape[1:]), fed.dtype)])
+        try:
+            (maps,) = self._session.run(["position_map"], {"image": fed}, options)
+        except Exception as error:  # onnxruntime's own classes derive from Exception alone
+            raise BadInput(
+                f"{self.info.name}: onnxruntime cannot run a batch of {count}: {one_line(error)}"
+            ) from error
+        return np.asarray(maps, np.float32)[:count]
 
     def _release(self) -> None:
         del self._session
+
+
+def _ports(found: Any) -> list[Port]:
+    """The inputs or outputs of a session; symbolic and unknown sizes become None."""
+    return [
+        Port(
+            port.name,
+            _TYPES.get(port.type, port.type.removeprefix("tensor(").removesuffix(")")),
+            tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape),
+        )
+        for port in found
+    ]
 
 
 def _provider(name: str) -> str:

@@ -62,7 +62,11 @@ def main() -> None:
     start = time.perf_counter()
     from posgan_edge.engines import load_engine
 
-    if not sys.argv[1].endswith((".pth", ".pt", ".ckpt", ".safetensors")):
+    if sys.argv[1].startswith("openvino:"):
+        from posgan_edge.engines.openvino import load_openvino
+
+        load_openvino()
+    elif not sys.argv[1].endswith((".pth", ".pt", ".ckpt", ".safetensors")):
         import onnxruntime  # noqa: F401
     imported = time.perf_counter()
     before = _memory_mb("VmRSS")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.device import DeviceEngine
-from posgan_edge.engines.loader import load_engine
+from posgan_edge.engines.loader import load_engine, model_path
 from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.latency import Latency, Ratio
@@ -72,11 +73,16 @@ def batch_sweep(engine: Engine, rounds: int = _ROUNDS) -> dict[int, Latency]:
 
 def thread_sweep(model: str, rounds: int = _ROUNDS) -> dict[int, Latency]:
     """Latency of an ONNX model by CPU threads, in turns; empty for what has no such setting."""
-    counts = [n for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1)]
-    engines = {n: load_engine(model, threads=n) for n in counts}
-    if any(engine.info.threads != n for n, engine in engines.items()):
+    if model_path(model).suffix != ".onnx":
         return {}
-    times = take_turns({str(n): _call(e, 1) for n, e in engines.items()}, rounds, 3)
+    counts = [n for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1)]
+    with ExitStack() as opened:
+        engines = {}
+        for count in counts:
+            engines[count] = opened.enter_context(load_engine(model, threads=count))
+            if engines[count].info.threads != count:  # on a GPU
+                return {}
+        times = take_turns({str(n): _call(e, 1) for n, e in engines.items()}, rounds, 3)
     return {int(n): Latency.of(t, 3) for n, t in times.items()}
 
 

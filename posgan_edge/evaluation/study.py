@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines import Engine, load_engine
-from posgan_edge.engines.loader import SHIPPED
+from posgan_edge.engines.loader import model_path
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.evaluation import profile
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -222,5 +221,4 @@ def _figures(latencies: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _megabytes(model: str) -> float:
-    path = resources.files("posgan_edge.assets") / SHIPPED[model] if model in SHIPPED else model
-    return Path(str(path)).stat().st_size / 1e6
+    return model_path(model).stat().st_size / 1e6
