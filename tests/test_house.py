@@ -1,6 +1,7 @@
 """The plan of the package: imports go down, files are small, running loads little."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -148,3 +149,18 @@ def test_a_camera_run_loads_what_it_needs_alone(tmp_path):
     assert {"cv2", "onnxruntime", "posgan_edge.live.loop"} <= loaded
     unwanted = ("torch", "onnx", "trimesh", "matplotlib", "http.server", "mediapipe", "scipy")
     assert not loaded.intersection(unwanted), loaded.intersection(unwanted)
+
+
+def test_the_source_distribution_has_what_the_tests_read():
+    text = (ROOT / "pyproject.toml").read_text()
+    included = (
+        text.partition("build.targets.sdist]")[2].partition("include = [")[2].partition("]")[0]
+    )
+    shipped = {*ast.literal_eval(f"[{included}]"), "pyproject.toml"}
+    read = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in re.findall(r'(?:ROOT|parents\[\d\]) / "([^"/]+)', path.read_text())
+    }
+    assert {"docs", "README.md", "benchmarks"} <= read
+    assert read <= shipped, read - shipped
