@@ -118,12 +118,22 @@ def python_api() -> str:
         if name == "__version__":
             continue
         place = _home(package, name)
-        rooms.setdefault(place.split(".")[1], []).append(f"{place}.{name}")
+        entry = f"::: {place}.{name}\n"
+        if not callable(getattr(package, name)):
+            entry += f"    options: {{show_if_no_docstring: true}}\n\n{_comment(place, name)}\n"
+        rooms.setdefault(place.split(".")[1], []).append(entry)
     parts = []
     for room in sorted(rooms, key=lambda r: list(ROOMS).index(r) if r in ROOMS else len(ROOMS)):
         parts.append(f"## {ROOMS.get(room, room.capitalize())}\n")
-        parts += [f"::: {path}\n" for path in rooms[room]]
+        parts += rooms[room]
     return "\n".join(parts)
+
+
+def _comment(module: str, name: str) -> str:
+    """The ``#:`` comment above a constant."""
+    source = Path(str(import_module(module).__file__)).read_text()
+    found = re.search(rf"((?:^#:.*\n)+){name}\b", source, re.MULTILINE)
+    return " ".join(found[1].replace("#:", "").split()) if found else ""
 
 
 def _home(package: Any, name: str) -> str:
