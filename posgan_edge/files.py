@@ -68,3 +68,18 @@ def read_names(path: Path | None) -> list[str] | None:
     if not any(lines):
         raise BadInput(f"{path}: holds no names")
     return [line for line in lines if line]
+
+
+def private_cache(*parts: str) -> Path:
+    """A folder of this user's cache that nobody else may write to; it may hold native code.
+
+    Raises BadInput where it cannot be made, or belongs to somebody else.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(root, "posgan-edge", *parts)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise BadInput(f"{folder}: the cache cannot be used ({error.strerror})") from error
+    return folder

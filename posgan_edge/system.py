@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -50,14 +51,39 @@ def cpu_name() -> str:
 
 
 def machine_block() -> dict[str, Any]:
-    """What a figure ran on, for reports."""
+    """What a figure ran on, for reports; ``gpu``, ``driver`` and ``power_mode`` only where there
+    is an NVIDIA GPU."""
     return {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "posgan_edge": __version__,
+        **gpu_block(),
     }
+
+
+def gpu_block() -> dict[str, str]:
+    """Name, driver and power mode of the first NVIDIA GPU, as its tools tell; empty without one."""
+    told = _told("nvidia-smi", "--query-gpu=name,driver_version,power.limit", *_SMI)
+    name, driver, limit = [*(part.strip() for part in told.split(",")), "", "", ""][:3]
+    if not name:
+        return {}
+    mode = _told("nvpmodel", "-q").partition("NV Power Mode:")[2].split("\n")[0].strip()
+    unknown = "[N/A]" if limit.startswith("[") or not limit else f"limit {limit}"
+    return {"gpu": name, "driver": driver, "power_mode": mode or unknown}
+
+
+_SMI = ("--format=csv,noheader", "--id=0")
+
+
+def _told(*command: str) -> str:
+    """The first lines of what a program prints; empty where it is absent, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return "" if done.returncode else done.stdout
 
 
 def gpu_here() -> tuple[str, str]:
@@ -67,7 +93,10 @@ def gpu_here() -> tuple[str, str]:
         cuda.init()
         device = cuda.Device(0)
     except Exception:  # no pycuda, no driver, no device: each raises a class of its own
-        return "", ""
+        name, _, capability = _told("nvidia-smi", "--query-gpu=name,compute_cap", *_SMI).partition(
+            ","
+        )
+        return name.strip(), capability.strip()
     return device.name(), ".".join(map(str, device.compute_capability()))
 
 
@@ -80,10 +109,28 @@ def abilities() -> list[Ability]:
         except PackageNotFoundError:
             target = f"'posgan-edge[{extra}]'" if extra else "posgan-edge"
             found.append(Ability(purpose, False, f"pip install {target}"))
+    found += _gpu_providers()
     for module, extra in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
         found.append(_importable(module, f"building {extra} engines", extra))
     found.append(_importable("pycuda.driver", "running TensorRT engines", "gpu"))
     found.append(_kernels())
+    return found
+
+
+def _gpu_providers() -> list[Ability]:
+    """Whether this ONNX Runtime was built for NVIDIA GPUs, and whether one is here."""
+    try:
+        available = import_module("onnxruntime").get_available_providers()
+    except (ImportError, OSError):
+        available = []
+    gpu, found = gpu_here()[0], []
+    for name, provider in (("cuda", "CUDA"), ("tensorrt", "Tensorrt")):
+        purpose = f"running ONNX models on a GPU (--provider {name})"
+        if f"{provider}ExecutionProvider" not in available:
+            detail = "pip install onnxruntime-gpu in place of onnxruntime"
+            found.append(Ability(purpose, False, detail))
+        else:
+            found.append(Ability(purpose, bool(gpu), gpu or "no NVIDIA GPU and driver here"))
     return found
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.engines import onnxruntime_gpu as gpu
 from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.engines.manifest import manifest_path, vouched
-from posgan_edge.engines.signature import Port, check_signature, check_threads
+from posgan_edge.engines.signature import Port, Signature, check_signature, check_threads
 from posgan_edge.errors import BadInput, MissingRuntime, missing, one_line
 from posgan_edge.files import sha256
 
@@ -41,6 +42,8 @@ class OnnxRuntimeEngine(Engine):
     where that fails, or takes longer than ``FIRST_CALL_SECONDS`` on the CPU.
     """
 
+    _bound: gpu.Bound | None = None
+
     def __init__(self, path: str | Path, threads: int | None = None, provider: str = "cpu") -> None:
         path = Path(path)
         check_threads(threads)
@@ -52,38 +55,65 @@ class OnnxRuntimeEngine(Engine):
             digest = manifest.engine_sha256
         else:
             digest = sha256(path)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or DEFAULT_THREADS
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning workers take the cores that capture and detection need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = _provider(provider)
-        try:
-            self._session = ort.InferenceSession(model, options, providers=[wanted])
-        except Exception as error:  # onnxruntime's own classes derive from Exception alone
-            raise BadInput(
-                f"{path}: not an ONNX model that can be run: {one_line(error)}"
-            ) from error
+        found = self._open(path, model, threads or DEFAULT_THREADS, "cpu")
+        if provider != "cpu":
+            gpu.load_libraries(ort)
+            chosen = gpu.options(provider, found, digest)
+            self._open(path, model, DEFAULT_THREADS, provider, chosen)
+            self._bound = gpu.Bound(ort, self._session, found)
         if self._session.get_providers()[0] != wanted:
-            raise MissingRuntime(f"onnxruntime cannot start its {provider} provider here")
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        found = check_signature(path, _ports(inputs), _ports(outputs), metadata)
+            raise MissingRuntime(
+                f"onnxruntime cannot start its {provider} provider here: it takes an NVIDIA driver "
+                "and the libraries that this onnxruntime-gpu was built for"
+            )
         self.concurrent = provider == "cpu"
         self._type, self._fixed = np.dtype(found.type), found.batch
         self.info = EngineInfo(
             name=found.name,
-            runtime=f"onnxruntime {ort.__version__} ({provider})",
+            runtime=f"onnxruntime {ort.__version__} ({provider}{gpu.precision_note(provider)})",
             layout=found.layout,
             input_size=found.input_size,
             map_size=found.map_size,
             precision=found.precision,
-            batch=found.batch,
+            batch=found.batch or (0 if provider == "cpu" else gpu.BATCH),
             model_hash=digest,
-            threads=options.intra_op_num_threads if provider == "cpu" else 0,
+            threads=(threads or DEFAULT_THREADS) if provider == "cpu" else 0,
         )
         self._try(FIRST_CALL_SECONDS if provider == "cpu" else None)
+
+    def _open(
+        self,
+        path: Path,
+        model: str | bytes,
+        threads: int,
+        provider: str,
+        chosen: dict[str, str] | None = None,
+    ) -> Signature:
+        """Makes the session; what the network takes and returns, once that is right."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning workers take the cores that capture and detection need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(
+                model,
+                options,
+                providers=[(PROVIDERS[provider], chosen or {})],
+                enable_fallback=0,
+            )
+        except Exception as error:  # onnxruntime's own classes derive from Exception alone
+            reason = one_line(error)
+            if provider != "cpu":
+                raise MissingRuntime(
+                    f"onnxruntime cannot start its {provider} provider here: {reason}"
+                ) from error
+            raise BadInput(f"{path}: not an ONNX model that can be run: {reason}") from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        return check_signature(path, _ports(inputs), _ports(outputs), metadata)
 
     def _try(self, seconds: float | None) -> None:
         """The first call, which ends after so many seconds. Raises BadInput."""
@@ -115,7 +145,10 @@ class OnnxRuntimeEngine(Engine):
         if self._fixed > count:
             fed = np.concatenate([fed, np.zeros((self._fixed - count, *fed.shape[1:]), fed.dtype)])
         try:
-            (maps,) = self._session.run(["position_map"], {"image": fed}, options)
+            if self._bound is not None:
+                maps = self._bound.run(fed)
+            else:
+                (maps,) = self._session.run(["position_map"], {"image": fed}, options)
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             raise BadInput(
                 f"{self.info.name}: onnxruntime cannot run a batch of {count}: {one_line(error)}"
@@ -123,6 +156,8 @@ class OnnxRuntimeEngine(Engine):
         return np.asarray(maps, np.float32)[:count]
 
     def _release(self) -> None:
+        if self._bound is not None:
+            self._bound.close()
         del self._session
 
 

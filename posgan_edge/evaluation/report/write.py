@@ -255,6 +255,12 @@ def _machine(engines: dict[str, Any]) -> Table:
     return {"title": "Start, memory, steadiness, energy", "header": header, "rows": rows}
 
 
+def _gpu(machine: dict[str, Any]) -> str:
+    if "gpu" not in machine:
+        return ""
+    return f", {machine['gpu']}, driver {machine['driver']}, power mode {machine['power_mode']}"
+
+
 def _markdown(document: dict[str, Any], tables: list[Table]) -> str:
     machine, settings = document["machine"], document["settings"]
     lines = [
@@ -262,7 +268,7 @@ def _markdown(document: dict[str, Any], tables: list[Table]) -> str:
         "",
         f"{len(document['faces'])} faces, crop {settings['crop']}, {settings['passes']} pass(es); "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python "
-        f"{machine['python']}, posgan-edge {machine['posgan_edge']}.",
+        f"{machine['python']}, posgan-edge {machine['posgan_edge']}{_gpu(machine)}.",
     ]
     for table in tables:
         numbers = "".join("---:|" for _ in table["header"][1:])
