@@ -254,14 +254,14 @@ class _Basis:
         within = np.concatenate(inside)
         _, values, axes = np.linalg.svd(within, full_matrices=False)
         count = min(sketch.components, int((values > 1e-4 * values[0]).sum()))
-        std = values[:count] / np.sqrt(len(labels))
+        std = values[:count] / np.float32(np.sqrt(len(labels)))
         vectors = (span @ axes[:count].T).astype(np.float32)
         components = (vectors * std).T.reshape(count, 3, size, size).transpose(0, 2, 3, 1)
         return cls(
             mean.reshape(3, size, size).transpose(1, 2, 0),
             components.astype(np.float16),
             np.asarray(within @ axes[:count].T / std, np.float32),
-            vectors / std.astype(np.float32),
+            vectors / std,
         )
 
     def codes(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
