@@ -50,6 +50,14 @@ def test_links_lead_somewhere(path):
             assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_are_named_exist(path):
+    """Source files in backticks, as seen from the checkout, the package or the document."""
+    for name in re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|h|cpp|cu|yaml|toml|md))`", path.read_text()):
+        folders = (ROOT, ROOT / "posgan_edge", path.parent)
+        assert any((folder / name).exists() for folder in folders), name
+
+
 def shell_lines():
     """(document, line) of every command in a block of shell, and of those within text."""
     for path in DOCUMENTS:
