@@ -53,7 +53,9 @@ def test_links_lead_somewhere(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_that_are_named_exist(path):
     """Source files in backticks, as seen from the checkout, the package or the document."""
-    for name in re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|h|cpp|cu|yaml|toml|md))`", path.read_text()):
+    for name in re.findall(
+        r"`((?:[\w-]+/)+[\w-]+\.(?:py|h|cpp|cu|yaml|toml|md))`", path.read_text()
+    ):
         folders = (ROOT, ROOT / "posgan_edge", path.parent)
         assert any((folder / name).exists() for folder in folders), name
 

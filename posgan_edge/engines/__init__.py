@@ -1,4 +1,4 @@
-"""Engines: what turns network inputs into position maps. They infer and do nothing else."""
+"""Engines run a network on one runtime: pictures in, position maps out."""
 
 from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.engines.loader import load_engine

@@ -35,8 +35,8 @@ class Engine(ABC):
     """Images (N, 3, S, S) float32 RGB in [0, 1] -> position maps (N, 3, M, M) float32.
 
     Maps are in units of the crop's side: x right, y down, z towards the camera. An engine is a
-    context manager; ``close`` may be called more than once. A runtime of your own derives from
-    this class, sets ``info`` and implements ``_infer``.
+    context manager; ``close`` may be called more than once. To add a runtime, derive from this
+    class, set ``info`` and implement ``_infer``.
 
     >>> import numpy as np
     >>> from posgan_edge import load_engine
@@ -51,8 +51,11 @@ class Engine(ABC):
     closed: bool = False
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Runs one batch. Raises BadInput where the shape or the dtype is not the engine's, where
-        the batch is larger than it takes, or where it is closed."""
+        """Runs one batch: images (N, 3, S, S) float32 to maps (N, 3, M, M) float32.
+
+        Raises BadInput if the shape or the data type is wrong, if the batch is larger than
+        ``info.batch``, or if the engine is closed.
+        """
         self.check_open()
         size = self.info.input_size
         if images.ndim != 4 or images.shape[1:] != (3, size, size) or images.dtype != np.float32:
@@ -81,7 +84,7 @@ class Engine(ABC):
         self.infer(np.random.default_rng(0).random((batch, 3, size, size), np.float32))
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line that says what runs where, for logs and reports."""
         i = self.info
         threads = f", {i.threads} thread{'s' * (i.threads != 1)}" if i.threads else ""
         return (
@@ -90,7 +93,7 @@ class Engine(ABC):
         )
 
     def check_open(self) -> None:
-        """Raises BadInput where the engine is closed."""
+        """Raises BadInput if the engine is closed."""
         if self.closed:
             raise BadInput(f"{self.info.name}: the engine is closed: load it again")
 

@@ -10,7 +10,7 @@ from posgan_edge.engines.base import Engine
 
 
 class DeviceEngine(Engine):
-    """An engine on a GPU. Others may put work on its stream around the network.
+    """An engine on a GPU. Other code may put work on its stream, before and after the network.
 
     ``cuda`` is ``pycuda.driver``, ``stream`` the stream that the network runs on, ``kernels``
     ``posgan_edge_kernels.cuda`` or None where it is not installed; ``image_address`` and

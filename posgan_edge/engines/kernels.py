@@ -10,7 +10,7 @@ from posgan_edge.errors import BadInput
 
 
 class NotEnqueued(BadInput):
-    """Work that the runtime would not put on its stream."""
+    """Raised where a runtime does not accept work for its stream."""
 
 
 def host_kernels() -> Any | None:
@@ -33,8 +33,9 @@ def _imported(name: str) -> Any | None:
 class Graphs:
     """Work on one stream, captured once for each key and launched as a graph from then on.
 
-    Without kernels, or where CUDA cannot capture it, the work is put on the stream each time, and
-    its key is in ``plain``. Work raises NotEnqueued where a part of it refuses.
+    Without kernels, or where CUDA cannot capture the work, it is put on the stream each time, and
+    its key is in ``plain``. The work raises NotEnqueued if the runtime does not accept a part of
+    it.
     """
 
     def __init__(self, kernels: Any | None, stream: Any) -> None:
@@ -49,7 +50,7 @@ class Graphs:
     def launch(self, key: Hashable, work: Callable[[], None]) -> None:
         """Queues the work; the stream is waited for only when the key is new."""
         if key not in self._graphs:
-            # One plain run first: a new shape does work of its own, which no graph may hold.
+            # The first run with a new shape allocates memory, which a graph cannot record.
             work()
             self._stream.synchronize()
             self._graphs[key] = captured(self._kernels, int(self._stream.handle), work)
@@ -68,9 +69,10 @@ class Graphs:
 
 
 def captured(kernels: Any | None, stream: int, work: Callable[[], None]) -> Any | None:
-    """A graph of ``work`` on a stream handle; None where there are no kernels or it cannot be.
+    """A graph of ``work`` on a stream handle; None without kernels, or if it cannot be captured.
 
-    ``work`` raises NotEnqueued where a part of it refuses; it must have run once before.
+    ``work`` must have run once before. It raises NotEnqueued if the runtime does not accept a part
+    of it.
     """
     if kernels is None:
         return None

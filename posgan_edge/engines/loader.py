@@ -23,12 +23,13 @@ def load_engine(
 ) -> Engine:
     """An engine from a shipped name (``edge``) or a file, by its suffix: ONNX, plan, checkpoint.
 
-    ``threads`` is the number of CPU threads; None lets the runtime's file choose what was
-    measured best. ``provider`` is where an ONNX model runs: ``cpu``, ``cuda`` or ``tensorrt`` of
-    ONNX Runtime, or ``openvino``; a model named ``openvino:edge`` says the same. None takes what
-    the model's manifest was built for, else the CPU. Raises BadInput where the file cannot be run
-    or is no ONNX model and a provider is named, MissingRuntime where something has to be
-    installed.
+    ``threads`` is the number of CPU threads; None takes the runtime's ``DEFAULT_THREADS``.
+    ``provider`` is where an ONNX model runs: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or
+    ``openvino``; the name ``openvino:edge`` says the same. None takes the one that the model's
+    manifest names, else the CPU.
+
+    Raises BadInput if the file cannot be run, or if a provider is named for a file that is not
+    ONNX; MissingRuntime if something has to be installed.
 
     >>> with load_engine("edge") as engine:
     ...     engine.info.layout

@@ -1,4 +1,4 @@
-"""The sidecar that says what an engine file is, and vouches for it."""
+"""The manifest: a JSON file beside an engine file that describes it and holds its SHA-256."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PLAN_MAGIC = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
 class Manifest(Document, frozen=True):
     """What an engine was built from, with what, and for what.
 
-    A plan is native code: only a file whose SHA-256 stands in its manifest is loaded.
-    ``accuracy`` holds the cost against FP32 where it was measured (None where a figure of it was
-    not); ``command`` rebuilds the engine.
+    A plan is native code: it is loaded only if its SHA-256 is that of its manifest. ``accuracy``
+    holds what was measured of the difference from FP32 (None for a figure that was not);
+    ``command`` builds the engine again.
     """
 
     kind: ClassVar[str] = "manifest"
@@ -81,8 +81,8 @@ def checked_manifest(engine: str | Path) -> Manifest:
 def vouched(engine: str | Path) -> tuple[Manifest, bytes]:
     """The manifest of an engine file and the file's bytes, read once and checked against it.
 
-    Raises BadInput where hash or header do not agree: load these bytes and not the file again,
-    which may have changed since.
+    Raises BadInput if hash or header do not agree. Load the bytes that are returned: the file may
+    change after the check.
     """
     manifest = load_manifest(engine)
     try:

@@ -37,9 +37,9 @@ _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 class OnnxRuntimeEngine(Engine):
     """An ONNX file with input ``image`` and output ``position_map``, as ``export`` writes it.
 
-    ``provider`` is ``cpu``, ``cuda`` or ``tensorrt``; where it cannot be had MissingRuntime is
-    raised; the CPU does not take its place. The file is tried once while it is loaded: BadInput
-    where that fails, or takes longer than ``FIRST_CALL_SECONDS`` on the CPU.
+    ``provider`` is ``cpu``, ``cuda`` or ``tensorrt``. MissingRuntime is raised if it is not
+    available; the CPU is never used instead. The network runs once while it is loaded. BadInput is
+    raised if that fails, or takes longer than ``FIRST_CALL_SECONDS`` on the CPU.
     """
 
     _bound: gpu.Bound | None = None
@@ -47,8 +47,8 @@ class OnnxRuntimeEngine(Engine):
     def __init__(self, path: str | Path, threads: int | None = None, provider: str = "cpu") -> None:
         path = Path(path)
         check_threads(threads)
-        # What a manifest vouches for is loaded from the bytes that were checked; other models by
-        # their path, as their weights may lie in files beside them.
+        # A model with a manifest is loaded from the bytes that were checked, any other by its
+        # path, because its weights may be in files beside it.
         model: str | bytes = str(path)
         if manifest_path(path).is_file():
             manifest, model = vouched(path)
@@ -90,12 +90,12 @@ class OnnxRuntimeEngine(Engine):
         provider: str,
         chosen: dict[str, str] | None = None,
     ) -> Signature:
-        """Makes the session; what the network takes and returns, once that is right."""
+        """Makes the session. Returns what the network takes and returns, once checked."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning workers take the cores that capture and detection need.
+        # Threads that wait in a busy loop would take the cores that capture and detection need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(
@@ -116,9 +116,9 @@ class OnnxRuntimeEngine(Engine):
         return check_signature(path, _ports(inputs), _ports(outputs), metadata)
 
     def _try(self, seconds: float | None) -> None:
-        """The first call, which ends after so many seconds. Raises BadInput."""
+        """Runs the network once, for at most so many seconds. Raises BadInput if that fails."""
         options = ort.RunOptions()
-        options.log_severity_level = 4  # what goes wrong is raised; it need not be printed too
+        options.log_severity_level = 4  # errors are raised, and need not be printed too
         ended = Timer(seconds or 0, setattr, (options, "terminate", True))
         ended.daemon = True
         if seconds is not None:

@@ -27,8 +27,8 @@ _LOOPS = {"Loop", "TensorIterator", "If"}
 class OpenVinoEngine(Engine):
     """An ONNX file with input ``image`` and output ``position_map``, on the CPU.
 
-    It is compiled for fixed shapes, one of ``BATCHES`` when it is first needed. Raises BadInput
-    where OpenVINO cannot run the file, MissingRuntime where it is not installed.
+    The network is compiled for each batch size of ``BATCHES`` when that is first needed. Raises
+    BadInput if OpenVINO cannot run the file, MissingRuntime if OpenVINO is not installed.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
@@ -80,7 +80,7 @@ class OpenVinoEngine(Engine):
             first += size
 
     def _run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One call; what is missing to a fixed batch is filled with zeros."""
+        """Runs one call. A batch smaller than the network's fixed one is filled with zeros."""
         count, size = len(images), self._fixed or len(images)
         fed = np.zeros((size, *images.shape[1:]), self._type)
         fed[:count] = images
@@ -95,14 +95,14 @@ class OpenVinoEngine(Engine):
         return np.array(maps[:count], np.float32)
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:
-        """A request of the network compiled for a shape of its input."""
+        """An inference request of the network, compiled for one input shape."""
         model = self._model.clone()
         model.reshape({"image": list(shape)})
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": self._threads,
-            # Elsewhere FP32 becomes BF16 on processors that have it.
+            # By default, FP32 becomes BF16 on processors that support it.
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,
         }
@@ -114,8 +114,8 @@ class OpenVinoEngine(Engine):
 
 
 def load_openvino() -> Any:
-    """The module, without the part that reports its import to a statistics service. Raises
-    MissingRuntime where OpenVINO is not installed."""
+    """The ``openvino`` module, with its usage statistics switched off. Raises MissingRuntime if
+    OpenVINO is not installed."""
     reporter, absent = "openvino_telemetry", object()
     before = sys.modules.get(reporter, absent)
     sys.modules[reporter] = None  # type: ignore[assignment]  # OpenVINO's own stub serves then

@@ -23,6 +23,6 @@ def load_tensorrt(target: str) -> Any:
 
 
 def runtime_version(target: str) -> str:
-    """The version of a target's library as it stands in a plan's header."""
+    """The version of a target's library, as a plan's header states it."""
     version: str = load_tensorrt(target).__version__
     return version

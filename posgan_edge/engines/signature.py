@@ -1,4 +1,4 @@
-"""What a network must take and return; checked before its first run."""
+"""Which inputs and outputs a network must have; checked before its first run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_signature(
     types: Sequence[str] = FLOATS,
 ) -> Signature:
     """The signature of a network that takes ``image`` (N, 3, S, S) and returns ``position_map``
-    (N, 3, M, M), N fixed or not. Raises BadInput, which names what is otherwise."""
+    (N, 3, M, M), N fixed or not. Raises BadInput that names what is different."""
     maps = next((port for port in outputs if port.name == "position_map"), None)
     if "image" not in {port.name for port in inputs} or maps is None or "layout" not in metadata:
         found = [port.name for port in inputs], [port.name for port in outputs]
@@ -76,7 +76,7 @@ def check_signature(
 
 
 def check_threads(threads: int | None) -> None:
-    """Raises BadInput where a number of threads is not None and not from 1 to 256."""
+    """Raises BadInput unless ``threads`` is None or a whole number from 1 to 256."""
     whole = isinstance(threads, int) and not isinstance(threads, bool)
     if threads is not None and not (whole and 1 <= threads <= MOST_THREADS):
         raise BadInput(f"threads = {threads!r}: give a whole number from 1 to {MOST_THREADS}")

@@ -20,12 +20,13 @@ from posgan_edge.system import gpu_here
 
 
 class TensorRtEngine(DeviceEngine):
-    """A plan that its manifest vouches for, on the first GPU.
+    """A TensorRT plan on the first GPU. Its SHA-256 must be that of its manifest.
 
-    Buffers for the largest batch are allocated once, host memory is pinned, and with the kernels
-    of ``cpp_ext`` upload, network and download are captured as one CUDA graph per batch size;
-    without them, or where that fails, they are launched one by one, and ``describe`` says so.
-    Raises BadInput when manifest, version, or GPU do not match (before the plan is deserialised),
+    Buffers for the largest batch are allocated once, in pinned memory on the host. With the kernels
+    of ``cpp_ext``, upload, network and download are one CUDA graph for each batch size. Without
+    them, or if CUDA cannot capture the graph, they are launched one by one, as ``describe`` says.
+
+    Raises BadInput if manifest, version or GPU do not match, before the plan is read by TensorRT;
     MissingRuntime without TensorRT, pycuda or a driver.
     """
 

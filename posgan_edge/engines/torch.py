@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TorchEngine(Engine):
-    """A generator as it is, in FP32, on the device it is on."""
+    """A PyTorch generator in FP32, on the device that holds its weights."""
 
     def __init__(self, generator: Generator, name: str, model_hash: str = "") -> None:
         self.generator = generator.eval()
