@@ -62,6 +62,11 @@ def steps() -> list[Step]:
             ("aflw2000",),
         ),
         Step(
+            "shipped-int8",
+            f"python -c \"import shutil; shutil.copy('{OUT}/edge-int8.onnx', "
+            f"'{ASSETS}/edge-int8.onnx')\"",
+        ),
+        Step(
             "accuracy",
             f"{benchmark} --rounds 0 --json {RESULTS}/aflw2000-edge-gt.json",
             ("aflw2000",),

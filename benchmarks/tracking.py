@@ -70,6 +70,7 @@ def against_facemesh(frames: list[np.ndarray], rounds: int, sittings: int) -> di
         "tracker": FaceTracker(dense=False),
         "tracker, maps": FaceTracker(),
         "tracker, no filter": FaceTracker(dense=False, smooth=False),
+        "tracker, INT8": FaceTracker("edge-int8", dense=False),
         "tracker, maps, no kernels": FaceTracker(reader="numpy"),
     }
 
