@@ -95,7 +95,7 @@ class Ours(Peer):
             box = overlapping(self._detector.detect(image, MOST_FACES), face, lambda found: found)
         if box is None:
             return None
-        (found,) = self._pipeline.process(image, [box])
+        (found,) = self._pipeline.process(image, [box], keep_all=True)
         return found.landmarks[:, :2]
 
     def describe(self) -> dict[str, Any]:

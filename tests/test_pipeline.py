@@ -144,7 +144,7 @@ def test_mirrored_average_is_symmetric(portrait):
 def test_boxes_go_through_in_one_batch(portrait):
     frame, face = portrait
     boxes = [FaceBox(*PORTRAIT_BOX), FaceBox(10, 10, 50, 50), FaceBox(*PORTRAIT_BOX)]
-    faces = FacePipeline(load_engine("edge")).process(frame, boxes)
+    faces = FacePipeline(load_engine("edge")).process(frame, boxes, keep_all=True)
     assert [f.id for f in faces] == [0, 1, 2]
     assert faces[2].landmarks == pytest.approx(face.landmarks, abs=1e-3)
     assert FacePipeline(load_engine("edge")).process(frame, []) == []
@@ -164,5 +164,7 @@ def test_drawing_changes_the_face_and_nothing_far_from_it(portrait):
 
 def test_drawing_a_face_outside_the_frame(portrait):
     frame, _ = portrait
-    faces = FacePipeline(load_engine("edge")).process(frame, [FaceBox(-900, -900, 50, 50)])
+    box = FaceBox(-900, -900, 50, 50)
+    faces = FacePipeline(load_engine("edge")).process(frame, [box], keep_all=True)
+    assert len(faces) == 1
     assert draw_faces(frame.image, faces).shape == frame.image.shape

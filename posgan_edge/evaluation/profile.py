@@ -124,7 +124,7 @@ def stages(
         except PosganError:
             continue
         boxes = None if detector is not None else [FaceBox.around(face.original)]
-        found = pipeline.process(Frame(image), boxes)
+        found = pipeline.process(Frame(image), boxes, keep_all=boxes is not None)
         if not found:
             continue
         start = time.perf_counter()

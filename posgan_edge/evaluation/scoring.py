@@ -124,7 +124,7 @@ def predict_from_photos(
         if box is None or image is None:
             yield None
         else:
-            (result,) = pipeline.process(Frame(image, name=face.name), [box])
+            (result,) = pipeline.process(Frame(image, name=face.name), [box], keep_all=True)
             pose = result.pose
             yield Prediction(result.landmarks, np.array([pose.pitch, pose.yaw, pose.roll]))
         if on_face:

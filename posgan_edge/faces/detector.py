@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
-from posgan_edge.errors import BadInput, missing
+from posgan_edge.errors import BadInput, PosganError, missing
 from posgan_edge.geometry.values import FaceBox
 
 #: Landmark box from MediaPipe's box and key points, fitted on the training pack's labels:
@@ -25,6 +26,8 @@ BOX_TO_LANDMARKS = (0.96, 0.0, 0.02)
 TRUSTED_SCORE = 0.85
 #: Faces that overlap more than this are one face.
 SAME_FACE_IOU = 0.4
+#: More faces than this are never asked for.
+MOST_FACES = 100_000
 _SHORT_RANGE, _FULL_RANGE = 0, 1
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -35,6 +38,27 @@ class Detector(Protocol):
     def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
         """Returns landmark boxes in frame pixels with roll and score, best first."""
         ...
+
+
+def detected(detector: Detector, frame: Image, max_faces: int) -> list[FaceBox]:
+    """At most ``max_faces`` boxes of a detector of any make.
+
+    Raises PosganError where the detector fails or returns other things; its own PosganError is
+    passed on.
+    """
+    max_faces = arrays.whole(max_faces, "max_faces", 1, MOST_FACES)
+    name = type(detector).__name__
+    try:
+        boxes = detector.detect(frame, max_faces)
+    except PosganError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise PosganError(f"{name} failed: {type(error).__name__}: {reason}") from error
+    try:
+        return list(arrays.instances(boxes, FaceBox, "boxes"))[:max_faces]
+    except BadInput as error:
+        raise PosganError(f"{name} returned what is no list of FaceBox: {error}") from error
 
 
 class GivenBoxes:
@@ -48,11 +72,11 @@ class GivenBoxes:
     """
 
     def __init__(self, boxes: Sequence[FaceBox]) -> None:
-        self.boxes = list(boxes)
+        self.boxes = list(arrays.instances(boxes, FaceBox, "boxes"))
 
     def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
         """See ``Detector``."""
-        return self.boxes[:max_faces]
+        return self.boxes[: arrays.whole(max_faces, "max_faces", 1, MOST_FACES)]
 
 
 class MediaPipeDetector:
@@ -70,6 +94,7 @@ class MediaPipeDetector:
     """
 
     def __init__(self, min_score: float = 0.5, thorough: bool = True) -> None:
+        min_score = arrays.number(min_score, "min_score", 0, 1)
         self.thorough = thorough
         self._models: dict[tuple[int, float], Any] = {}
         self.min_score = min_score
@@ -80,7 +105,8 @@ class MediaPipeDetector:
         """See ``Detector``. The picture is never changed. Raises BadInput once closed."""
         if self._closed:
             raise BadInput("the detector is closed: make another")
-        rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        max_faces = arrays.whole(max_faces, "max_faces", 1, MOST_FACES)
+        rgb = cv2.cvtColor(arrays.image(frame, "frame"), cv2.COLOR_BGR2RGB)
         faces = _distinct(self._run(rgb, _SHORT_RANGE, self.min_score))
         sure = bool(faces) and faces[0].score >= TRUSTED_SCORE
         if len(faces) < max_faces:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.loader import load_engine
 from posgan_edge.errors import BadInput
-from posgan_edge.faces.detector import Detector
+from posgan_edge.faces.detector import Detector, detected
+from posgan_edge.faces.presence import distinct, is_face
 from posgan_edge.faces.readers import Reading, make_reader
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
@@ -33,7 +38,8 @@ class FacePipeline:
 
     All faces of a frame go through the engine in one batch. ``timings_ms`` holds the milliseconds
     of the last call: ``crop``, ``network``, ``landmarks``, ``total``, and ``detect`` after
-    ``process``. A pipeline is a context manager and closes the engine only where it loaded it.
+    ``process``; ``rejected`` is how many crops so far held no face (see ``process``). A pipeline is
+    a context manager and closes the engine only where it loaded it.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, GivenBoxes, read_image
@@ -59,8 +65,11 @@ class FacePipeline:
     ) -> None:
         self.engine: Engine = engine if isinstance(engine, Engine) else load_engine(engine)
         self._owned = None if engine is self.engine else self.engine
-        self.detector, self.passes, self.dense = detector, passes, dense
+        self.detector, self.dense = detector, dense
+        self.passes = arrays.whole(passes, "passes", 1, 100)
+        workers = arrays.whole(workers, "workers", 1, 256)
         self.layout = _checked(layout, self.engine)
+        self.rejected = 0
         self.timings_ms: dict[str, float] = {}
         self._reader = make_reader(self.engine, self.layout, dense, mirror, workers, reader)
 
@@ -69,21 +78,35 @@ class FacePipeline:
         frame: Frame | Image,
         boxes: Sequence[FaceBox] | None = None,
         max_faces: int = 1,
+        keep_all: bool = False,
     ) -> list[Face]:
         """The faces of a frame or of a picture (H, W, 3) uint8 BGR, best score first.
 
         ``boxes`` are landmark boxes in pixels; None asks the detector for up to ``max_faces``.
-        Raises BadInput where there is neither, and for what is not a picture.
+        What is found in a box is left out, and counted in ``rejected``, where it is no face
+        (``Face.presence`` below 0.5, outside the picture, or numbers that are not finite); of a
+        face that is found twice the better is kept. ``keep_all`` True keeps one face for each box,
+        for measuring on faces whose boxes are known.
+
+        Raises BadInput where there are neither boxes nor a detector, for what is not a picture or
+        a box, and with ``keep_all`` where numbers are not finite; PosganError where the detector
+        fails.
         """
         frame = Frame.of(frame)
         start = time.perf_counter()
         if boxes is None:
             if self.detector is None:
                 raise BadInput("no detector: give boxes, or make the pipeline with a detector")
-            boxes = self.detector.detect(frame.image, max_faces)
+            boxes = detected(self.detector, frame.image, max_faces)
         detect_ms = (time.perf_counter() - start) * 1e3
-        crops = [Crop.from_box(box) for box in boxes]
-        faces = self.at_crops(frame, crops, [box.score for box in boxes], self.passes)
+        crops = [Crop.from_box(box) for box in arrays.instances(boxes, FaceBox, "boxes")]
+        scores = [box.score for box in boxes]
+        if keep_all:
+            faces = self.at_crops(frame, crops, scores, self.passes)
+        else:
+            found = self.look(frame, crops, scores, self.passes)
+            faces = distinct([face for face in found if face is not None])
+            faces = [replace(face, id=index) for index, face in enumerate(faces)]
         times = self.timings_ms
         self.timings_ms = {"detect": detect_ms, **times, "total": times["total"] + detect_ms}
         return faces
@@ -95,48 +118,94 @@ class FacePipeline:
         scores: Sequence[float] | None = None,
         passes: int = 1,
     ) -> list[Face]:
-        """The faces under crops of a frame, one each, in their order.
+        """What lies under crops of a frame, one ``Face`` each, in their order, face or not.
 
-        ``scores`` (one for each crop, 1 where None) become those of the faces' boxes.
+        ``scores`` (one for each crop, 1 where None) become those of the faces' boxes. Raises
+        BadInput where the network's numbers are not finite, and for other things than these.
         """
+        faces = self._at(Frame.of(frame), crops, scores, passes)
+        for index, face in enumerate(faces):
+            if face is None:
+                raise BadInput(
+                    f"{self.engine.info.name}: under crop {index} the network's position map is "
+                    "not finite or lies in one place"
+                )
+        return cast("list[Face]", faces)
+
+    def look(
+        self,
+        frame: Frame | Image,
+        crops: Sequence[Crop],
+        scores: Sequence[float] | None = None,
+        passes: int = 1,
+    ) -> list[Face | None]:
+        """``at_crops`` with None, counted in ``rejected``, where there is no face."""
         frame = Frame.of(frame)
+        height, width = frame.image.shape[:2]
+        faces = self._at(frame, crops, scores, passes)
+        found = [
+            face if face is not None and is_face(face, height, width) else None for face in faces
+        ]
+        self.rejected += found.count(None)
+        return found
+
+    def _at(
+        self,
+        frame: Frame,
+        crops: Sequence[Crop],
+        scores: Sequence[float] | None,
+        passes: int,
+    ) -> list[Face | None]:
+        """One for each crop, None where numbers are not finite."""
         start = time.perf_counter()
+        arrays.instances(crops, Crop, "crops")
+        passes = arrays.whole(passes, "passes", 1, 100)
+        scores = [1.0] * len(crops) if scores is None else scores
+        for score in scores:
+            arrays.number(score, "score")
+        if len(scores) != len(crops):
+            raise BadInput(f"{len(scores)} scores for {len(crops)} crops: give one for each")
         times = {"crop": 0.0, "network": 0.0}
-        faces: list[Face] = []
-        reading: Reading | None = None
-        for left in reversed(range(passes if crops else 0)):
-            if reading is not None:
-                placed = zip(reading.landmarks, reading.poses, strict=True)
-                crops = [Crop.from_landmarks(points, pose.in_plane) for points, pose in placed]
-            reading = self._reader.read(frame, crops, draft=left > 0)
+        faces: list[Face | None] = [None] * len(crops)
+        left = dict(enumerate(crops))
+        for number in range(passes):
+            if not left:
+                break
+            last = number + 1 == passes
+            reading = self._reader.read(frame, list(left.values()), draft=not last)
             for name in times:
                 times[name] += reading.timings[name]
-        if reading is not None:
-            faces = self._faces(reading, crops, scores or [1.0] * len(crops))
+            if last:
+                for row, (index, crop) in enumerate(left.items()):
+                    faces[index] = self._face(reading, row, crop, scores[index], index)
+            else:
+                left = _placed(reading, left)
         times["total"] = (time.perf_counter() - start) * 1e3
         times["landmarks"] = times["total"] - times["crop"] - times["network"]
         self.timings_ms = times
         return faces
 
-    def _faces(
-        self, reading: Reading, crops: Sequence[Crop], scores: Sequence[float]
-    ) -> list[Face]:
-        faces, maps, facing = [], reading.maps, reading.facing
+    def _face(
+        self, reading: Reading, row: int, crop: Crop, score: float, index: int
+    ) -> Face | None:
+        maps, facing = reading.maps, reading.facing
         if facing is None:
             raise BadInput("a reader left out which landmarks face the camera")
-        for index, (crop, score) in enumerate(zip(crops, scores, strict=True)):
-            landmarks = reading.landmarks[index]
-            face = Face(
+        if maps is not None and not arrays.finite(maps[row]):
+            return None
+        landmarks = reading.landmarks[row]
+        try:
+            return Face(
                 box=FaceBox.around(landmarks, score),
                 crop=crop,
-                position_map=None if maps is None else PositionMap(maps[index], self.layout),
+                position_map=None if maps is None else PositionMap(maps[row], self.layout),
                 landmarks=landmarks,
-                facing=facing[index],
-                pose=reading.poses[index],
+                facing=facing[row],
+                pose=reading.poses[row],
                 id=index,
             )
-            faces.append(face)
-        return faces
+        except BadInput:  # numbers that are not finite, or far outside
+            return None
 
     def close(self) -> None:
         """Frees what the pipeline made: threads, device memory, an engine that it loaded. A
@@ -157,11 +226,20 @@ class FacePipeline:
         self.close()
 
 
+def _placed(reading: Reading, crops: dict[int, Crop]) -> dict[int, Crop]:
+    """Crops round what was read, without those where nothing can be placed."""
+    placed = {}
+    for index, points, pose in zip(crops, reading.landmarks, reading.poses, strict=True):
+        with suppress(BadInput):
+            placed[index] = Crop.from_landmarks(points, pose.in_plane)
+    return placed
+
+
 def _checked(layout: UvLayout | None, engine: Engine) -> UvLayout:
     """The layout of an engine, or the one given for it."""
     if layout is None:
         return load_layout(engine.info.layout)
-    if layout.name != engine.info.layout:
+    if arrays.instance(layout, UvLayout, "layout").name != engine.info.layout:
         raise BadInput(
             f"{engine.info.name}: its maps have UV layout {engine.info.layout!r}, not "
             f"{layout.name!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -13,25 +14,28 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.assignment import assign
-from posgan_edge.faces.detector import Detector, MediaPipeDetector
+from posgan_edge.faces.detector import MOST_FACES, Detector, MediaPipeDetector, detected
 from posgan_edge.faces.pipeline import FacePipeline
+from posgan_edge.faces.presence import NO_FACE, SAME_IOU, same_face
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import FaceBox
 
-#: A fit of the mean face that is further off than this (``Pose.residual``) is no face: of the
-#: training pack's held-out faces 1 in 100 lies above (see benchmarks/results/presence.json).
-NO_FACE = 0.079
+__all__ = ["MOST_MISSES", "NO_FACE", "FaceTracker", "Track"]
+
 #: Frames in a row without a face after which a track ends.
 MOST_MISSES = 3
-#: Boxes that overlap less than this are different faces; more than the second, the same.
-LEAST_IOU, SAME_IOU = 0.2, 0.5
+#: A detection that overlaps a track by less than this is not of its face.
+LEAST_IOU = 0.2
+#: Times closer than this, in seconds, say nothing of a face's speed.
+_LEAST_SECONDS = 1e-3
 
 
 @dataclass
@@ -48,19 +52,22 @@ class Track:
     def crop(self, timestamp: float) -> Crop:
         """Where the face is expected, level with its head."""
         crop = Crop.from_landmarks(self.face.landmarks, self.face.pose.in_plane)
-        x, y = self.velocity * min(0.1, timestamp - self.timestamp)
+        x, y = self._moved(timestamp)
         return Crop(crop.center_x + x, crop.center_y + y, crop.side, crop.angle)
 
     def box(self, timestamp: float) -> FaceBox:
         """The expected landmark box."""
-        x, y = self.velocity * min(0.1, timestamp - self.timestamp)
+        x, y = self._moved(timestamp)
         return replace(self.face.box, x=self.face.box.x + x, y=self.face.box.y + y)
+
+    def _moved(self, timestamp: float) -> NDArray[np.float64]:
+        return self.velocity * min(0.1, max(0.0, timestamp - self.timestamp))
 
     def take(self, face: Face, timestamp: float) -> Face:
         """Continues the track with a face that was found. Returns it filtered, with the track's
         id."""
         seconds = timestamp - self.timestamp
-        if seconds > 0:
+        if seconds >= _LEAST_SECONDS:
             moved = np.subtract(face.box.center, self.face.box.center) / seconds
             self.velocity = 0.5 * (self.velocity + moved)
         self.face, self.timestamp, self.misses = face, timestamp, 0
@@ -110,6 +117,10 @@ class FaceTracker:
         layout: UvLayout | None = None,
         reader: str | None = None,
     ) -> None:
+        max_faces = arrays.whole(max_faces, "max_faces", 1, MOST_FACES)
+        redetect = arrays.number(redetect, "redetect", 0)
+        if smoothing is not None:
+            arrays.instance(smoothing, Smoothing, "smoothing")
         self._made_detector: MediaPipeDetector | None = None
         if detector is None:
             detector = self._made_detector = MediaPipeDetector(thorough=False)
@@ -129,7 +140,7 @@ class FaceTracker:
         self.detect_ms = 0.0
         self._smoothing = (smoothing or Smoothing()) if smooth else None
         self._dense, self._index, self._next_id = dense, 0, 0
-        self._looked = -np.inf
+        self._looked: float | None = None
         self._pool = ThreadPoolExecutor(1, "detector") if background else None
         self._pending: Future[tuple[list[FaceBox], float]] | None = None
         self._closed = False
@@ -137,9 +148,10 @@ class FaceTracker:
     def update(self, image: Image | Frame, timestamp: float | None = None) -> list[Face]:
         """The faces of the next frame or picture (H, W, 3) uint8 BGR, oldest track first.
 
-        ``timestamp`` is in seconds and rises from call to call; None takes that of a ``Frame``.
-        Raises BadInput for what is not a picture, for a picture without a time, and where the
-        tracker is closed.
+        ``timestamp`` is in seconds and rises from call to call; None takes that of a ``Frame``, or
+        the clock's (``time.perf_counter``) for a picture. Raises BadInput for what is not a picture
+        or not a time, and where the tracker is closed; PosganError where the detector fails. The
+        tracker can be used on after an error.
         """
         frame = self._next_frame(image, timestamp)
         self.timings_ms, self.detect_ms = {}, 0.0
@@ -154,18 +166,17 @@ class FaceTracker:
             raise BadInput("the tracker is closed: make another")
         index, self._index = self._index, self._index + 1
         if isinstance(image, Frame):
-            frame = image if timestamp is None else replace(image, timestamp=timestamp)
-            return Frame.of(frame)
-        if timestamp is None:
-            raise BadInput("a picture needs its time: update(image, seconds)")
-        return Frame.of(Frame(image, index, timestamp))
+            return Frame.of(image, timestamp)
+        return Frame.of(
+            Frame(image, index), time.perf_counter() if timestamp is None else timestamp
+        )
 
     def _read(
         self, frame: Frame, crops: Sequence[Crop], scores: Sequence[float], passes: int = 1
-    ) -> list[Face]:
+    ) -> list[Face | None]:
         if not crops:
             return []
-        faces = self.pipeline.at_crops(frame, crops, scores, passes)
+        faces = self.pipeline.look(frame, crops, scores, passes)
         for name, value in self.pipeline.timings_ms.items():
             self.timings_ms[name] = self.timings_ms.get(name, 0.0) + value
         return faces
@@ -178,11 +189,11 @@ class FaceTracker:
         found = self._read(frame, crops, scores)
         faces, kept = [], []
         for track, face in zip(self.tracks, found, strict=True):
-            if not _is_face(face, frame.image):
+            if face is None:
                 track.misses += 1
                 if track.misses < MOST_MISSES:
                     kept.append(track)
-            elif all(face.box.iou(other.face.box) < SAME_IOU for other in kept):
+            elif not any(same_face(face, other.face) for other in kept):
                 kept.append(track)
                 faces.append(track.take(face, now))
         self.tracks = kept
@@ -194,13 +205,17 @@ class FaceTracker:
         if self._pending is not None:
             if not self._pending.done():
                 return []
-            (boxes, self.detect_ms), self._pending = self._pending.result(), None
+            # A result is taken once, also where it is an error.
+            pending, self._pending = self._pending, None
+            boxes, self.detect_ms = pending.result()
             return boxes
         lost = not any(track.misses == 0 for track in self.tracks)
-        due = len(self.tracks) < self.max_faces and now - self._looked >= self.redetect
-        if not (due or (lost and now - self._looked >= min(self.redetect, 0.2))):
+        first = self._looked is None
+        # Times that jump back must not put the next search off.
+        since = math.inf if self._looked is None else abs(now - self._looked)
+        due = len(self.tracks) < self.max_faces and since >= self.redetect
+        if not (due or (lost and since >= min(self.redetect, 0.2))):
             return []
-        first = self._looked == -np.inf
         self._looked = now
         self.detections += 1
         if self._pool is None or first:
@@ -214,7 +229,7 @@ class FaceTracker:
     def _detect(self, picture: Image) -> tuple[list[FaceBox], float]:
         """Boxes and milliseconds; may run on the detector's thread, so it changes nothing."""
         start = time.perf_counter()
-        boxes = self.detector.detect(picture, self.max_faces)
+        boxes = detected(self.detector, picture, self.max_faces)
         return boxes, (time.perf_counter() - start) * 1e3
 
     def _begin(self, frame: Frame, boxes: list[FaceBox]) -> list[Face]:
@@ -230,9 +245,7 @@ class FaceTracker:
         crops, scores = [Crop.from_box(box) for box in boxes], [box.score for box in boxes]
         faces = []
         for face in self._read(frame, crops, scores, 2):
-            if not _is_face(face, frame.image):
-                continue
-            if any(face.box.iou(track.face.box) >= SAME_IOU for track in self.tracks):
+            if face is None or any(same_face(face, track.face) for track in self.tracks):
                 continue
             smoother = None
             if self._smoothing is not None:
@@ -242,6 +255,11 @@ class FaceTracker:
             self.tracks.append(track)
             faces.append(track.take(face, now))
         return faces
+
+    @property
+    def rejected(self) -> int:
+        """How many crops so far held no face; see ``FacePipeline.process``."""
+        return self.pipeline.rejected
 
     def close(self) -> None:
         """Ends the threads and closes the engine and the detector where the tracker made them. A
@@ -266,14 +284,3 @@ class FaceTracker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _is_face(face: Face, image: Image) -> bool:
-    """Whether what the network found is a face whose middle lies in the picture."""
-    x, y = face.box.center
-    height, width = image.shape[:2]
-    return (
-        face.pose.residual <= NO_FACE  # False for NaN
-        and -0.25 * face.box.width <= x <= width + 0.25 * face.box.width
-        and -0.25 * face.box.height <= y <= height + 0.25 * face.box.height
-    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
+from posgan_edge.faces.presence import presence
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.pose import Pose
 from posgan_edge.geometry.values import FaceBox, PositionMap
@@ -30,13 +33,16 @@ class Frame:
     captured: float = 0.0
 
     @classmethod
-    def of(cls, image: Frame | Image) -> Frame:
-        """A frame as it is, or a picture as a frame. Raises BadInput where the image is not
-        (H, W, 3) uint8."""
+    def of(cls, image: Frame | Image, timestamp: float | None = None) -> Frame:
+        """A frame as it is, or a picture as a frame; with ``timestamp`` that in place of its own.
+
+        Raises BadInput where the image is not (H, W, 3) uint8 or the time is no finite number.
+        """
         frame = image if isinstance(image, Frame) else cls(image)
-        shape, dtype = np.shape(frame.image), getattr(frame.image, "dtype", None)
-        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
-            raise BadInput(f"frame is {dtype} {shape}: give uint8 (H, W, 3)")
+        arrays.image(frame.image)
+        if timestamp is not None:
+            frame = replace(frame, timestamp=timestamp)
+        arrays.number(frame.timestamp, "timestamp")
         return frame
 
 
@@ -48,6 +54,17 @@ class Face:
     cosine between the surface there and the direction to the camera, above zero where it can be
     seen; ``box`` is their tight box and carries the detection score; ``crop`` maps the position
     map to the frame. ``position_map`` is None only where the pipeline was asked for none.
+
+    Raises BadInput where a value is of another type or shape, or landmarks, facing or pose are not
+    finite.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> face.landmarks.shape, face.presence > 0.5
+    ((68, 3), True)
     """
 
     box: FaceBox
@@ -57,6 +74,27 @@ class Face:
     facing: NDArray[np.float32]
     pose: Pose
     id: int = 0
+
+    def __post_init__(self) -> None:
+        arrays.instance(self.box, FaceBox, "box")
+        arrays.instance(self.crop, Crop, "crop")
+        if self.position_map is not None:
+            arrays.instance(self.position_map, PositionMap, "position_map")
+        arrays.array(self.landmarks, "landmarks", (68, 3))
+        arrays.array(self.facing, "facing", (68,))
+        pose = arrays.instance(self.pose, Pose, "pose")
+        arrays.array(pose.rotation, "pose.rotation", (3, 3))
+        arrays.array(pose.translation, "pose.translation", (3,))
+        if not 0 < pose.scale < math.inf or not pose.residual < math.inf:
+            raise BadInput(f"pose has scale {pose.scale} and residual {pose.residual}")
+
+    @property
+    def presence(self) -> float:
+        """How surely this is a face, in [0, 1]; below 0.5 it is none.
+
+        1 / (1 + (r / 0.079)^4), where r is ``pose.residual``, how badly the mean face fits.
+        """
+        return presence(self.pose.residual)
 
     @property
     def visible(self) -> NDArray[np.bool_]:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.arrays import FloatArray
+from posgan_edge import arrays
+from posgan_edge.arrays import FARTHEST, FloatArray
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.values import FaceBox
 
 #: Crop side over the longer side of the landmark box: what 3DDFA and the training pack use.
 BOX_SCALE = math.sqrt(2.0)
+_SMALLEST = 1e-3
+_VALUES = ("center_x", "center_y", "side", "angle")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,12 @@ class Crop:
     A point ``q`` of the crop (units of its side, the crop spanning 0..1) lies in the frame at
     ``center + side * R(angle) @ (q - 0.5)``, where ``R`` turns clockwise as seen on the screen.
     Depth is scaled by ``side`` alone. Raises BadInput when the side is not positive or a value
-    is not finite.
+    is not a finite number or lies beyond ``arrays.FARTHEST``.
+
+    >>> import numpy as np
+    >>> from posgan_edge import Crop
+    >>> Crop(50, 40, 20, angle=90).to_frame(np.array([[1.0, 0.5]])).round(3).tolist()
+    [[50.0, 50.0]]
     """
 
     center_x: float
@@ -32,9 +40,15 @@ class Crop:
     angle: float = 0.0
 
     def __post_init__(self) -> None:
-        values = (self.center_x, self.center_y, self.side, self.angle)
-        if not all(math.isfinite(v) for v in values) or self.side <= 0:
-            raise BadInput(f"crop {values} has no area or is not finite: give a box with an area")
+        try:
+            arrays.plain_numbers(self, _VALUES, FARTHEST)
+            usable = self.side >= _SMALLEST
+        except BadInput as error:
+            raise BadInput(f"crop has no area or is not finite: {error}") from error
+        if not usable:
+            raise BadInput(
+                f"crop of side {self.side:g} has no area or is not finite: give a box with an area"
+            )
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -66,8 +80,9 @@ class Crop:
 
     @classmethod
     def from_box(cls, box: FaceBox, scale: float = BOX_SCALE) -> Crop:
-        """The crop round a landmark box, turned by the box's roll."""
-        x, y = box.center
+        """The crop round a landmark box, turned by the box's roll. Raises BadInput where the box
+        has no area."""
+        x, y = arrays.instance(box, FaceBox, "box").center
         return cls(x, y, scale * max(box.width, box.height), box.roll)
 
     @classmethod
@@ -77,8 +92,10 @@ class Crop:
         """The crop of side ``scale`` x the longer side of the points' box, turned by ``angle``.
 
         ``points`` is (P, 2 or 3) in frame pixels. With an angle, the box is measured along the
-        turned axes, so that the crop follows a rolled face.
+        turned axes, so that the crop follows a rolled face. Raises BadInput for points that are
+        not finite or all in one place.
         """
+        points, angle = arrays.points(points), arrays.number(angle, "angle")
         c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         turned = points[:, :2].astype(np.float64) @ np.array([[c, -s], [s, c]])
         low, high = turned.min(axis=0), turned.max(axis=0)
@@ -89,6 +106,9 @@ class Crop:
 def _apply(
     matrix: NDArray[np.float64], depth_scale: float, points: FloatArray
 ) -> NDArray[np.float32]:
+    known = isinstance(points, np.ndarray) and points.dtype.kind in "fiu" and points.ndim > 0
+    if not known or points.shape[-1] not in (2, 3):
+        raise BadInput(f"points is {arrays.described(points)}: give numbers (..., 2 or 3)")
     out = np.empty(points.shape, np.float32)
     out[..., :2] = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
     if points.shape[-1] == 3:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
+from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray
 from posgan_edge.geometry.layout import REGIONS
 
@@ -14,14 +17,31 @@ LANDMARK_NAMES: tuple[str, ...] = tuple(
 )
 
 
-def openness(landmarks: FloatArray) -> dict[str, float]:
-    """How open eyes and mouth are: height over width, from landmarks (68, 3), in any unit.
+class HasLandmarks(Protocol):
+    """What landmarks are read from; a ``Face`` has them."""
+
+    @property
+    def landmarks(self) -> FloatArray: ...
+
+
+def openness(landmarks: HasLandmarks | FloatArray) -> dict[str, float]:
+    """How open eyes and mouth of a face are: height over width; also of landmarks (68, 3).
 
     ``right_eye``, ``left_eye``: the eye aspect ratio of Soukupova and Cech (2016), about 0.3 when
     open and below 0.15 when shut. ``mouth``: the same of the inner lips, 0 when shut. Distances
-    are taken in 3D, so that turning the head changes them little.
+    are taken in 3D, so that turning the head changes them little. Raises BadInput for what is not
+    68 points.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, openness, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> openness(face)["mouth"] > 0.05
+    True
     """
-    p = np.asarray(landmarks, np.float64)
+    given = getattr(landmarks, "landmarks", landmarks)
+    p = np.asarray(arrays.points(given, "landmarks", 68), np.float64)
 
     def distance(a: int, b: int) -> float:
         return float(np.linalg.norm(p[a] - p[b]))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.errors import BadInput
-from posgan_edge.geometry.sampling import sample_map
+from posgan_edge.geometry.sampling import LARGEST_MAP, sample_map
 
 #: iBUG-68 landmark indices of each facial region (used for names, drawing and weights).
 REGIONS: dict[str, tuple[int, ...]] = {
@@ -27,6 +28,8 @@ REGIONS: dict[str, tuple[int, ...]] = {
 }
 #: The regions whose last point joins the first.
 CLOSED_REGIONS = ("right_eye", "left_eye", "outer_lips", "inner_lips")
+#: The layouts that are shipped.
+BUILT_IN = ("ict", "prnet")
 _INNER_POLYGONS = (
     REGIONS["right_eye"],
     REGIONS["left_eye"],
@@ -71,7 +74,8 @@ class UvLayout:
         return sample_map(maps, self.landmark_uv)
 
     def mask_at(self, resolution: int) -> NDArray[np.bool_]:
-        """The face mask at another resolution, nearest pixel centre."""
+        """The face mask at another resolution (1 to 8192), nearest pixel centre."""
+        resolution = arrays.whole(resolution, "resolution", 1, LARGEST_MAP)
         index = ((np.arange(resolution) + 0.5) / resolution * self.resolution).astype(int)
         return self.mask[np.ix_(index, index)]
 
@@ -81,7 +85,8 @@ class UvLayout:
         The figures are those of the original system; the regions are drawn from this layout's
         own landmarks.
         """
-        size = resolution or self.resolution
+        size = self.resolution if resolution is None else resolution
+        size = arrays.whole(size, "resolution", 1, LARGEST_MAP)
         v, u = np.meshgrid(*(((np.arange(size) + 0.5) / size,) * 2), indexing="ij")
         weights = np.where(self.mask_at(size), 3.0, 0.0)
         for polygon in _INNER_POLYGONS:
@@ -116,16 +121,20 @@ def _inside(
     return inside
 
 
-@lru_cache(maxsize=8)
 def load_layout(name: str) -> UvLayout:
     """A built-in layout, ``ict`` or ``prnet``. Raises BadInput for any other name.
 
     >>> load_layout("ict").landmark_uv.shape
     (68, 2)
     """
+    if not isinstance(name, str) or name not in BUILT_IN:
+        raise BadInput(f"unknown UV layout {arrays.described(name)}: use 'ict' or 'prnet'")
+    return _loaded(name)
+
+
+@cache
+def _loaded(name: str) -> UvLayout:
     file = resources.files("posgan_edge.assets") / f"layout-{name}.npz"
-    if not file.is_file():
-        raise BadInput(f"unknown UV layout {name!r}: use 'ict' or 'prnet'")
     with file.open("rb") as stream, np.load(stream) as data:
         return UvLayout(
             name=name,

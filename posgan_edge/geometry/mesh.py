@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray, Image
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.crop import Crop
@@ -20,18 +21,30 @@ from posgan_edge.geometry.values import PositionMap
 class Mesh:
     """Vertices (V, 3) float32 in frame pixels (x right, y down, z towards the camera),
     triangles (T, 3) int32 that turn against the clock as the camera sees their front,
-    and ``uv`` (V, 2) float32, u right and v down."""
+    and ``uv`` (V, 2) float32, u right and v down.
+
+    Raises BadInput for other shapes, numbers that are not finite and corners that are not there.
+    """
 
     vertices: NDArray[np.float32]
     triangles: NDArray[np.int32]
     uv: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        vertices = arrays.array(self.vertices, "vertices", (None, 3))
+        arrays.array(self.uv, "uv", (len(vertices), 2))
+        corners = arrays.array(self.triangles, "triangles", (None, 3))
+        if corners.dtype.kind == "f" or not 0 <= corners.min() <= corners.max() < len(vertices):
+            raise BadInput(f"triangles point at other than the {len(vertices)} vertices")
 
     def normals(self) -> NDArray[np.float32]:
         """Unit vertex normals (V, 3), pointing out of the face, same axes as the vertices."""
         return vertex_normals(self.vertices, self.triangles)
 
     def colors(self, image: Image) -> NDArray[np.uint8]:
-        """RGB (V, 3) of the frame (H, W, 3) BGR under each vertex, nearest pixel."""
+        """RGB (V, 3) of the frame (H, W, 3) BGR under each vertex, nearest pixel. Raises BadInput
+        for what is not a picture."""
+        image = arrays.image(image)
         height, width = image.shape[:2]
         column = np.clip(self.vertices[:, 0].astype(int), 0, width - 1)
         row = np.clip(self.vertices[:, 1].astype(int), 0, height - 1)
@@ -89,14 +102,26 @@ class DenseFace(Protocol):
 def face_mesh(face: DenseFace | PositionMap, crop: Crop | None = None) -> Mesh:
     """The mesh of a face in frame pixels; also of a position map with its crop.
 
-    Raises BadInput where the face carries no position map, or a map comes without its crop.
+    Raises BadInput where the face carries no position map, a map comes without its crop, or the
+    map is not finite.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, face_mesh, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> face_mesh(face).vertices.shape
+    (14078, 3)
     """
-    if not isinstance(face, PositionMap):
-        position_map, crop = face.dense_map, crop or face.crop
-    elif crop is not None:
+    if isinstance(face, PositionMap):
+        if crop is None:
+            raise BadInput("a position map needs its crop: face_mesh(position_map, crop)")
         position_map = face
+    elif hasattr(face, "dense_map") and hasattr(face, "crop"):
+        position_map, crop = face.dense_map, face.crop if crop is None else crop
     else:
-        raise BadInput("a position map needs its crop: face_mesh(position_map, crop)")
+        raise BadInput(f"face is {arrays.described(face)}: give a Face, or a PositionMap and Crop")
+    crop = arrays.instance(crop, Crop, "crop")
     size = position_map.resolution
     index, triangles = grid_triangles(position_map.layout, size)
     points = position_map.xyz.reshape(3, -1)[:, index].T

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray
+from posgan_edge.errors import BadInput
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
@@ -48,7 +50,10 @@ class Pose:
 
 
 def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
-    """(3, 3) rotation from angles in degrees, in the convention of this module."""
+    """(3, 3) rotation from angles in degrees, in the convention of this module. Raises BadInput
+    where one is no finite number."""
+    for angle, name in ((pitch, "pitch"), (yaw, "yaw"), (roll, "roll")):
+        arrays.number(angle, name)
     (cp, cy, cr), (sp, sy, sr) = (f(np.radians([pitch, yaw, roll])) for f in (np.cos, np.sin))
     rx = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     ry = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
@@ -72,9 +77,13 @@ def fit_similarity(
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Least-squares (scale, R, t) with ``target ~ scale * R @ source + t`` (Umeyama, 1991).
 
-    ``source`` and ``target`` are (P, 3); ``weights`` (P,), non-negative.
+    ``source`` and ``target`` are (P, 3); ``weights`` (P,), non-negative. Raises BadInput for other
+    shapes and for numbers that are not finite.
     """
-    w = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
+    source = arrays.array(source, "source", (None, 3))
+    target = arrays.array(target, "target", (len(source), 3))
+    w = np.ones(len(source)) if weights is None else weights
+    w = np.asarray(arrays.array(w, "weights", (len(source),)), np.float64)
     return _fit_columns(_with_ones(source), _with_ones(target), w)
 
 
@@ -84,18 +93,33 @@ def fit_pose(
     """The pose of a map (3, M, M) by Huber-weighted similarity fits of the layout's mean face.
 
     With ``crop`` it is that in the frame, scale and translation in frame pixels; without, that in
-    the crop, in units of its side. All NaN where the map has NaN at the mean face's points.
+    the crop, in units of its side. All NaN where the map has NaN at the mean face's points, or
+    these lie all in one place. Raises BadInput for what is not a map.
+
+    >>> import numpy as np
+    >>> from posgan_edge import fit_pose, load_engine, load_layout
+    >>> with load_engine("edge") as engine:
+    ...     maps = engine.infer(np.zeros((1, 3, 128, 128), np.float32))
+    >>> fit_pose(maps[0], load_layout("ict")).rotation.shape
+    (3, 3)
     """
+    if np.shape(arrays.maps(position_map, "position_map"))[:-2] != (3,):
+        raise BadInput(f"position_map is {arrays.described(position_map)}: give (3, M, M)")
     points = sample_map(position_map, layout.mean_uv)
     if crop is not None:
-        points = crop.to_frame(points)
+        points = arrays.instance(crop, Crop, "crop").to_frame(points)
     points = points * Y_UP
-    if not np.isfinite(points).all():
-        return Pose(*(np.nan,) * 3, np.full((3, 3), np.nan), np.nan, np.full(3, np.nan), np.nan)
+    if not np.isfinite(points).all() or not np.ptp(points, axis=0).any():
+        return _NOWHERE
     scale, rotation, shift = fit_robust(layout.mean_points, points, iterations)
+    if not scale > 0:
+        return _NOWHERE
     off = layout.mean_points @ (scale * rotation.T) + shift - points
     residual = math.sqrt(np.vdot(off, off) / len(off)) / scale
     return Pose(*angles_from_rotation(rotation), rotation, scale, shift, residual)
+
+
+_NOWHERE = Pose(*(math.nan,) * 3, np.full((3, 3), np.nan), math.nan, np.full(3, np.nan), math.nan)
 
 
 def fit_robust(

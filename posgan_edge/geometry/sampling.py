@@ -13,10 +13,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray
+from posgan_edge.errors import BadInput
 
 #: Half the width of the differences that a surface's normal is made of, of the whole map.
 FACING_STEP = 1 / 32
+#: Most pixels along a side of a map that is made here.
+LARGEST_MAP = 8192
 
 
 def bilinear_taps(uv: FloatArray, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -32,7 +36,13 @@ def bilinear_taps(uv: FloatArray, resolution: int) -> tuple[NDArray[np.int64], N
 
 
 def sample_map(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
-    """Reads maps (..., C, M, M) at uv (P, 2) in [0, 1] -> (..., P, C) float32, bilinear."""
+    """Reads maps (..., C, M, M) at uv (P, 2) in [0, 1] -> (..., P, C) float32, bilinear.
+
+    Raises BadInput for other shapes and for uv that is not finite.
+    """
+    arrays.maps(maps)
+    if not isinstance(uv, np.ndarray) or uv.ndim != 2 or uv.shape[1] != 2:
+        raise BadInput(f"uv is {arrays.described(uv)}: give numbers (P, 2)")
     uv = np.ascontiguousarray(uv, np.float64)
     index, weight = _known_taps(uv.tobytes(), maps.shape[-1])
     flat = maps.reshape(*maps.shape[:-2], -1)
@@ -43,7 +53,10 @@ def sample_map(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
 @lru_cache(maxsize=32)
 def _known_taps(uv: bytes, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The same few points are read in every frame."""
-    return bilinear_taps(np.frombuffer(uv).reshape(-1, 2), resolution)
+    where = np.frombuffer(uv).reshape(-1, 2)
+    if not arrays.finite(where):
+        raise BadInput("uv holds numbers that are not finite")
+    return bilinear_taps(where, resolution)
 
 
 def surface_facing(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
@@ -64,7 +77,12 @@ def surface_facing(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
 
 
 def resample_map(maps: FloatArray, resolution: int) -> NDArray[np.float32]:
-    """Maps (..., C, M, M) at another resolution, bilinear on pixel centres, edges held."""
+    """Maps (..., C, M, M) at another resolution, bilinear on pixel centres, edges held.
+
+    Raises BadInput for other shapes and for a resolution that is not 1 to ``LARGEST_MAP``.
+    """
+    maps = arrays.maps(maps)
+    resolution = arrays.whole(resolution, "resolution", 1, LARGEST_MAP)
     centers = (np.arange(resolution) + 0.5) / resolution
     axis = _axis_matrix(centers, maps.shape[-1])
     return np.asarray(axis @ maps @ axis.T, np.float32)

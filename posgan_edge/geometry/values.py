@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.arrays import FloatArray
+from posgan_edge import arrays
+from posgan_edge.arrays import FARTHEST, FloatArray
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.sampling import resample_map
+
+_BOX = ("x", "y", "width", "height", "score", "roll")
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class FaceBox:
     """An axis-aligned box in frame pixels, with the detector's score and angle.
 
     ``roll`` is the in-plane angle of the face in degrees, clockwise as seen on the screen;
-    ``score`` lies in [0, 1].
+    ``score`` lies in [0, 1]. Raises BadInput where a value is no finite number, lies beyond
+    ``arrays.FARTHEST`` or a side is negative.
 
     >>> from posgan_edge import FaceBox
     >>> FaceBox(10, 20, 40, 60).center
@@ -35,6 +39,11 @@ class FaceBox:
     height: float
     score: float = 1.0
     roll: float = 0.0
+
+    def __post_init__(self) -> None:
+        arrays.plain_numbers(self, _BOX, FARTHEST)
+        if self.width < 0 or self.height < 0:
+            raise BadInput(f"FaceBox is {self.width:g} x {self.height:g}: sides are not negative")
 
     @property
     def center(self) -> tuple[float, float]:
@@ -50,7 +59,9 @@ class FaceBox:
 
     @classmethod
     def around(cls, points: FloatArray, score: float = 1.0) -> FaceBox:
-        """The tight box of points (P, 2 or 3) in frame pixels."""
+        """The tight box of points (P, 2 or 3) in frame pixels. Raises BadInput for other things
+        and for points that are not finite."""
+        points = arrays.points(points)
         low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
         return cls(
             float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]), score
@@ -63,7 +74,7 @@ class PositionMap:
 
     ``xyz`` is (3, M, M) float32 in units of the crop's side (the crop spans 0..1 in x and y;
     z is up to an offset). ``layout`` says which point each pixel is. Raises BadInput where it is
-    not a UvLayout or ``xyz`` has another shape.
+    not a UvLayout or ``xyz`` is no array of that shape.
 
     >>> import numpy as np
     >>> from posgan_edge import PositionMap, load_layout
@@ -79,8 +90,8 @@ class PositionMap:
             raise BadInput(
                 f"the layout is {self.layout!r}: give a UvLayout, load_layout('ict') for example"
             )
-        shape = np.shape(self.xyz)
-        if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+        shape = np.shape(arrays.maps(self.xyz, "the position map"))
+        if len(shape) != 3 or shape[0] != 3:
             raise BadInput(f"the position map has shape {shape}: give (3, M, M)")
 
     @property
@@ -88,5 +99,8 @@ class PositionMap:
         return int(self.xyz.shape[-1])
 
     def resampled(self, resolution: int = 256) -> PositionMap:
-        """This map at another resolution (256 for PRNet-style users), bilinear."""
+        """This map at another resolution (256 for PRNet-style users), bilinear.
+
+        Raises BadInput for a resolution that is no whole number from 1 to 8192.
+        """
         return PositionMap(resample_map(self.xyz, resolution), self.layout)
