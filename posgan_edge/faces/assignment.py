@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
+from posgan_edge.errors import BadInput
+
 
 def assign(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Pairs (row, column) of a cost matrix (n, m), each row and column at most once, min(n, m)
     of them, with the least sum. The Hungarian method by shortest augmenting paths (Jonker and
-    Volgenant, 1987), O(n^2 m).
+    Volgenant, 1987), O(n^2 m). Raises BadInput for what is no matrix of finite numbers.
     """
+    if not isinstance(cost, np.ndarray) or cost.ndim != 2 or not arrays.finite(cost):
+        raise BadInput(f"cost is {arrays.described(cost)}: give a matrix of finite numbers")
     rows, columns = cost.shape
     if rows > columns:
         return sorted((row, column) for column, row in assign(cost.T))

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face
@@ -35,17 +36,36 @@ class MetricPose:
     reprojection_px: float
 
 
-def weak_perspective(pose: Pose) -> NDArray[np.float64]:
-    """(2, 4): points of the upright head (y up, unit radius) with a 1 appended -> frame pixels
-    (y down)."""
+def weak_perspective(pose: Face | Pose) -> NDArray[np.float64]:
+    """(2, 4) of a face or its pose: points of the upright head (y up, unit radius) with a 1
+    appended -> frame pixels (y down). Raises BadInput for other things.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, read_image, weak_perspective
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> weak_perspective(face).shape
+    (2, 4)
+    """
+    pose = arrays.instance(pose.pose if isinstance(pose, Face) else pose, Pose, "pose")
+    if not np.isfinite([pose.scale, *pose.translation, *pose.rotation.ravel()]).all():
+        raise BadInput("the pose is not finite: nothing was fitted")
     rows = np.column_stack([pose.scale * pose.rotation, pose.translation])[:2]
     return rows * Y_UP[:2, None]
 
 
 def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
     """(3, 3) intrinsics in pixels; the principal point in continuous coordinates, where the centre
-    of the top left pixel is (0.5, 0.5). Raises BadInput where a focal length is not positive."""
-    if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()):
+    of the top left pixel is (0.5, 0.5). Raises BadInput where a focal length is not positive.
+
+    >>> from posgan_edge import camera_matrix
+    >>> camera_matrix(900, 900, 320, 240)[0].tolist()
+    [900.0, 0.0, 320.0]
+    """
+    for value, name in ((fx, "fx"), (fy, "fy"), (cx, "cx"), (cy, "cy")):
+        arrays.number(value, name)
+    if not (fx > 0 and fy > 0):
         raise BadInput(f"intrinsics {fx}, {fy}, {cx}, {cy}: focal lengths must be above zero")
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
 
@@ -60,20 +80,37 @@ def metric_pose(
 
     The face's own 68 points (not a mean head) are the object, of a size that puts the pupils
     ``pupils_mm`` apart; OpenCV's iterative PnP starts from the weak-perspective fit.
-    ``distortion``: OpenCV's coefficients. Raises BadInput where no pose is found.
+    ``distortion``: OpenCV's 4, 5, 8, 12 or 14 coefficients. Raises BadInput where no pose is found
+    and for other things than these.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, camera_matrix, metric_pose, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> metric_pose(face, camera_matrix(900, 900, 256, 256)).translation_mm[2] > 300
+    True
     """
-    pose = face.pose
+    pose = arrays.instance(face, Face, "face").pose
+    k = np.asarray(arrays.array(intrinsics, "intrinsics", (3, 3)), np.float64)
+    if not (k[0, 0] > 0 and k[1, 1] > 0):
+        raise BadInput("intrinsics: focal lengths must be above zero")
+    coefficients = np.zeros(4)
+    if distortion is not None:
+        coefficients = np.asarray(distortion, np.float64).ravel()
+        coefficients = arrays.array(coefficients, "distortion", (None,))
+        if len(coefficients) not in (4, 5, 8, 12, 14):
+            raise BadInput(f"distortion has {len(coefficients)} numbers: give OpenCV's")
+    pupils_mm = arrays.number(pupils_mm, "pupils_mm", 1, 1000)
     shape = ((face.landmarks * Y_UP - pose.translation) @ pose.rotation) / pose.scale
     pupils = shape[36:42].mean(0) - shape[42:48].mean(0)
     mm = pupils_mm / max(float(np.linalg.norm(pupils)), 1e-9)
-    k = np.asarray(intrinsics, np.float64)
     away = k[0, 0] * mm / pose.scale
     at = pose.translation[:2] * Y_UP[:2]
     start = np.array([(at[0] - k[0, 2]) * away / k[0, 0], (at[1] - k[1, 2]) * away / k[1, 1], away])
     vector, _ = cv2.Rodrigues(_TO_CAMERA @ pose.rotation)
     object_points = np.ascontiguousarray(shape * mm)
     image_points = np.ascontiguousarray(face.landmarks[:, :2], np.float64)
-    coefficients = np.zeros(4) if distortion is None else np.asarray(distortion, np.float64)
     try:
         found, vector, shift = cv2.solvePnP(
             object_points, image_points, k, coefficients, vector, start[:, None].copy(),

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.geometry.axes import opencv_matrix
 from posgan_edge.geometry.crop import Crop
@@ -17,8 +18,12 @@ def extract_crop(frame: Image, crop: Crop, size: int) -> NDArray[np.float32]:
     """Cuts ``crop`` out of a BGR frame (H, W, 3) uint8 -> (3, size, size) float32 RGB in [0, 1].
 
     Bilinear on pixel centres; where the crop is shrunk, each frame pixel is first averaged with
-    its neighbours over the shrink, so that no detail aliases. Black outside the frame.
+    its neighbours over the shrink, so that no detail aliases. Black outside the frame. Raises
+    BadInput for other things and for a size that is not 1 to 4096.
     """
+    arrays.image(frame, "frame")
+    arrays.instance(crop, Crop, "crop")
+    size = arrays.whole(size, "size", 1, 4096)
     matrix = crop.matrix
     shrink = math.ceil(crop.side / size - 1e-6)
     if shrink > 1:

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
+from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.pose import Pose, angles_from_rotation
@@ -29,7 +31,11 @@ class Smoothing:
 
     Position moves in face sizes a second, size in its logarithm, rotation in degrees a second,
     shape in face sizes a second. As speeds are relative to the face and all is in seconds, the
-    same values serve every face size and frame rate.
+    same values serve every face size and frame rate. Raises BadInput where a value is no number
+    or negative.
+
+    >>> from posgan_edge import FaceSmoother, Smoothing
+    >>> steadier = FaceSmoother(Smoothing(position=(0.3, 4.0)))
     """
 
     position: tuple[float, float] = (0.5, 4.0)
@@ -37,9 +43,21 @@ class Smoothing:
     rotation: tuple[float, float] = (0.6, 0.06)
     shape: tuple[float, float] = (0.7, 6.0)
 
+    def __post_init__(self) -> None:
+        for name in ("position", "size", "rotation", "shape"):
+            value = getattr(self, name)
+            if not isinstance(value, (list, tuple)) or len(value) != 2:
+                raise BadInput(f"{name} is {arrays.described(value)}: give (at rest, per speed)")
+            for part in value:
+                arrays.number(part, name, 0)
+
 
 class OneEuro:
-    """One filtered quantity of any shape, with one cut-off for all of it."""
+    """One filtered quantity of any shape, with one cut-off for all of it.
+
+    Raises BadInput for values that are not finite, of another shape than the first, or of no time;
+    the filter then stays as it was.
+    """
 
     def __init__(self, at_rest: float, per_speed: float) -> None:
         self.at_rest, self.per_speed = at_rest, per_speed
@@ -51,6 +69,8 @@ class OneEuro:
         self, value: NDArray[np.floating], seconds: float, unit: float = 1.0
     ) -> NDArray[np.floating]:
         """The filtered value, ``seconds`` after the one before; speeds are in ``unit``."""
+        if not arrays.finite(value) or (self.value is not None and value.shape != self.value.shape):
+            raise BadInput(f"the filter takes finite numbers of one shape, not {value.shape}")
         if self.value is None:
             self.value = np.array(value, copy=True)
             return self.value
@@ -61,6 +81,8 @@ class OneEuro:
 
     def share(self, change: NDArray[np.floating], seconds: float) -> float:
         """How much of a change to follow."""
+        if not (seconds > 0 and arrays.finite(change)):
+            raise BadInput(f"the filter takes finite numbers and time that passes, not {seconds} s")
         blend = _blend(_DERIVATIVE_CUTOFF, seconds)
         self._speed = self._speed + blend * (change / seconds - self._speed)
         speed = math.sqrt(np.vdot(self._speed, self._speed) / change.size)
@@ -72,7 +94,16 @@ def _blend(cutoff: float, seconds: float) -> float:
 
 
 class FaceSmoother:
-    """Filters the faces of one track. ``dense`` False leaves position maps as they are."""
+    """Filters the faces of one track. ``dense`` False leaves position maps as they are.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, FaceSmoother, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> smoother = FaceSmoother()
+    >>> steady = [smoother(face, number / 30) for number in range(3)]
+    """
 
     def __init__(self, settings: Smoothing | None = None, dense: bool = True) -> None:
         settings = settings or Smoothing()
@@ -86,7 +117,15 @@ class FaceSmoother:
         self._last: float | None = None
 
     def __call__(self, face: Face, timestamp: float) -> Face:
-        """The face, filtered; ``timestamp`` in seconds must rise from call to call."""
+        """The face, filtered; ``timestamp`` in seconds must rise from call to call.
+
+        Raises BadInput for what is no face or no time, and for a map that is not finite; the
+        filter then stays as it was.
+        """
+        arrays.instance(face, Face, "face")
+        timestamp = arrays.number(timestamp, "timestamp")
+        if self._dense and face.position_map and not arrays.finite(face.position_map.xyz):
+            raise BadInput("the face's position map is not finite")
         seconds = max(1e-3, timestamp - self._last) if self._last is not None else 1 / 30
         self._last = timestamp
         raw = face.pose

@@ -125,5 +125,7 @@ def face_mesh(face: DenseFace | PositionMap, crop: Crop | None = None) -> Mesh:
     size = position_map.resolution
     index, triangles = grid_triangles(position_map.layout, size)
     points = position_map.xyz.reshape(3, -1)[:, index].T
+    if not arrays.finite(points):
+        raise BadInput("the position map is not finite: it is of no face")
     uv = np.column_stack([index % size + 0.5, index // size + 0.5]) / size
     return Mesh(crop.to_frame(points), triangles, uv.astype(np.float32))

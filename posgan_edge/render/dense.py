@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray, Image
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.faces.values import Face
 from posgan_edge.files import replaced
 from posgan_edge.geometry.mesh import Mesh, face_mesh
-from posgan_edge.geometry.sampling import resample_map
+from posgan_edge.geometry.sampling import LARGEST_MAP, resample_map
 from posgan_edge.images import write_image
 
 #: What ``write_dense`` writes, and the file types of each.
 DENSE_SUFFIXES = {"depth": (".npy", ".png"), "mask": (".png",), "texture": (".png",)}
 #: Pixels by which a point may lie behind the surface and still count as seen, over the face's size.
 _SLACK = 0.02
+#: What gives a frame's height and width: its image, the two numbers, or the height alone.
+Size = Image | tuple[int, int] | int
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,11 @@ def rasterize(mesh: Mesh, height: int, width: int) -> Raster:
     """The nearest surface at the centre of each pixel of a frame (height, width).
 
     Every triangle is tested against the pixel centres of its own bounding box (barycentric
-    coordinates), all triangles at once.
+    coordinates), all triangles at once. Raises BadInput for what is no mesh and for sides that are
+    not 1 to ``arrays.LARGEST_SIDE``.
     """
+    arrays.instance(mesh, Mesh, "mesh")
+    height, width = arrays.whole(height, "height"), arrays.whole(width, "width")
     corners = mesh.vertices[mesh.triangles].astype(np.float64)
     low = np.clip(np.ceil(corners[..., :2].min(1) - 0.5), 0, (width, height)).astype(int)
     high = np.clip(np.floor(corners[..., :2].max(1) - 0.5) + 1, 0, (width, height)).astype(int)
@@ -79,19 +86,57 @@ def rasterize(mesh: Mesh, height: int, width: int) -> Raster:
     return Raster(depth.reshape(bottom - top, right - left), int(left), int(top))
 
 
-def depth_map(face: Face, height: int, width: int) -> NDArray[np.float32]:
+def depth_map(
+    face: Face, size: Size | None = None, width: int | None = None, *, height: int | None = None
+) -> NDArray[np.float32]:
     """(height, width) float32: z of the face at each pixel of the frame, in frame pixels, larger
-    nearer to the camera, zero the depth of the crop's plane; NaN off the face."""
-    raster = rasterize(face_mesh(face), height, width)
+    nearer to the camera, zero the depth of the crop's plane; NaN off the face.
+
+    ``size`` is the frame's image or (height, width); ``depth_map(face, height, width)`` means the
+    same. Raises BadInput where the face carries no finite position map, and for sizes that are not
+    1 to ``arrays.LARGEST_SIDE``.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, depth_map, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> depth_map(face, image).shape
+    (512, 512)
+    """
+    height, width = _frame_size(size, width, height)
+    raster = rasterize(face_mesh(arrays.instance(face, Face, "face")), height, width)
     depth = np.full((height, width), np.nan, np.float32)
     h, w = raster.depth.shape
     depth[raster.top : raster.top + h, raster.left : raster.left + w] = raster.depth
     return depth
 
 
-def face_mask(face: Face, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width) uint8: 255 where the face is, 0 elsewhere."""
-    return np.where(np.isnan(depth_map(face, height, width)), 0, 255).astype(np.uint8)
+def face_mask(
+    face: Face, size: Size | None = None, width: int | None = None, *, height: int | None = None
+) -> NDArray[np.uint8]:
+    """(height, width) uint8: 255 where the face is, 0 elsewhere. See ``depth_map`` for ``size`` and
+    for the errors raised.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, face_mask, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> face_mask(face, image)[130, 224]
+    255
+    """
+    depth = depth_map(face, size, width, height=height)
+    return np.where(np.isnan(depth), 0, 255).astype(np.uint8)
+
+
+def _frame_size(size: Size | None, width: int | None, height: int | None) -> tuple[int, int]:
+    given: Any = size if height is None else height
+    if isinstance(given, np.ndarray):
+        given, width = arrays.image(given, "size").shape[:2]
+    elif isinstance(given, (tuple, list)) and len(given) == 2 and width is None:
+        given, width = given
+    return arrays.whole(given, "height"), arrays.whole(width, "width")
 
 
 def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False) -> Image:
@@ -99,9 +144,22 @@ def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False
 
     A point is seen where nothing of the surface lies in front of it and it faces the camera.
     ``mirrored``: hidden points take the colour of the point that mirrors them, where that is seen
-    (UV layouts are symmetric).
+    (UV layouts are symmetric). Raises BadInput where the face carries no finite position map, for
+    what is not a picture, and for a size that is not 2 to 8192.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, read_image, uv_texture
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> uv_texture(face, image, 128).shape
+    (128, 128, 4)
     """
-    position_map = face.dense_map
+    position_map = arrays.instance(face, Face, "face").dense_map
+    image = arrays.image(image)
+    size = arrays.whole(size, "size", 2, LARGEST_MAP)
+    if not arrays.finite(position_map.xyz):
+        raise BadInput("the position map is not finite: it is of no face")
     height, width = image.shape[:2]
     points = face.crop.to_frame(resample_map(position_map.xyz, size).reshape(3, -1).T)
     raster = rasterize(face_mesh(face), height, width)

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
+from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face
-from posgan_edge.geometry.axes import opencv_matrix
+from posgan_edge.geometry.axes import Y_UP, opencv_matrix
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS
 from posgan_edge.geometry.sampling import resample_map
@@ -38,9 +40,25 @@ def draw_faces(
     out: Image | None = None,
 ) -> Image:
     """A copy of the frame, ``scale`` times as large, with every face drawn on it; in ``out``
-    where that is given."""
+    where that is given.
+
+    Raises BadInput for what is not a picture or a face, a scale that is not 1 to 32, and an ``out``
+    of another shape.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, draw_faces, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     faces = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> draw_faces(image, faces).shape
+    (512, 512, 3)
+    """
+    image, faces = arrays.image(image), arrays.instances(faces, Face, "faces")
+    scale = arrays.whole(scale, "scale", 1, 32)
     height, width = image.shape[:2]
     canvas = np.empty((height * scale, width * scale, 3), np.uint8) if out is None else out
+    if arrays.image(canvas, "out").shape != (height * scale, width * scale, 3):
+        raise BadInput(f"out is {canvas.shape}: give {(height * scale, width * scale, 3)}")
     if scale == 1:
         np.copyto(canvas, image)
     else:
@@ -93,7 +111,7 @@ def _draw_pose(canvas: Image, face: Face) -> None:
     origin = face.landmarks[30, :2]
     length = 0.5 * max(face.box.width, face.box.height)
     for column, color in enumerate(_AXES):
-        direction = face.pose.rotation[:2, column] * (1.0, -1.0)
+        direction = face.pose.rotation[:2, column] * Y_UP[:2]
         tip = _fixed(np.stack([origin, origin + length * direction]))
         cv2.arrowedLine(
             canvas, tuple(map(int, tip[0])), tuple(map(int, tip[1])), color,

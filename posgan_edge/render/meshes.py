@@ -8,25 +8,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.files import replaced
 from posgan_edge.geometry.axes import Y_UP
-from posgan_edge.geometry.mesh import Mesh
+from posgan_edge.geometry.mesh import DenseFace, Mesh, face_mesh
 
 MESH_SUFFIXES = (".obj", ".ply", ".glb")
 
 
 def save_mesh(
-    mesh: Mesh, path: str | Path, image: Image | None = None, texture: Image | None = None
+    mesh: Mesh | DenseFace,
+    path: str | Path,
+    image: Image | None = None,
+    texture: Image | None = None,
 ) -> None:
-    """Writes OBJ, PLY or GLB (binary glTF 2.0) by the path's suffix, in y-up axes.
+    """Writes a mesh, or that of a face, as OBJ, PLY or GLB (binary glTF 2.0) by the path's suffix,
+    in y-up axes.
 
     With ``texture`` (S, S, 3) BGR on the mesh's UV, OBJ and GLB carry it: an OBJ names a material
     file and a PNG, written beside it (``face.mtl``, ``face_uv.png``). Otherwise vertices take
-    their colours from ``image``.
+    their colours from ``image``. Raises BadInput for another suffix, for what is no mesh and no
+    face with a position map, and for what is no picture.
+
+    >>> import tempfile
+    >>> from importlib.resources import files
+    >>> from pathlib import Path
+    >>> from posgan_edge import FaceBox, FacePipeline, read_image, save_mesh
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_mesh(face, Path(folder) / "face.obj", image)
+    ...     (Path(folder) / "face.obj").stat().st_size > 100_000
+    True
     """
     path = Path(path)
+    mesh = mesh if isinstance(mesh, Mesh) else face_mesh(mesh)
+    for picture, name in ((image, "image"), (texture, "texture")):
+        if picture is not None:
+            arrays.image(picture, name)
     kind = path.suffix.lower()
     if kind not in MESH_SUFFIXES:
         raise BadInput(f"{path}: unknown mesh type: use {', '.join(MESH_SUFFIXES)}")

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.cropping import extract_crop
@@ -127,7 +128,12 @@ class HostReader:
         cut = time.perf_counter()
         if self.mirror:
             inputs = np.concatenate([inputs, inputs[..., ::-1]])
-        maps = self.engine.infer_all(inputs)
+        maps = arrays.maps(self.engine.infer_all(inputs), f"{self.engine.info.name}: the map")
+        if maps.shape[:2] != (len(inputs), 3):
+            raise BadInput(
+                f"{self.engine.info.name}: maps are {maps.shape} for {len(inputs)} crops: "
+                "an engine returns (N, 3, M, M)"
+            )
         network = time.perf_counter()
         maps = _averaged(maps) if self.mirror else maps
         return maps, (cut - start) * 1e3, (network - cut) * 1e3

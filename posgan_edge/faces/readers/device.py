@@ -20,6 +20,7 @@ from posgan_edge.engines.kernels import Graphs, NotEnqueued
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.readers.base import Reading
 from posgan_edge.faces.values import Frame
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import Pose, pose_of_fit
@@ -44,7 +45,7 @@ class DeviceReader:
         with engine.current():
             self._uv = self._uploaded(np.concatenate([layout.landmark_uv, layout.mean_uv]))
             # Pose is fitted in the frame's axes, where y runs down.
-            self._mean = self._uploaded(layout.mean_points * np.array([1, -1, 1], np.float32))
+            self._mean = self._uploaded(layout.mean_points * Y_UP)
             self._transforms = self._pair((self._batch, 2, 3), np.float32)
             self._result = self._pair((self._batch * _PER_FACE,), np.float32)
             self._fitted = self._cuda.mem_alloc(12 * self._batch * self._pose_points)

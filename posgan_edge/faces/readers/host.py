@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine
 from posgan_edge.faces.readers.base import HostReader, Points
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import pose_of_fit
@@ -22,7 +23,7 @@ class KernelReader(HostReader):
         super().__init__(engine, layout, **options)
         self._kernels = kernels
         # Pose is fitted in the frame's axes, where y runs down.
-        self._mean = layout.mean_points * np.array([1, -1, 1], np.float32)
+        self._mean = (layout.mean_points * Y_UP).astype(np.float32)
 
     def _points(self, maps: NDArray[np.float32], crops: Sequence[Crop], facing: bool) -> Points:
         layout, read = self.layout, self._kernels.extract_landmarks

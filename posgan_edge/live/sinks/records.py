@@ -138,6 +138,7 @@ def _face_record(face: Face) -> dict[str, Any]:
     return {
         "id": face.id,
         "score": round(box.score, 4),
+        "presence": round(face.presence, 4),
         "box": [round(v, 2) for v in (box.x, box.y, box.width, box.height)],
         "landmarks": np.round(face.landmarks.astype(float), 2).tolist(),
         "visible": face.visible.astype(int).tolist(),
