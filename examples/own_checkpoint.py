@@ -22,8 +22,8 @@ def main(checkpoint: str, output: str, picture: str) -> None:
     landmarks = []
     for model in (checkpoint, output):
         engine = load_engine(model)
-        # One pass, so that both engines see the same crop.
-        (face,) = FacePipeline(engine, passes=1).process(frame, boxes)
+        # One pass, so that both engines see the same crop, whatever the network makes of it.
+        (face,) = FacePipeline(engine, passes=1).process(frame, boxes, keep_all=True)
         landmarks.append(face.landmarks)
         print(engine.describe())
     distance = np.linalg.norm(landmarks[0] - landmarks[1], axis=1).max()
