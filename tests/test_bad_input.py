@@ -37,10 +37,12 @@ from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.faces.detector import GivenBoxes, detected
 from posgan_edge.faces.smoothing import FaceSmoother, OneEuro, Smoothing
+from posgan_edge.geometry.crop import BOX_SCALE
 from posgan_edge.geometry.mesh import Mesh
 from posgan_edge.geometry.pose import fit_pose, fit_similarity, rotation_from_angles
 from posgan_edge.geometry.sampling import resample_map, sample_map
 from posgan_edge.render.draw import draw_faces
+from tests.helpers.data import mean_face_map
 
 LAYOUT = load_layout("ict")
 BOX = FaceBox(16, 8, 32, 32)
@@ -77,14 +79,9 @@ class TinyEngine(Engine):
     info = EngineInfo("tiny", "test", "ict", 32, 32)
 
     def __init__(self, maps=None):
-        grid = (np.stack(np.meshgrid(np.arange(32), np.arange(32)), -1).reshape(-1, 2) + 0.5) / 32
-        nearest = np.argmin(((grid[:, None] - LAYOUT.mean_uv[None]) ** 2).sum(-1), 1)
-        points = (LAYOUT.mean_points[nearest] * (1, -1, 1)).T.reshape(3, 32, 32)
-        marks = LAYOUT.landmarks(points)[:, :2]
-        low, high = marks.min(0), marks.max(0)
-        middle = np.array([*(low + high) / 2, 0])[:, None, None]
         # Round (0, 0), the landmarks' box of side 1.
-        self.face = ((points - middle) / (high - low).max()).astype(np.float32)
+        middle = np.array([0.5, 0.5, 0], np.float32)[:, None, None]
+        self.face = (mean_face_map("ict", 32) - middle) * np.float32(BOX_SCALE)
         self.maps = maps
 
     def _infer(self, images):

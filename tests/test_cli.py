@@ -10,7 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines, real_data, write_aflw2000
+from tests.helpers.data import (
+    PORTRAIT,
+    PORTRAIT_BOX,
+    read_lines,
+    real_data,
+    write_aflw2000,
+    write_constant_model,
+)  # fmt: skip
 
 BOX = ",".join(map(str, PORTRAIT_BOX))
 
@@ -334,12 +341,8 @@ def test_run_path_needs_no_torch(tmp_path):
 
 
 def test_a_layout_without_a_mask_needs_one_for_dense_files(run, tmp_path):
-    torch = pytest.importorskip("torch")
-    from posgan_edge.models.registry import build_generator
-
-    torch.manual_seed(0)
-    model = tmp_path / "original.pth"
-    torch.save({"Generator": build_generator("unet", ngf=2).state_dict()}, model)
+    pytest.importorskip("onnx")
+    model = write_constant_model(tmp_path / "original.onnx", "prnet", 256)
     wanted = ("run", PORTRAIT, "--box", BOX, "--model", model, "--mesh", tmp_path / "a.obj")
     code, _, err = run(*wanted)
     assert (code, err.count("\n")) == (2, 1)

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from posgan_edge.geometry.crop import BOX_SCALE
+from posgan_edge.geometry.layout import load_layout
+
 PORTRAIT = Path(__file__).parents[2] / "posgan_edge" / "assets" / "portrait.jpg"
 #: The portrait's landmark box, read off the picture: x, y, width, height.
 PORTRAIT_BOX = (179.0, 88.0, 97.0, 90.0)
@@ -34,6 +37,50 @@ def smooth_map(resolution: int, seed: int = 0) -> np.ndarray:
     terms = np.stack([u * v, u**2, v**2])
     sheet = np.stack([0.2 + 0.6 * u, 0.2 + 0.6 * v, 0.3 - (u - 0.5) ** 2])
     return (sheet + np.tensordot(bend, terms, 1)).astype(np.float32)
+
+
+def mean_face_map(name: str, resolution: int) -> np.ndarray:
+    """A (3, M, M) float32 map of a layout's mean face: upright, its landmarks' box in the middle of
+    the crop, of the size that a crop round it gives it."""
+    layout = load_layout(name)
+    axis = (np.arange(resolution) + 0.5) / resolution
+    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 1, 2)
+    nearest = np.concatenate(
+        [((part - layout.mean_uv) ** 2).sum(-1).argmin(1) for part in np.array_split(grid, 64)]
+    )
+    points = (layout.mean_points[nearest] * (1, -1, 1)).T.reshape(3, resolution, resolution)
+    marks = layout.landmarks(points)[:, :2]
+    low, high = marks.min(0), marks.max(0)
+    middle = np.array([*(low + high) / 2, 0])[:, None, None]
+    points = (points - middle) / (BOX_SCALE * (high - low).max())
+    return (points + np.array([0.5, 0.5, 0])[:, None, None]).astype(np.float32)
+
+
+def write_constant_model(path: Path, layout: str, resolution: int) -> Path:
+    """An ONNX model that returns ``mean_face_map`` for every crop of 128 pixels."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    size, shape = [None, 3, 128, 128], [None, 3, resolution, resolution]
+    zero = helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=1)
+    nodes = [
+        zero,
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "face"], ["position_map"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "constant",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, size)],
+        [helper.make_tensor_value_info("position_map", TensorProto.FLOAT, shape)],
+        [
+            numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+            numpy_helper.from_array(mean_face_map(layout, resolution)[None], "face"),
+        ],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model.metadata_props.add(key="layout", value=layout)
+    onnx.save(model, path)
+    return path
 
 
 def write_pack(folder: Path, count: int = 24, resolution: int = 16, codes: int = 4) -> Path:
