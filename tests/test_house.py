@@ -34,6 +34,7 @@ BESIDE = {
     ("jobs", "evaluation"),
     ("engines", "models"),
     ("documents", "images"),
+    ("arrays", "errors"),
 }
 #: Files that are longer than the limit.
 LONG = {"training/trainer.py"}

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from posgan_edge.faces.values import Face
+from posgan_edge.faces.values import Face
+from posgan_edge.geometry.pose import NO_FACE
 
-#: A fit of the mean face that is further off than this (``Pose.residual``) is no face: of the
-#: training pack's held-out faces 1 in 100 lies above (see benchmarks/results/presence.json).
-NO_FACE = 0.079
 #: Boxes of landmarks that overlap more than this are of one face.
 SAME_IOU = 0.5
 #: Landmarks that lie closer together on average, in sizes of the larger box, are of one face.
 SAME_DISTANCE = 0.25
-
-
-def presence(residual: float) -> float:
-    """How surely a fit of the mean face with this residual is a face, in [0, 1].
-
-    1 / (1 + (residual / NO_FACE)^4): 1 for a perfect fit, 0.5 at ``NO_FACE``, 0 for NaN.
-    """
-    if not residual >= 0:
-        return 0.0
-    return float(1 / (1 + min(residual / NO_FACE, 1e9) ** 4))
 
 
 def is_face(face: Face, height: int, width: int) -> bool:

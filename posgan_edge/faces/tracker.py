@@ -21,11 +21,12 @@ from posgan_edge.errors import BadInput
 from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.detector import MOST_FACES, Detector, MediaPipeDetector, detected
 from posgan_edge.faces.pipeline import FacePipeline
-from posgan_edge.faces.presence import NO_FACE, SAME_IOU, same_face
+from posgan_edge.faces.presence import SAME_IOU, same_face
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
+from posgan_edge.geometry.pose import NO_FACE
 from posgan_edge.geometry.values import FaceBox
 
 __all__ = ["MOST_MISSES", "NO_FACE", "FaceTracker", "Track"]

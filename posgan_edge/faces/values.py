@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
-from posgan_edge.faces.presence import presence
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.pose import Pose
+from posgan_edge.geometry.pose import Pose, presence
 from posgan_edge.geometry.values import FaceBox, PositionMap
 
 

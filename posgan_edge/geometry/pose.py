@@ -21,6 +21,10 @@ from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.sampling import sample_map
 
+#: A fit of the mean face that is further off than this (``Pose.residual``) is no face: of the
+#: training pack's held-out faces 1 in 100 lies above (see benchmarks/results/presence.json).
+NO_FACE = 0.079
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -47,6 +51,16 @@ class Pose:
         Unlike ``roll``, which turns about the nose, it stays steady at large yaw.
         """
         return math.degrees(math.atan2(self.rotation[0, 1], self.rotation[1, 1]))
+
+
+def presence(residual: float) -> float:
+    """How surely a fit of the mean face with this residual is a face, in [0, 1].
+
+    1 / (1 + (residual / NO_FACE)^4): 1 for a perfect fit, 0.5 at ``NO_FACE``, 0 for NaN.
+    """
+    if not residual >= 0:
+        return 0.0
+    return float(1 / (1 + min(residual / NO_FACE, 1e9) ** 4))
 
 
 def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
