@@ -196,7 +196,8 @@ def main() -> None:
         sys.exit(f"failed: {', '.join(failed)}")
     print(
         f"Then: {OUT}/report/report.json and .md to {RESULTS}/report-edge.*, NO_FACE in "
-        "posgan_edge/geometry/pose.py by presence.json, figures of README.md and MODEL_CARD.md by the records"
+        "posgan_edge/geometry/pose.py by presence.json, figures of README.md and MODEL_CARD.md by "
+        "the records"
     )
 
 
