@@ -28,7 +28,6 @@ struct BlockTeam {
 
   __device__ static int rank() { return threadIdx.x; }
   __device__ static int size() { return kThreads; }
-  __device__ static void wait() { __syncthreads(); }
 
   template <int N>
   __device__ void sum(float (&values)[N]) const {

@@ -2,7 +2,8 @@
 //
 // Rotation by Horn's quaternion method (Horn, "Closed-form solution of absolute orientation using
 // unit quaternions", J. Opt. Soc. Am. A 4, 1987). A Team is the threads that share one face:
-// rank() and size() deal the points out, sum() adds over them all, for all to have.
+// rank() and size() deal the points out, always the same ones to the same thread, and sum() adds
+// over them all, for all to have.
 #pragma once
 
 #include "common.h"
@@ -18,7 +19,6 @@ struct HostTeam {
   template <int N>
   static void sum(float (&)[N]) {}
   static int sum(int value) { return value; }
-  static void wait() {}
 };
 
 // Turns row and column p and q of m so that m[p][q] becomes zero; v gathers the turns.
@@ -113,7 +113,6 @@ struct FitPose {
       if (iteration + 1 == iterations) break;
       for (int i = team.rank(); i < count; i += team.size())
         residuals[i] = fit.residual(mean + 3 * i, target + 3 * i, origin);
-      team.wait();
       limit = fmaxf(1.5f * select(team, residuals, count / 2), 1e-9f * fit.scale);
     }
     float squares[1] = {0.0f};
