@@ -40,6 +40,10 @@ class BadInput(PosganError, ValueError):
     exit_code = 4
 
 
+#: What brings pycuda and the CUDA kernels; the kernels are on no package index.
+INSTALL_GPU = "in a checkout of posgan-edge, pip install ./cpp_ext '.[gpu]'"
+
+
 def missing(package: str, purpose: str, extra: str) -> MissingRuntime:
     """The one wording for an optional dependency that is not installed."""
     return MissingRuntime(

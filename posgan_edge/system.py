@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from posgan_edge import __version__
+from posgan_edge.errors import INSTALL_GPU
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ def abilities() -> list[Ability]:
             found.append(Ability(purpose, False, f"pip install {target}"))
     found += _gpu_providers()
     for module, extra in (("tensorrt", "tensorrt"), ("tensorrt_rtx", "tensorrt-rtx")):
-        found.append(_importable(module, f"building {extra} engines", extra))
-    found.append(_importable("pycuda.driver", "running TensorRT engines", "gpu"))
+        install = f"pip install 'posgan-edge[{extra}]'"
+        found.append(_importable(module, f"building {extra} engines", install))
+    found.append(_importable("pycuda.driver", "running TensorRT engines", INSTALL_GPU))
     found.append(_kernels())
     return found
 
@@ -149,14 +151,14 @@ def _kernels() -> Ability:
     return Ability(purpose, count > 0, built if count else f"{built}; no device: {reason}")
 
 
-def _importable(module: str, purpose: str, extra: str) -> Ability:
+def _importable(module: str, purpose: str, install: str) -> Ability:
     """Whether a module with native libraries loads; its metadata alone does not tell."""
     try:
         loaded = import_module(module)
     except (ImportError, OSError) as error:
         if not isinstance(error, ModuleNotFoundError):
             return Ability(purpose, False, f"{module} does not load: {str(error)[:80]}")
-        return Ability(purpose, False, f"pip install 'posgan-edge[{extra}]'")
+        return Ability(purpose, False, install)
     return Ability(purpose, True, f"{module} {getattr(loaded, '__version__', '')}".strip())
 
 

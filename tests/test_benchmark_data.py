@@ -1,6 +1,8 @@
 """The forms of data set and re-annotation, and the meters of the benchmark."""
 
 import struct
+import sys
+import time
 import zipfile
 
 import cv2
@@ -237,10 +239,77 @@ def test_energy_from_rapl(tmp_path):
     assert energy.source == "RAPL, CPU package"
 
 
-def test_energy_is_none_where_nothing_tells(tmp_path, monkeypatch):
+@pytest.mark.parametrize("gpu", [False, True])
+def test_energy_is_none_where_nothing_tells(tmp_path, monkeypatch, gpu):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
-    assert measure_energy(lambda: None, 0.01, tmp_path) is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert measure_energy(lambda: None, 0.01, tmp_path, gpu) is None
+
+
+class Nvml:
+    """``pynvml`` of a board that draws 100 W; its counter runs on by 2 J a call of ours."""
+
+    def __init__(self, counter):
+        self.counter, self.joules = counter, 0
+
+    def nvmlInit(self):  # noqa: N802
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, device):  # noqa: N802
+        if not self.counter:
+            raise RuntimeError("not supported")
+        return 1000 * self.joules
+
+    def nvmlDeviceGetPowerUsage(self, device):  # noqa: N802
+        return 100_000
+
+
+@pytest.mark.parametrize("counter", [True, False])
+def test_a_gpus_own_reading_is_taken_for_a_gpu_and_rapl_for_the_processor(
+    tmp_path, monkeypatch, counter
+):
+    nvml = Nvml(counter)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    rapl = tmp_path / "intel-rapl:0"
+    rapl.mkdir()
+    (rapl / "energy_uj").write_text("0")
+
+    def call():
+        nvml.joules += 2
+        time.sleep(0.02)
+
+    found = measure_energy(call, 0.4, tmp_path, gpu=True)
+    assert found.source == "NVML, GPU board"
+    if counter:
+        assert found.joules == pytest.approx(2)
+    else:  # 100 W over at least 20 ms a call
+        assert 1.9 < found.joules < 20
+    assert measure_energy(call, 0.01, tmp_path).source == "RAPL, CPU package"
+
+
+def test_tegrastats_is_read_while_the_calls_go_on(tmp_path, monkeypatch):
+    """It tells of 9 W during a call, and of 2 W between calls."""
+    program, busy = tmp_path / "tegrastats", tmp_path / "busy"
+    program.write_text(
+        "#!/bin/sh\nwhile :; do\n"
+        f"if [ -e {busy} ]; then echo VDD_IN 9000mW/9000mW; else echo VDD_IN 2000mW/2000mW; fi\n"
+        "sleep 0.01\ndone\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+
+    def call():
+        busy.touch()
+        time.sleep(0.05)
+        busy.unlink()
+
+    found = measure_energy(call, 1.0, tmp_path, gpu=True)
+    assert found.source == "tegrastats, VDD_IN"
+    assert found.joules > 7 * 0.05
 
 
 @pytest.mark.parametrize(

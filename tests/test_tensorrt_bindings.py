@@ -22,7 +22,7 @@ CLASSES = {
     "profile": "IOptimizationProfile",
     "cache": "ITimingCache",
     "engine": "ICudaEngine",
-    "_execution": "IExecutionContext",
+    "execution": "IExecutionContext",
     "_runtime": "Runtime",
 }
 ENTRY_POINTS = [

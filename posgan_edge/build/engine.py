@@ -98,7 +98,8 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
         version, payload = _onnx_runtime_version(request.target), data
     else:
         progress(f"building the {request.target} plan", 0, 1)
-        payload, cache = build_plan_apart(data, request.target, _with_cache(request))
+        plan = replace(_with_cache(request), compute_capability=_gpu_of(request, rtx_only=True)[1])
+        payload, cache = build_plan_apart(data, request.target, plan)
         progress(f"building the {request.target} plan", 1, 1)
         header = parse_plan_header(payload)
         version = header[1] if header else load_tensorrt(request.target).__version__
@@ -111,8 +112,7 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
     info = props(converted.model)
     input_size, map_size = sizes(converted.model)
     machine = machine_block()
-    gpu, capability = gpu_here() if request.target == "tensorrt" else ("", "")
-    capability = capability or request.plan.compute_capability
+    gpu, capability = _gpu_of(request)
     manifest = Manifest(
         engine_sha256=hashlib.sha256(payload).hexdigest(),
         onnx_sha256=onnx_hash,
@@ -255,6 +255,11 @@ def _check(request: BuildRequest) -> None:
     if request.target in ONNX_TARGETS:
         if request.output.suffix != ".onnx":
             raise UsageError(f"{request.output}: an {request.target} engine ends in .onnx")
+        if request.plan.compute_capability:
+            raise UsageError(
+                f"a compute capability is for tensorrt-rtx, not for {request.target}",
+                "compute_capability",
+            )
         _onnx_runtime_version(request.target)
     else:
         if request.output.suffix == ".onnx":
@@ -272,6 +277,17 @@ def _onnx_runtime_version(target: str) -> str:
     import onnxruntime
 
     return str(onnxruntime.__version__)
+
+
+def _gpu_of(request: BuildRequest, rtx_only: bool = False) -> tuple[str, str]:
+    """Name and compute capability of the GPU that a plan is for: what was asked for, else the GPU
+    at hand. The name is empty where that is not the GPU at hand. ``rtx_only``: the capability
+    that TensorRT-RTX's builder has to be told."""
+    asked = request.plan.compute_capability
+    if request.target in ONNX_TARGETS or (rtx_only and request.target == "tensorrt"):
+        return "", asked
+    gpu, here = gpu_here()
+    return (gpu, here) if asked in ("", here) else ("", asked)
 
 
 def _with_cache(request: BuildRequest) -> PlanOptions:

@@ -50,7 +50,9 @@ def build_plan(
     if not parser.parse(onnx_bytes):
         first = parser.get_error(0).desc() if parser.num_errors else "unknown reason"
         raise BadInput(f"{target} cannot read the model: {' '.join(first.split())[:300]}")
+    _check_network(trt, network)
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32; who wants speed takes FP16
     profile = builder.create_optimization_profile()
     shape = tuple(network.get_input(0).shape)[1:]
     largest = (options.batch, *shape)
@@ -69,6 +71,22 @@ def build_plan(
         why = messages[-1] if messages else "no reason given"
         raise BadInput(f"{target} cannot build the model: {why[:300]}")
     return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+
+def _check_network(trt: Any, network: Any) -> None:
+    """Leaves the position map as the only output. Raises BadInput where input and output are not
+    float32, which is what engines are given and give."""
+    ends = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
+    for output in [network.get_output(i) for i in range(network.num_outputs)]:
+        if output.name == "position_map":
+            ends[output.name] = output
+        else:
+            network.unmark_output(output)
+    if list(ends) != ["image", "position_map"]:
+        raise BadInput(f"a plan takes 'image' and gives 'position_map', the model has {list(ends)}")
+    for name, tensor in ends.items():
+        if tensor.dtype != trt.float32:
+            raise BadInput(f"{name} is {tensor.dtype}: plans have float32 inputs and outputs")
 
 
 def _set_capability(trt: Any, config: Any, target: str, capability: str) -> None:

@@ -48,6 +48,8 @@ class Engine(ABC):
     info: EngineInfo
     #: Whether ``infer`` may be called from several threads at once.
     concurrent: bool = False
+    #: Whether the network runs on a GPU.
+    on_gpu: bool = False
     closed: bool = False
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:

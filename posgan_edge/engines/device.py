@@ -1,12 +1,19 @@
-"""The base class of engines whose input and output lie on a GPU."""
+"""The base class of engines whose input and output lie on a GPU, and what they need of pycuda."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from numpy.typing import NDArray
+
 from posgan_edge.engines.base import Engine
+from posgan_edge.errors import INSTALL_GPU, BadInput, MissingRuntime, one_line
+
+#: CU_STREAM_NON_BLOCKING: the stream does not wait for CUDA's default stream.
+NON_BLOCKING = 1
 
 
 class DeviceEngine(Engine):
@@ -18,6 +25,7 @@ class DeviceEngine(Engine):
     output (batch, 3, M, M) float32.
     """
 
+    on_gpu = True
     cuda: Any
     stream: Any
     kernels: Any | None
@@ -36,3 +44,46 @@ class DeviceEngine(Engine):
     @abstractmethod
     def launch(self, count: int) -> None:
         """Queues upload, network and download of a batch."""
+
+    def capturable(self, count: int) -> bool:
+        """Whether ``enqueue_network`` of a batch may be captured in a CUDA graph, once it ran."""
+        return True
+
+
+def first_gpu() -> Any:
+    """``pycuda.driver``, once there is a GPU. Raises MissingRuntime without pycuda, without a
+    driver and without a GPU."""
+    try:
+        import pycuda.driver as cuda
+    except ImportError as error:
+        raise MissingRuntime(
+            "pycuda (with a CUDA driver) is not installed, and running TensorRT plans needs it: "
+            f"{INSTALL_GPU}"
+        ) from error
+    try:
+        cuda.init()
+        count = cuda.Device.count()
+    except cuda.Error as error:
+        raise MissingRuntime(
+            f"no NVIDIA GPU can be used here, and TensorRT plans need one: {one_line(error)}"
+        ) from error
+    if not count:
+        raise MissingRuntime("no NVIDIA GPU is here, and TensorRT plans need one")
+    return cuda
+
+
+@contextmanager
+def one_line_errors(cuda: Any, name: str) -> Iterator[None]:
+    """Turns pycuda's errors into BadInput with the engine's name."""
+    try:
+        yield
+    except cuda.MemoryError as error:
+        raise BadInput(f"{name}: the GPU has too little free memory: {one_line(error)}") from error
+    except cuda.Error as error:
+        raise BadInput(f"{name}: the GPU failed: {one_line(error)}") from error
+
+
+def free_pinned(array: NDArray[Any]) -> None:
+    """Frees what ``pagelocked_empty`` allocated; the array must not be used after that."""
+    allocation: Any = array.base
+    allocation.free()

@@ -35,11 +35,13 @@ class Graphs:
 
     Without kernels, or where CUDA cannot capture the work, it is put on the stream each time, and
     its key is in ``plain``. The work raises NotEnqueued if the runtime does not accept a part of
-    it.
+    it, and ``invalid`` (``pycuda.driver.Error``) if CUDA ended the capture.
     """
 
-    def __init__(self, kernels: Any | None, stream: Any) -> None:
-        self._kernels, self._stream = kernels, stream
+    def __init__(
+        self, kernels: Any | None, stream: Any, invalid: type[Exception] = NotEnqueued
+    ) -> None:
+        self._kernels, self._stream, self._invalid = kernels, stream, invalid
         self._graphs: dict[Hashable, Any | None] = {}
 
     @property
@@ -47,13 +49,20 @@ class Graphs:
         """Keys of the work that is not launched as a graph."""
         return [key for key, graph in self._graphs.items() if graph is None]
 
-    def launch(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Queues the work; the stream is waited for only when the key is new."""
+    def launch(
+        self,
+        key: Hashable,
+        work: Callable[[], None],
+        capturable: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Queues the work; the stream is waited for only when the key is new. ``capturable`` is
+        asked after the first run."""
         if key not in self._graphs:
             # The first run with a new shape allocates memory, which a graph cannot record.
             work()
             self._stream.synchronize()
-            self._graphs[key] = captured(self._kernels, int(self._stream.handle), work)
+            kernels = self._kernels if capturable() else None
+            self._graphs[key] = captured(kernels, int(self._stream.handle), work, self._invalid)
         graph = self._graphs[key]
         if graph is not None:
             graph.launch()
@@ -68,15 +77,20 @@ class Graphs:
         self._graphs.clear()
 
 
-def captured(kernels: Any | None, stream: int, work: Callable[[], None]) -> Any | None:
+def captured(
+    kernels: Any | None,
+    stream: int,
+    work: Callable[[], None],
+    invalid: type[Exception] = NotEnqueued,
+) -> Any | None:
     """A graph of ``work`` on a stream handle; None without kernels, or if it cannot be captured.
 
     ``work`` must have run once before. It raises NotEnqueued if the runtime does not accept a part
-    of it.
+    of it, and ``invalid`` if CUDA ended the capture.
     """
     if kernels is None:
         return None
     try:
         return kernels.Graph(stream, work)
-    except (NotEnqueued, kernels.CudaError):
+    except (NotEnqueued, kernels.CudaError, invalid):
         return None

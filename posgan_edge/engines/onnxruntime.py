@@ -67,7 +67,8 @@ class OnnxRuntimeEngine(Engine):
                 f"onnxruntime cannot start its {provider} provider here: it takes an NVIDIA driver "
                 "and the libraries that this onnxruntime-gpu was built for"
             )
-        self.concurrent = provider == "cpu"
+        self.on_gpu = provider != "cpu"
+        self.concurrent = not self.on_gpu
         self._type, self._fixed = np.dtype(found.type), found.batch
         self.info = EngineInfo(
             name=found.name,

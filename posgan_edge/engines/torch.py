@@ -26,6 +26,7 @@ class TorchEngine(Engine):
     def __init__(self, generator: Generator, name: str, model_hash: str = "") -> None:
         self.generator = generator.eval()
         self.device = next(generator.parameters()).device
+        self.on_gpu = self.device.type != "cpu"
         self.info = EngineInfo(
             name=name,
             runtime=f"torch {torch.__version__} ({self.device.type})",

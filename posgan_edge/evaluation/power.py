@@ -1,4 +1,4 @@
-"""Energy as far as a machine reports it: RAPL, NVML, tegrastats."""
+"""Energy as far as a machine reports it: NVML and tegrastats for a GPU, RAPL for a processor."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Protocol
 
 RAPL = Path("/sys/class/powercap")
+_SECONDS = 0.05  # between two samples of a power
 
 
 @dataclass(frozen=True)
@@ -23,42 +25,96 @@ class Energy:
     source: str
 
 
+class Meter(Protocol):
+    """What counts energy between ``start`` and ``stop``; ``stop`` returns joules, or None where
+    nothing could be read."""
+
+    source: str
+
+    def start(self) -> None: ...
+
+    def stop(self) -> float | None: ...
+
+
 def measure_energy(
-    call: Callable[[], Any], seconds: float = 3.0, rapl: Path = RAPL
+    call: Callable[[], Any], seconds: float = 3.0, rapl: Path = RAPL, gpu: bool = False
 ) -> Energy | None:
-    """Energy of one call, from calls over some seconds; None where nothing can be read."""
-    reading = _rapl(rapl) or _nvml() or _tegra()
-    if reading is None:
+    """Energy of one call, from calls over some seconds; None where nothing can be read.
+
+    ``gpu``: the call works on a GPU, whose own reading is taken; a processor's is not.
+    """
+    meter = (_nvml() or _tegra()) if gpu else (_rapl(rapl) or _tegra())
+    if meter is None:
         return None
-    read, source, per_second = reading
-    return _counted(call, seconds, read, source, per_second)
+    meter.start()
+    start, count = time.perf_counter(), 0
+    try:
+        while time.perf_counter() - start < seconds or not count:
+            call()
+            count += 1
+    finally:
+        joules = meter.stop()
+    return None if joules is None else Energy(joules / count, meter.source)
 
 
-def _counted(
-    call: Callable[[], Any],
-    seconds: float,
-    read: Callable[[], float],
-    source: str,
-    per_second: bool,
-) -> Energy:
-    """``read`` is a counter in joules, or watts of the moment when ``per_second``."""
-    start, first, count, watts = time.perf_counter(), read(), 0, []
-    sampled = start
-    while (now := time.perf_counter()) - start < seconds:
-        call()
-        count += 1
-        if per_second and now - sampled > 0.1:
-            watts.append(read())
-            sampled = now
-    taken = time.perf_counter() - start
-    joules = taken * sum(watts) / max(1, len(watts)) if per_second else read() - first
-    return Energy(joules / max(1, count), source)
+class Counter:
+    """A counter that runs on its own, in joules."""
+
+    def __init__(self, read: Callable[[], float], source: str) -> None:
+        self._read, self.source = read, source
+
+    def start(self) -> None:
+        self._first = self._read()
+
+    def stop(self) -> float | None:
+        return self._read() - self._first
 
 
-_Reading = tuple[Callable[[], float], str, bool]
+class Sampler:
+    """A power in watts, read from a thread while the calls go on."""
+
+    def __init__(self, read: Callable[[], float], source: str) -> None:
+        self._read, self.source = read, source
+        self._watts: list[float] = []
+        self._ended = Event()
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+        self._thread = Thread(target=self._sample, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float | None:
+        taken = time.perf_counter() - self._started
+        self._ended.set()
+        self._thread.join()
+        return taken * sum(self._watts) / len(self._watts) if self._watts else None
+
+    def _sample(self) -> None:
+        while not self._ended.wait(_SECONDS):
+            self._watts.append(self._read())
 
 
-def _rapl(root: Path) -> _Reading | None:
+class Tegrastats:
+    """The board's power as ``tegrastats`` prints it while the calls go on."""
+
+    source = "tegrastats, VDD_IN"
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+        self._process = subprocess.Popen(
+            ["tegrastats", "--interval", str(int(_SECONDS * 1000))],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def stop(self) -> float | None:
+        taken = time.perf_counter() - self._started
+        self._process.terminate()
+        printed, _ = self._process.communicate()
+        watts = [w for w in map(tegra_watts, printed.splitlines()) if w is not None]
+        return taken * sum(watts) / len(watts) if watts else None
+
+
+def _rapl(root: Path) -> Meter | None:
     """The package counters of Intel's and AMD's Running Average Power Limit."""
     counters = sorted(root.glob("intel-rapl:?/energy_uj"))
     try:
@@ -68,36 +124,32 @@ def _rapl(root: Path) -> _Reading | None:
         return None
     if not counters:
         return None
-    return lambda: sum(int(c.read_text()) for c in counters) * 1e-6, "RAPL, CPU package", False
+    return Counter(lambda: sum(int(c.read_text()) for c in counters) * 1e-6, "RAPL, CPU package")
 
 
-def _nvml() -> _Reading | None:
+def _nvml() -> Meter | None:
+    """The board's own counter, or its power where it has none."""
     try:
         nvml = import_module("pynvml")
         nvml.nvmlInit()
         device = nvml.nvmlDeviceGetHandleByIndex(0)
-        nvml.nvmlDeviceGetPowerUsage(device)
-    except Exception:  # no module, no driver, no device, not told: each raises a class of its own
+    except Exception:  # no module, no driver, no device: each raises a class of its own
         return None
-    return lambda: nvml.nvmlDeviceGetPowerUsage(device) * 1e-3, "NVML, GPU board", True
-
-
-def _tegra() -> _Reading | None:
-    if shutil.which("tegrastats") is None:
-        return None
-
-    def read() -> float:
-        process = subprocess.Popen(
-            ["tegrastats", "--interval", "50"], stdout=subprocess.PIPE, text=True
-        )
+    readings: list[tuple[type[Counter] | type[Sampler], str]] = [
+        (Counter, "nvmlDeviceGetTotalEnergyConsumption"),
+        (Sampler, "nvmlDeviceGetPowerUsage"),
+    ]
+    for kind, name in readings:
         try:
-            assert process.stdout is not None
-            return tegra_watts(process.stdout.readline()) or 0.0
-        finally:
-            process.kill()
-            process.wait()
+            getattr(nvml, name)(device)
+        except Exception:  # this board does not tell
+            continue
+        return kind(lambda name=name: getattr(nvml, name)(device) * 1e-3, "NVML, GPU board")  # type: ignore[misc]
+    return None
 
-    return (read, "tegrastats, VDD_IN", True) if read() else None
+
+def _tegra() -> Meter | None:
+    return Tegrastats() if shutil.which("tegrastats") is not None else None
 
 
 def tegra_watts(line: str) -> float | None:

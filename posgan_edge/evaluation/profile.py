@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.device import DeviceEngine
+from posgan_edge.engines.kernels import Graphs, NotEnqueued
 from posgan_edge.engines.loader import load_engine, model_path
 from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -88,25 +89,35 @@ def thread_sweep(model: str, rounds: int = _ROUNDS) -> dict[int, Latency]:
 
 def gpu_clocks(engine: Engine, rounds: int) -> dict[str, NDArray[np.float64]]:
     """Times (rounds,) in milliseconds on the GPU's own clock, one image: ``gpu_compute`` of the
-    network, ``device_pipeline`` with upload and download; empty for an engine without a GPU."""
+    network, ``device_pipeline`` with upload and download, each as a CUDA graph where it can be;
+    empty for an engine without a GPU."""
     if not isinstance(engine, DeviceEngine):
         return {}
     engine.warm_up()
-    works: dict[str, Callable[[int], object]] = {
-        "gpu_compute": engine.enqueue_network,
-        "device_pipeline": engine.launch,
+    graphs = Graphs(engine.kernels, engine.stream, engine.cuda.Error)
+    works: dict[str, Callable[[], object]] = {
+        "gpu_compute": lambda: graphs.launch(
+            1, lambda: _enqueued(engine), lambda: engine.capturable(1)
+        ),
+        "device_pipeline": lambda: engine.launch(1),
     }
     times = {name: np.empty(rounds) for name in works}
     with engine.current():
-        for round_ in range(rounds):
+        for round_ in range(-1, rounds):
             for name, work in works.items():
                 start, end = engine.cuda.Event(), engine.cuda.Event()
                 start.record(engine.stream)
-                work(1)
+                work()
                 end.record(engine.stream)
                 end.synchronize()
-                times[name][round_] = start.time_till(end)
+                times[name][max(0, round_)] = start.time_till(end)
+        graphs.close()
     return times
+
+
+def _enqueued(engine: DeviceEngine) -> None:
+    if not engine.enqueue_network(1):
+        raise NotEnqueued(f"{engine.info.name}: TensorRT refused one image")
 
 
 def stages(

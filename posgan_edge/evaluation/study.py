@@ -187,7 +187,7 @@ def _measure(
         row["threads_ms"] = _figures(profile.thread_sweep(models[name])) or NOT_MEASURED
         row["stages_ms"] = _figures(profile.stages(engine, some, detector))
         row["cold_start"] = asdict(cold_start(models[name]))
-        energy = measure_energy(lambda e=engine: e.warm_up())  # type: ignore[misc]
+        energy = measure_energy(lambda e=engine: e.warm_up(), gpu=engine.on_gpu)  # type: ignore[misc]
         row["energy"] = asdict(energy) if energy else NOT_MEASURED
     report("stages, sweeps, memory", len(engines), len(engines))
     sittings.append(_sitting(engines, settings, report))

@@ -35,6 +35,18 @@ class Stream:
         assert self.recording is None, "a stream that captures cannot be waited for"
 
 
+class Pinned:
+    """What ``pagelocked_empty`` allocates; an array's ``base``."""
+
+    def __init__(self, shape, dtype):
+        self.values, self.freed = np.empty(shape, dtype), False
+        self.__array_interface__ = self.values.__array_interface__
+
+    def free(self):
+        assert not self.freed
+        self.freed = True
+
+
 class Memory:
     def __init__(self, size):
         self.bytes = np.full(size, 255, np.uint8)  # NaN, so that what is not written shows
@@ -52,15 +64,33 @@ class Memory:
 class Cuda:
     """The part of ``pycuda.driver`` that the package calls."""
 
+    class Error(Exception):
+        pass
+
+    class MemoryError(Error):
+        pass
+
+    class LogicError(Error):
+        pass
+
     def __init__(self):
-        self.allocated = []
+        self.allocated, self.pinned, self.waited = [], [], 0
+        outer = self
+
+        class Context:
+            @staticmethod
+            def synchronize():
+                outer.waited += 1
+
+        self.Context = Context
 
     def mem_alloc(self, size):
         self.allocated.append(Memory(size))
         return self.allocated[-1]
 
     def pagelocked_empty(self, shape, dtype):
-        return np.empty(shape, dtype)
+        self.pinned.append(Pinned(shape, dtype))
+        return np.asarray(self.pinned[-1])
 
     def memcpy_htod(self, device, values):
         at(int(device), values.shape, values.dtype)[:] = values

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.engines.device import DeviceEngine
+from posgan_edge.engines.device import DeviceEngine, free_pinned
 from posgan_edge.engines.kernels import Graphs, NotEnqueued
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.readers.base import Reading
@@ -52,7 +52,7 @@ class DeviceReader:
         self._picture: tuple[NDArray[np.uint8], Any] | None = None  # pinned, and on the device
         self._seen: weakref.ref[Frame] | None = None
         self._maps: NDArray[np.float32] | None = None
-        self._graphs = Graphs(self._kernels, engine.stream)
+        self._graphs = Graphs(self._kernels, engine.stream, engine.cuda.Error)
         self._closed = False
 
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
@@ -79,7 +79,11 @@ class DeviceReader:
         """Landmarks, facing, poses and maps of one batch; see ``Reading``."""
         count, stream = len(crops), self._engine.stream
         self._transforms[0][:count] = [crop.matrix for crop in crops]
-        self._graphs.launch((count, upload, dense), lambda: self._enqueue(count, upload, dense))
+        self._graphs.launch(
+            (count, upload, dense),
+            lambda: self._enqueue(count, upload, dense),
+            lambda: self._engine.capturable(count),
+        )
         stream.synchronize()
         landmarks, facing, fits = _sections(self._result[0], count)
         return (
@@ -148,11 +152,14 @@ class DeviceReader:
         values = np.ascontiguousarray(values, np.float32)
         device = self._cuda.mem_alloc(values.nbytes)
         self._cuda.memcpy_htod(device, values)
+        # The engine's stream does not wait for the default stream.
+        self._cuda.Context.synchronize()
         return device
 
     def _forget(self) -> None:
         self._graphs.close()
         if self._picture is not None:
+            free_pinned(self._picture[0])
             self._picture[1].free()
             self._picture = None
 
@@ -167,6 +174,10 @@ class DeviceReader:
                 self._uv, self._mean, self._transforms[1], self._result[1], self._fitted
             ):  # fmt: skip
                 memory.free()
+            for pinned in (self._transforms[0], self._result[0], self._maps):
+                if pinned is not None:
+                    free_pinned(pinned)
+            self._maps = None
 
 
 def _offsets(count: int) -> tuple[int, int, int, int]:
