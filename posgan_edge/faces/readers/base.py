@@ -21,8 +21,6 @@ from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import Pose
 
-MOST_WORKERS = 64
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -78,8 +76,6 @@ class HostReader:
         mirror: bool = False,
         workers: int = 1,
     ) -> None:
-        if not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
-            raise BadInput(f"workers = {workers!r}: give a whole number from 1 to {MOST_WORKERS}")
         self.engine, self.layout, self.dense, self.mirror = engine, layout, dense, mirror
         self._workers = workers if engine.concurrent else 1
         self._pool = ThreadPoolExecutor(workers, "face") if self._workers > 1 else None
