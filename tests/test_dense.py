@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine, load_layout
-from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.errors import BadInput
 from posgan_edge.faces.camera import camera_matrix, metric_pose, weak_perspective
 from posgan_edge.faces.values import Face
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
@@ -150,7 +150,7 @@ def test_written_depth_reads_back(face, image, tmp_path):
     assert np.array_equal(levels == 0, np.isnan(exact))
     known = ~np.isnan(exact)
     assert np.corrcoef(levels[known], exact[known])[0, 1] > 0.99999
-    with pytest.raises(UsageError, match="a depth is written as"):
+    with pytest.raises(BadInput, match="a depth is written as"):
         write_dense("depth", face, image, tmp_path / "a.jpg")
 
 
