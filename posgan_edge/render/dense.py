@@ -77,8 +77,8 @@ def rasterize(mesh: Mesh, height: int, width: int) -> Raster:
     with np.errstate(divide="ignore", invalid="ignore"):
         wb = ((x - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y - a[:, 1]) * (c[:, 0] - a[:, 0])) / area
         wc = ((b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x - a[:, 0])) / area
-    inside = (area != 0) & (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
-    z = (a[:, 2] + wb * (b[:, 2] - a[:, 2]) + wc * (c[:, 2] - a[:, 2]))[inside]
+        inside = (area != 0) & (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
+        z = (a[:, 2] + wb * (b[:, 2] - a[:, 2]) + wc * (c[:, 2] - a[:, 2]))[inside]
     flat = ((row - top) * (right - left) + column - left)[inside]
     depth = np.full((bottom - top) * (right - left), -np.inf, np.float32)
     np.maximum.at(depth, flat, z.astype(np.float32))
