@@ -25,6 +25,8 @@ _EXPORTS = {
     "load_engine": "posgan_edge.engines",
     "LANDMARK_NAMES": "posgan_edge.geometry.landmarks",
     "openness": "posgan_edge.geometry.landmarks",
+    "blendshapes": "posgan_edge.faces.expression_track",
+    "ARKIT_NAMES": "posgan_edge.faces.expression_basis",
     "face_mesh": "posgan_edge.geometry.mesh",
     "save_mesh": "posgan_edge.render.meshes",
     "depth_map": "posgan_edge.render.dense",
@@ -38,6 +40,7 @@ _EXPORTS = {
     "PosganError": "posgan_edge.errors",
 }
 __all__ = [
+    "ARKIT_NAMES",
     "LANDMARK_NAMES",
     "Crop",
     "Face",
@@ -49,6 +52,7 @@ __all__ = [
     "PositionMap",
     "UvLayout",
     "__version__",
+    "blendshapes",
     "camera_matrix",
     "depth_map",
     "face_mask",
@@ -66,6 +70,8 @@ if TYPE_CHECKING:
     from posgan_edge.engines import load_engine
     from posgan_edge.errors import PosganError
     from posgan_edge.faces.camera import camera_matrix, metric_pose, weak_perspective
+    from posgan_edge.faces.expression_basis import ARKIT_NAMES
+    from posgan_edge.faces.expression_track import blendshapes
     from posgan_edge.faces.pipeline import FacePipeline
     from posgan_edge.faces.tracker import FaceTracker
     from posgan_edge.faces.values import Face, Frame

@@ -1,11 +1,17 @@
 """Blendshapes: known values come back, whoever the person is."""
 
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
-from posgan_edge import Crop, Face, FaceBox, PositionMap, load_layout
+from posgan_edge import Crop, Face, FaceBox, FaceTracker, PositionMap, blendshapes, load_layout
+from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.errors import BadInput
+from posgan_edge.faces.detector import GivenBoxes
 from posgan_edge.faces.expression import expression_solver, solve_bounded
 from posgan_edge.faces.expression_basis import (
     ARKIT_NAMES,
@@ -14,11 +20,15 @@ from posgan_edge.faces.expression_basis import (
     encode_differences,
     load_basis,
 )
-from posgan_edge.faces.expression_track import ExpressionTrack, blendshapes
+from posgan_edge.faces.expression_track import ExpressionTrack
 from posgan_edge.geometry.pose import fit_pose, rotation_from_angles
+from posgan_edge.images import read_image
+from posgan_edge.live.sources.synthetic import lids_closed
 from posgan_edge.training.expressions import arkit_name
+from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, real_data
 
 CROP = Crop(60, 60, 120)
+STUDY = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "blendshapes.py"))
 SEEN = [name for name in ARKIT_NAMES if name not in UNSEEN_NAMES]
 
 
@@ -166,7 +176,9 @@ def test_the_resting_face_can_be_set():
 
 def test_of_a_face():
     person = Person(np.random.default_rng(6))
-    values = blendshapes(face_of(*person.seen({"eyeBlinkLeft": 1.0, "jawOpen": 0.6})))
+    face = face_of(*person.seen({"eyeBlinkLeft": 1.0, "jawOpen": 0.6}))
+    values = blendshapes(face)
+    assert face.blendshapes == values
     assert tuple(values) == ARKIT_NAMES
     assert all(0 <= value <= 1 for value in values.values())
     assert {values[name] for name in UNSEEN_NAMES} == {0.0}
@@ -188,3 +200,83 @@ def test_none_where_it_cannot_be_told():
     nothing = Face(face.box, crop, None, face.landmarks, face.facing, pose)
     with pytest.raises(BadInput, match="no position map"):
         blendshapes(nothing)
+
+
+def tracker(**options):
+    boxes = GivenBoxes([FaceBox(*PORTRAIT_BOX)])
+    return FaceTracker("edge", boxes, background=False, expressions=True, **options)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_tracker_learns_the_person_at_rest(dense, smooth):
+    portrait = read_image(PORTRAIT)
+    with tracker(dense=dense, smooth=smooth) as followed:
+        for number in range(40):
+            (face,) = followed.update(portrait, number / 5)
+        resting = face.blendshapes
+        (face,) = followed.update(lids_closed(portrait, 1.0), 40 / 5)
+        (shut,) = followed.update(lids_closed(portrait, 1.0), 41 / 5)
+    assert tuple(resting) == ARKIT_NAMES
+    # She smiles all the time; eyes, brows and jaw are at rest.
+    held = {name for name, value in resting.items() if value > 0.1}
+    assert not [name for name in held if name.startswith(("eye", "brow", "jawOpen", "cheek"))]
+    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+        assert shut.blendshapes[name] > 0.2 > 0.05 > resting[name]
+    assert shut.blendshapes["jawOpen"] < 0.2
+    assert (face.position_map is not None) == dense
+    assert face.expression.shape == (52,)
+
+
+def test_a_tracker_takes_the_face_of_now_for_the_person_at_rest():
+    shut = lids_closed(read_image(PORTRAIT), 1.0)
+    with tracker() as followed:
+        with pytest.raises(BadInput, match="no face is followed now"):
+            followed.set_neutral()
+        (face,) = followed.update(shut, 0.0)
+        assert face.blendshapes["eyeBlinkLeft"] > 0.3
+        with pytest.raises(BadInput, match="no face with id 7 is followed now"):
+            followed.set_neutral(7)
+        followed.set_neutral(face.id)
+        for number in range(1, 4):
+            (face,) = followed.update(shut, number)
+        assert face.blendshapes["eyeBlinkLeft"] < 0.1
+
+
+def test_a_tracker_without_expressions_has_no_resting_face():
+    with FaceTracker("edge", GivenBoxes([FaceBox(*PORTRAIT_BOX)]), background=False) as followed:
+        (face,) = followed.update(read_image(PORTRAIT), 0.0)
+        assert face.expression is None
+        assert face.blendshapes["jawOpen"] < 0.3
+        with pytest.raises(BadInput, match="without expressions"):
+            followed.set_neutral()
+
+
+def test_expressions_need_the_layout_that_the_basis_is_of():
+    class Other(Engine):
+        info = EngineInfo("other", "test", "prnet", 128, 128)
+
+        def _infer(self, images):
+            raise AssertionError("never run")
+
+    with pytest.raises(BadInput, match="need position maps of UV layout 'ict', not 'prnet'"):
+        FaceTracker(Other(), GivenBoxes([]), expressions=True)
+
+
+def test_faces_check_their_expression():
+    face = face_of(*Person(np.random.default_rng(8)).seen())
+    for wrong in (np.zeros(51), np.full(52, np.nan), "smile"):
+        with pytest.raises(BadInput, match="expression"):
+            replace(face, expression=wrong)
+
+
+@pytest.mark.parametrize(
+    ("file", "yaw"), [("aflw-posmaps/val.npz", 45.0), ("helen-faces/helen-faces.npz", 180.0)]
+)
+def test_single_pictures_follow_eyes_and_mouth_as_well_as_ratios_do(file, yaw):
+    faces, labels = STUDY["faces_of"](real_data(file), 300)
+    near = np.array([abs(face.pose.yaw) <= yaw for face in faces])
+    kept = [face for face, keep in zip(faces, near, strict=True) if keep]
+    r = STUDY["correlations"](kept, labels[near])
+    for part in ("eyes", "mouth"):
+        assert r[f"{part}, blendshape"] > r[f"{part}, openness"] - 0.01

@@ -40,7 +40,10 @@ BESIDE = {
 LONG = {"training/trainer.py"}
 LIMIT = 300
 #: Imports that close a circle.
-CIRCLES: set[tuple[str, str]] = set()
+CIRCLES = {
+    ("posgan_edge.cli.run_pictures", "posgan_edge.cli.run"),
+    ("posgan_edge.cli.run_video", "posgan_edge.cli.run"),
+}
 
 MODULES = {
     ".".join(("posgan_edge", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(

@@ -7,8 +7,10 @@ removed with their uncertainty, so that one small problem of E unknowns is left 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,11 @@ _Y_UP = np.array([1.0, -1.0, 1.0])
 #: that between the lips, in cm: of a face never seen, and of a person well known. Few points tell
 #: of the gaps, and who somebody is moves them as much as an expression does: where the person is
 #: not known the gaps themselves are followed closely.
-_NOISE = ((0.1, 0.02, 0.02, 0.05), (0.04, 0.06, 0.06, 0.3))
+_NOISE = ((0.2, 0.01, 0.01, 0.01), (0.04, 0.06, 0.06, 0.3))
+#: How much wider the eyes and the lips of a person never seen are taken to rest than the mean
+#: face's, in cm: eyes a little wider, lips a little tighter than most, so that values tell open
+#: eyes and closed lips apart too and are not cut off at 0 (see benchmarks/blendshapes.py).
+_WIDER = (0.1, 0.1, -0.05)
 #: Upper and lower landmark of each distance that makes a gap, and the corners that give its width.
 _GAPS = (
     (((37, 41), (38, 40)), (36, 39)),
@@ -37,7 +43,7 @@ _GAP_LANDMARKS = (*range(36, 48), *range(60, 68))
 #: Standard deviation that a value is expected to have, and that of shapes which move lids or lips
 #: a little beside doing something else while the person is not known: a gap alone is then told by
 #: the shapes that stand for it.
-_SPREAD, _SIDE_SPREAD = 0.6, 0.2
+_SPREAD, _SIDE_SPREAD = 0.6, 0.02
 _MAIN_NAMES = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen")
 _SIDE_STARTS = (
     "eyeSquint", "eyeWide", "cheekSquint", "noseSneer", "mouthFunnel", "mouthShrug", "mouthRoll",
@@ -106,7 +112,9 @@ class ExpressionSolver:
 
     def values(self, reading: FloatArray) -> NDArray[np.float64]:
         """(52,) in the order of ARKIT_NAMES, of a reading (R,) of a person never seen."""
-        return self.named(self.solve(reading))
+        wider = np.zeros(self._deltas.shape[1], np.float32)
+        wider[-len(_GAPS) :] = _WIDER
+        return self.named(self.solve(np.asarray(reading, np.float32) - wider))
 
     def solve(
         self, reading: FloatArray, level: int = 0, start: NDArray[np.float64] | None = None
@@ -139,6 +147,21 @@ class ExpressionSolver:
 def expression_solver() -> ExpressionSolver:
     """The solver, made once in a process (about a tenth of a second)."""
     return ExpressionSolver()
+
+
+def picture_values(position_map: PositionMap, crop: Crop, pose: Pose) -> NDArray[np.float64] | None:
+    """(52,) in the order of ARKIT_NAMES, of a single picture; None where the map is of another
+    UV layout than ``ict`` or not finite."""
+    if position_map.layout.name != "ict":
+        return None
+    solver = expression_solver()
+    values = solver.values(solver.read(position_map, crop, pose))
+    return values if np.isfinite(values).all() else None
+
+
+def named(values: FloatArray) -> Mapping[str, float]:
+    """Values (52,) by their ARKit names; read-only."""
+    return MappingProxyType(dict(zip(ARKIT_NAMES, values.tolist(), strict=True)))
 
 
 def solve_bounded(

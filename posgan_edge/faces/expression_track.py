@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import BadInput
-from posgan_edge.faces.expression import ExpressionSolver, expression_solver
+from posgan_edge.faces.expression import ExpressionSolver, expression_solver, named
 from posgan_edge.faces.expression_basis import ARKIT_NAMES
 from posgan_edge.faces.values import Face
 
@@ -53,6 +52,14 @@ class ExpressionTrack:
         self._unknowns = solver.solve(own, self._level, self._unknowns)
         self._learn(reading, self._unknowns, seconds)
         return self._filtered(solver.named(self._unknowns), seconds)
+
+    def follow(self, face: Face, seconds: float) -> NDArray[np.float64] | None:
+        """``update`` with the map of a face; None where the map is of another UV layout than
+        ``ict`` or not finite. Raises BadInput where the face carries no position map."""
+        if face.dense_map.layout.name != "ict":
+            return None
+        values = self.update(self._solver.read(face.dense_map, face.crop, face.pose), seconds)
+        return values if np.isfinite(values).all() else None
 
     def set_neutral(self) -> None:
         """Takes the face of the last frame for the person at rest, from the next frame on.
@@ -101,16 +108,11 @@ def blendshapes(
     """The 52 ARKit blendshapes of a face, each in [0, 1]; read-only.
 
     ``track`` is the person's, ``seconds`` what has passed since its last frame; without one the
-    face is read as a single picture. ``tongueOut`` and ``eyeLook...`` are always 0, as a position
-    map holds neither. None where the map is of another UV layout than ``ict`` or not finite.
-    Raises BadInput where the face carries no position map.
+    face is read as ``Face.blendshapes`` does. ``tongueOut`` and ``eyeLook...`` are always 0, as a
+    position map holds neither. None where the map is of another UV layout than ``ict`` or not
+    finite. Raises BadInput where the face carries no position map.
     """
-    position_map = face.dense_map
-    if position_map.layout.name != "ict":
-        return None
-    solver = expression_solver()
-    reading = solver.read(position_map, face.crop, face.pose)
-    values = solver.values(reading) if track is None else track.update(reading, seconds)
-    if not np.isfinite(values).all():
-        return None
-    return MappingProxyType(dict(zip(ARKIT_NAMES, values.tolist(), strict=True)))
+    if track is None:
+        return face.blendshapes
+    values = track.follow(face, seconds)
+    return None if values is None else named(values)

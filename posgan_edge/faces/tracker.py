@@ -7,12 +7,10 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
@@ -20,9 +18,11 @@ from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.detector import MOST_FACES, Detector, MediaPipeDetector, detected
+from posgan_edge.faces.expression_track import ExpressionTrack
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.presence import SAME_IOU, same_face
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
+from posgan_edge.faces.track import Track
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout
@@ -35,45 +35,6 @@ __all__ = ["MOST_MISSES", "NO_FACE", "FaceTracker", "Track"]
 MOST_MISSES = 3
 #: A detection that overlaps a track by less than this is not of its face.
 LEAST_IOU = 0.2
-#: Times closer than this, in seconds, say nothing of a face's speed.
-_LEAST_SECONDS = 1e-3
-
-
-@dataclass
-class Track:
-    """One face over time: its last unfiltered state and its filter."""
-
-    id: int
-    face: Face
-    smoother: FaceSmoother | None
-    timestamp: float
-    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # pixels a second
-    misses: int = 0
-
-    def crop(self, timestamp: float) -> Crop:
-        """Where the face is expected, level with its head."""
-        crop = Crop.from_landmarks(self.face.landmarks, self.face.pose.in_plane)
-        x, y = self._moved(timestamp)
-        return Crop(crop.center_x + x, crop.center_y + y, crop.side, crop.angle)
-
-    def box(self, timestamp: float) -> FaceBox:
-        """The expected landmark box."""
-        x, y = self._moved(timestamp)
-        return replace(self.face.box, x=self.face.box.x + x, y=self.face.box.y + y)
-
-    def _moved(self, timestamp: float) -> NDArray[np.float64]:
-        return self.velocity * min(0.1, max(0.0, timestamp - self.timestamp))
-
-    def take(self, face: Face, timestamp: float) -> Face:
-        """Continues the track with a face that was found. Returns it filtered, with the track's
-        id."""
-        seconds = timestamp - self.timestamp
-        if seconds >= _LEAST_SECONDS:
-            moved = np.subtract(face.box.center, self.face.box.center) / seconds
-            self.velocity = 0.5 * (self.velocity + moved)
-        self.face, self.timestamp, self.misses = face, timestamp, 0
-        shown = self.smoother(face, timestamp) if self.smoother is not None else face
-        return replace(shown, id=self.id)
 
 
 class FaceTracker:
@@ -88,6 +49,8 @@ class FaceTracker:
     ``engine`` is an engine or what ``load_engine`` takes; ``detector`` None makes a
     ``MediaPipeDetector``. ``smooth`` False switches the filters off; ``dense`` False leaves
     position maps out; ``mirror``, ``layout`` and ``reader`` are those of ``FacePipeline``.
+    ``expressions``: faces carry blendshapes (see ``Face.blendshapes``) that learn each person's
+    resting face over the track; this needs a model of UV layout ``ict``.
 
     After an ``update``, ``timings_ms`` holds its milliseconds (``crop``, ``network``,
     ``landmarks``, ``total``; empty where there was nothing to read) and ``detect_ms`` those of the
@@ -117,6 +80,7 @@ class FaceTracker:
         mirror: bool = False,
         layout: UvLayout | None = None,
         reader: str | None = None,
+        expressions: bool = False,
     ) -> None:
         max_faces = arrays.whole(max_faces, "max_faces", 1, MOST_FACES)
         redetect = arrays.number(redetect, "redetect", 0)
@@ -129,11 +93,21 @@ class FaceTracker:
             engine,
             detector,
             mirror=mirror,
-            dense=dense,
+            dense=dense or expressions,
             workers=min(max_faces, os.cpu_count() or 1),
             layout=layout,
             reader=reader,
         )
+        if expressions and self.pipeline.layout.name != "ict":
+            name = self.pipeline.layout.name
+            self.pipeline.close()
+            if self._made_detector is not None:
+                self._made_detector.close()
+            raise BadInput(
+                f"expressions need position maps of UV layout 'ict', not {name!r}: use another "
+                "model, or leave expressions out"
+            )
+        self._expressions = expressions
         self.detector, self.max_faces, self.redetect = detector, max_faces, redetect
         self.tracks: list[Track] = []
         self.detections = 0
@@ -161,6 +135,24 @@ class FaceTracker:
         if boxes:
             faces += self._begin(frame, boxes)
         return faces
+
+    def set_neutral(self, id: int | None = None) -> None:
+        """Takes the last face of a track, or of every track, for the person at rest.
+
+        Blendshapes are measured from it, from the next frame on. Raises BadInput where no such
+        face is followed, or the tracker was made without ``expressions``.
+        """
+        if not self._expressions:
+            raise BadInput(
+                "the tracker was made without expressions: FaceTracker(expressions=True)"
+            )
+        tracks = [track for track in self.tracks if id is None or track.id == id]
+        if not tracks:
+            which = "no face is" if id is None else f"no face with id {id} is"
+            raise BadInput(f"{which} followed now: the resting face cannot be set")
+        for track in tracks:
+            if track.expression is not None:
+                track.expression.set_neutral()
 
     def _next_frame(self, image: Image | Frame, timestamp: float | None) -> Frame:
         if self._closed:
@@ -251,7 +243,10 @@ class FaceTracker:
             smoother = None
             if self._smoothing is not None:
                 smoother = FaceSmoother(self._smoothing, self._dense)
-            track = Track(self._next_id, face, smoother, now)
+            expression = ExpressionTrack() if self._expressions else None
+            track = Track(
+                self._next_id, face, smoother, now, expression=expression, dense=self._dense
+            )
             self._next_id += 1
             self.tracks.append(track)
             faces.append(track.take(face, now))

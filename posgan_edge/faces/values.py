@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,6 +54,8 @@ class Face:
     cosine between the surface there and the direction to the camera, above zero where it can be
     seen; ``box`` is their tight box and carries the detection score; ``crop`` maps the position
     map to the frame. ``position_map`` is None only where the pipeline was asked for none.
+    ``expression`` (52,) float64 are the blendshapes in the order of ``ARKIT_NAMES`` that a tracker
+    made with ``expressions`` adds; otherwise None.
 
     Raises BadInput where a value is of another type or shape, or landmarks, facing or pose are not
     finite.
@@ -73,6 +76,7 @@ class Face:
     facing: NDArray[np.float32]
     pose: Pose
     id: int = 0
+    expression: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         arrays.instance(self.box, FaceBox, "box")
@@ -84,6 +88,8 @@ class Face:
         pose = arrays.instance(self.pose, Pose, "pose")
         arrays.array(pose.rotation, "pose.rotation", (3, 3))
         arrays.array(pose.translation, "pose.translation", (3,))
+        if self.expression is not None:
+            arrays.array(self.expression, "expression", (52,))
         if not 0 < pose.scale < math.inf or not pose.residual < math.inf:
             raise BadInput(f"pose has scale {pose.scale} and residual {pose.residual}")
 
@@ -94,6 +100,22 @@ class Face:
         1 / (1 + (r / 0.079)^4), where r is ``pose.residual``, how badly the mean face fits.
         """
         return presence(self.pose.residual)
+
+    @property
+    def blendshapes(self) -> Mapping[str, float] | None:
+        """The 52 ARKit blendshapes by name, each in [0, 1]; read-only.
+
+        ``expression`` where a tracker made it; otherwise the face is read as a single picture of a
+        person never seen, at each call. ``tongueOut`` and ``eyeLook...`` are always 0: a position
+        map holds neither tongue nor eyeballs. None where the map is of another UV layout than
+        ``ict`` or not finite. Raises BadInput where the face carries neither.
+        """
+        from posgan_edge.faces.expression import named, picture_values
+
+        values = self.expression
+        if values is None:
+            values = picture_values(self.dense_map, self.crop, self.pose)
+        return None if values is None else named(values)
 
     @property
     def visible(self) -> NDArray[np.bool_]:

@@ -13,33 +13,28 @@ from posgan_edge.live.sinks.base import Result, Sink
 
 
 class WindowSink(Sink):
-    """Shows the newest drawn frame. Desktops want windows on the main thread: ``pump`` shows.
-
-    ``hold``: each frame waits for a key.
-    """
+    """Shows the newest drawn frame. Desktops want windows on the main thread: ``pump`` shows."""
 
     name = "window"
     title = "posgan-edge"
     draws = True
 
-    def __init__(self, hold: bool = False) -> None:
-        self.hold = hold
+    def __init__(self) -> None:
         self._canvas: Image | None = None
         self._lock = threading.Lock()
         self._fresh = False
 
     def write(self, result: Result) -> None:
-        canvas = result.drawn
+        assert result.canvas is not None
         with self._lock:
-            if self._canvas is None or self._canvas.shape != canvas.shape:
-                self._canvas = canvas.copy()
+            if self._canvas is None or self._canvas.shape != result.canvas.shape:
+                self._canvas = result.canvas.copy()
             else:
-                np.copyto(self._canvas, canvas)
+                np.copyto(self._canvas, result.canvas)
             self._fresh = True
 
     def pump(self, wait_ms: int = 1) -> bool:
-        """Shows what is new; False once the user closes the window or types q. Waits ``wait_ms``
-        milliseconds for a key; 0 waits until there is one."""
+        """Shows what is new; False once the user closes the window or types q."""
         try:
             with self._lock:
                 if self._fresh and self._canvas is not None:
@@ -50,7 +45,7 @@ class WindowSink(Sink):
             key = cv2.waitKey(wait_ms) & 0xFF
             visible = cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error as error:
-            raise MissingRuntime("this OpenCV cannot open a window: run without one") from error
+            raise MissingRuntime("this OpenCV cannot open a window: use --no-window") from error
         return visible and key not in (ord("q"), 27)
 
     def close(self) -> None:

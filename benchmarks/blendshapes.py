@@ -1,0 +1,124 @@
+"""What blendshapes cost, and how well they follow the openness of eyes and mouth.
+
+    python benchmarks/blendshapes.py FACES [--yaw 180] [--faces N] [--json F]
+
+FACES is a training pack's ``.npz`` (its ``eyes`` and ``mouth``) or a set with 68 human points as
+``benchmark --dataset`` takes it. Each face is read once on its ground-truth crop. Correlation of
+``eyeBlink`` (its sign turned) and ``jawOpen`` with the labels' ratios, beside that of our own
+``openness`` (3D) and of our ratios in the picture. Labels are ratios in the picture, which a turned
+head makes larger; "turn undone" multiplies them by what our landmarks say of that. Cost: processor
+time of a face on one thread.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from posgan_edge import Crop, Face, FaceBox, blendshapes, load_engine, openness
+from posgan_edge.evaluation.expression import pearson
+from posgan_edge.faces.expression_track import ExpressionTrack
+from posgan_edge.faces.pipeline import FacePipeline
+from posgan_edge.images import decode_image
+
+SHAPES = ("eyeBlinkRight", "eyeBlinkLeft", "jawOpen")
+FACES, TIMES = 40, 50
+
+
+def faces_of(path: Path, count: int | None) -> tuple[list[Face], np.ndarray]:
+    """Faces of the shipped model, and the labels' openness (n, 3): right eye, left eye, mouth."""
+    data = np.load(path)
+    human, offsets = "pts68" in data, data["offsets"]
+    pipeline = FacePipeline(load_engine("edge", 1), None, passes=1)
+    faces, labels = [], []
+    for i in range(len(offsets) - 1)[:count]:
+        picture = decode_image(data["jpeg"][offsets[i] : offsets[i + 1]], f"{path}: face {i}")
+        if human:
+            points = data["pts68"][i].T
+            crop, label = Crop.from_box(FaceBox.around(points)), list(openness(points).values())
+        else:
+            side = picture.shape[0]
+            crop = Crop(side / 2, side / 2, side)
+            label = [*data["eyes"][i], data["mouth"][i]]
+        faces += pipeline.at_crops(picture, [crop])
+        labels.append(label)
+    return faces, np.array(labels)
+
+
+def correlations(faces: list[Face], labels: np.ndarray) -> dict[str, float | None]:
+    """Pearson's r with the labels (n, 3); both eyes are pooled."""
+    solid = np.array([list(openness(face.landmarks).values()) for face in faces])
+    plane = np.array([list(openness(face.landmarks[:, :2]).values()) for face in faces])
+    shapes = np.array([[face.blendshapes[name] for name in SHAPES] for face in faces])
+    found = {}
+    for kind, truth in (("", labels), (", turn undone", labels * widths(faces))):
+        for part, columns in (("eyes", slice(0, 2)), ("mouth", slice(2, 3))):
+            wanted = truth[:, columns].ravel()
+            sign = -1 if part == "eyes" else 1
+            found |= {
+                f"{part}, openness{kind}": pearson(solid[:, columns].ravel(), wanted),
+                f"{part}, blendshape{kind}": pearson(sign * shapes[:, columns].ravel(), wanted),
+                f"{part}, ratio in the picture{kind}": pearson(plane[:, columns].ravel(), wanted),
+            }
+    return found
+
+
+def widths(faces: list[Face]) -> np.ndarray:
+    """(n, 3): how much narrower the turn of the head makes eyes and mouth in the picture."""
+    ends = np.array([(36, 39), (42, 45), (60, 64)]).T
+    points = np.stack([face.landmarks for face in faces])
+    across = points[:, ends[0]] - points[:, ends[1]]
+    return np.linalg.norm(across[..., :2], axis=-1) / np.linalg.norm(across, axis=-1)
+
+
+def cost_ms(faces: list[Face]) -> dict[str, float]:
+    """Processor milliseconds a face: the median over some faces, each read many times."""
+    track, found = ExpressionTrack(), {}
+    for name, call in (
+        ("single picture", lambda face: face.blendshapes),
+        ("in a track", lambda face: blendshapes(face, track)),
+    ):
+        each = []
+        for face in faces[:FACES]:
+            call(face)
+            start = time.process_time()
+            for _ in range(TIMES):
+                call(face)
+            each.append((time.process_time() - start) / TIMES * 1e3)
+        found[name] = float(np.median(each))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("path", type=Path)
+    parser.add_argument(
+        "--yaw", type=float, default=180, help="leave out faces turned further, degrees"
+    )
+    parser.add_argument("--faces", type=int, help="only the first so many")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    faces, labels = faces_of(options.path, options.faces)
+    near = np.array([abs(face.pose.yaw) <= options.yaw for face in faces])
+    kept = [face for face, keep in zip(faces, near, strict=True) if keep]
+    result = {
+        "faces": len(kept),
+        "correlation": correlations(kept, labels[near]),
+        "cost_ms": cost_ms(kept),
+    }
+    print(json.dumps(result, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
