@@ -19,7 +19,7 @@ from pathlib import Path
 
 from posgan_edge import FaceTracker
 from posgan_edge.live.capture import Capture
-from posgan_edge.live.loop import Limits, LiveReport, run_live
+from posgan_edge.live.loop import Limits, run_live
 from posgan_edge.live.sinks import JsonLinesSink, VideoSink
 from posgan_edge.live.sinks.live_page import LivePageSink
 from posgan_edge.live.sources import open_source
@@ -48,7 +48,7 @@ def main() -> None:
     start = time.monotonic()
     samples: list[tuple[float, float, int]] = []
 
-    def sample(_: LiveReport) -> None:
+    def sample(*_: object) -> None:
         now = time.monotonic() - start
         if not samples or now - samples[-1][0] >= 1:
             samples.append((now, resident_mb(), handles()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import cv2
@@ -12,17 +13,30 @@ from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
 from posgan_edge.files import replaced
 
+#: What ``write_image`` writes in colour.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".jp2")
+#: The largest picture file that is read, in bytes.
+LARGEST_FILE = 1 << 30
+
 
 def read_image(path: str | Path) -> Image:
     """A picture as (H, W, 3) uint8 BGR: grey is repeated, alpha dropped, 16 bits reduced to 8.
 
-    Raises BadInput for a missing, empty, truncated or non-image file.
+    Raises BadInput for a missing, empty, truncated or non-image file, for what is no regular file
+    (a pipe, say) and for one of more than 1 GiB.
     """
     path = Path(path)
     try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
+        status = path.stat()
+        usable = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE
+        data = np.fromfile(path, np.uint8) if usable else None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path}: cannot be read ({reason})") from error
+    if data is None:
+        large = stat.S_ISREG(status.st_mode)
+        reason = f"is larger than {LARGEST_FILE >> 30} GiB" if large else "is not a regular file"
+        raise BadInput(f"{path}: {reason}")
     return decode_image(data, str(path))
 
 
@@ -51,7 +65,8 @@ def decode_image(data: NDArray[np.uint8], name: str) -> Image:
 
 
 def write_image(path: str | Path, image: Image) -> None:
-    """Writes a BGR picture under a temporary name and renames it. Raises BadInput if it cannot."""
+    """Writes a BGR picture under a temporary name and renames it. Raises BadInput if it cannot,
+    and for a suffix that is no picture's."""
     with replaced(path) as temporary:
         try:
             written = cv2.imwrite(str(temporary), image)

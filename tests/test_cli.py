@@ -124,10 +124,16 @@ def test_no_face_is_reported(run, tmp_path):
     pytest.importorskip("mediapipe")
     picture(tmp_path / "grey.png", np.full((200, 300, 3), 127, np.uint8))
     picture(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
-    code, _, err = run("run", tmp_path / "grey.png", tmp_path / "dot.png", "--save", tmp_path)
+    (tmp_path / "out").mkdir()
+    code, _, err = run(
+        "run", tmp_path / "grey.png", tmp_path / "dot.png", "--save", tmp_path / "out",
+        "--json", tmp_path / "a.jsonl",
+    )  # fmt: skip
     assert code == 4
     assert err.count("no face was found") == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["dot.png", "grey.png"]
+    assert "error: 2 of 2 pictures failed" in err
+    assert not list((tmp_path / "out").iterdir())
+    assert [line["faces"] for line in read_lines(tmp_path / "a.jsonl")] == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,11 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", PORTRAIT, "--box", "1,2,3"], 2, "give four numbers"),
         (["run", PORTRAIT, "--box", "1,2,0,5"], 2, "above zero"),
         (["run", PORTRAIT, PORTRAIT, "--save", "a.png"], 2, "names one file"),
-        (["run", PORTRAIT, "--serve", "8080"], 2, "--serve is for videos, cameras and streams"),
+        (["run", PORTRAIT, "--fps", "5"], 2, "--fps is for videos, cameras and streams"),
+        (["run", PORTRAIT, "--drop-frames"], 2, "--drop-frames is for videos, cameras"),
+        (["run", PORTRAIT, "--save", "a.mp4"], 2, "a.mp4: unknown file type: use .jpg"),
+        (["run", "none/*.jpg"], 4, "none/*.jpg: matches no pictures"),
+        (["run", "@none.txt"], 4, "none.txt: cannot be read as a list of names"),
         (["run", "synthetic:", "--serve", "80a"], 2, "give PORT or HOST:PORT"),
         (["run", "synthetic:", "--token", "x"], 2, "--token needs --serve"),
         (["run", "synthetic:", "--serve", "8", "--token", "x"], 2, "addresses that others can"),
@@ -147,7 +157,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", "gopher://host/a"], 2, "unknown kind of source 'gopher'"),
         (["run", "csi://front"], 2, "csi:// and its number"),
         (["run", "csi://0", "--box", BOX], 3, "OpenCV built with GStreamer"),
-        (["run", "-"], 2, "need --size"),
+        (["run", "-"], 2, "need a size, others do not (--size WIDTHxHEIGHT)"),
         (["run", "-", "--size", "640"], 2, "give WIDTHxHEIGHT"),
         (["run", "synthetic:", "--size", "64x64"], 2, "others do not"),
         (["run", "synthetic:", "a.mp4"], 2, "one video, camera or stream at a time"),
@@ -162,7 +172,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", PORTRAIT, "--save", PORTRAIT], 2, "is a source or another output"),
         (["run", "synthetic:", "--json", "a.x", "--summary", "./a.x"], 2, "another output"),
         (["run", PORTRAIT, "--mirror-texture"], 2, "--mirror-texture needs --texture"),
-        (["run", PORTRAIT, "--depth", "a.jpg"], 2, "written as .npy or .png"),
+        (["run", PORTRAIT, "--depth", "a.jpg"], 2, "a.jpg: unknown file type: use .npy, .png"),
         (["run", "--image", "synthetic:"], 2, "--image takes pictures"),
         (["run", PORTRAIT, "--nonsense"], 2, "No such option"),
         (["run", "--camera", "/dev/video99", "--box", BOX], 4, "camera cannot be opened"),
@@ -171,7 +181,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", PORTRAIT, "--model", "absent.onnx"], 4, "no such model file"),
         (["run", PORTRAIT, "--box", BOX, "--save", "/proc/none/a.png"], 4, "cannot be made"),
         (["run", PORTRAIT, "--box", BOX, "--json", "/proc/a.jsonl"], 4, "cannot be written"),
-        (["run", PORTRAIT, "--box", BOX, "--mesh", "a.stl"], 4, "use .obj, .ply, .glb"),
+        (["run", PORTRAIT, "--box", BOX, "--mesh", "a.stl"], 2, "use .obj, .ply, .glb"),
         (["benchmark", "--dataset", "/nowhere"], 4, "no folder found"),
         (["benchmark", "--dataset", ".", "--labels", "new"], 4, "no NAME.jpg"),
         (["export", "--model", "absent.pth", "--output", "a.onnx"], 4, "no such checkpoint"),
@@ -353,5 +363,5 @@ def test_a_layout_without_a_mask_needs_one_for_dense_files(run, tmp_path):
     code, _, err = run(*wanted, "--uv-mask", tmp_path / "mask.png")
     assert code == 0, err
     assert (tmp_path / "a.obj").read_text().count("\nv ") == 200
-    code, _, err = run(*wanted, "--uv-mask", tmp_path / "absent.png")
+    code, _, err = run(*wanted, "--overwrite", "--uv-mask", tmp_path / "absent.png")
     assert (code, err.count("\n")) == (4, 1)

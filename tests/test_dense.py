@@ -1,11 +1,13 @@
 """Depth, mask, texture, camera and the names of the landmarks."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine, load_layout
-from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.errors import BadInput
 from posgan_edge.faces.camera import camera_matrix, metric_pose, weak_perspective
 from posgan_edge.faces.values import Face
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
@@ -65,6 +67,7 @@ def test_rasterizing_equals_its_definition(seed):
     assert found == pytest.approx(brute(mesh, 18, 21), abs=1e-4, nan_ok=True)
 
 
+@pytest.mark.filterwarnings("error")
 def test_what_lies_outside_or_has_no_area_is_nowhere():
     assert (
         rasterize(flat([(90, 90, 1), (95, 90, 1), (90, 95, 1)], [(0, 1, 2)]), 20, 20).depth.size
@@ -109,8 +112,6 @@ def turned(face, yaw):
     points = face.crop.to_frame(face.position_map.xyz.reshape(3, -1).T)
     moved = (points - center) @ matrix.T + center
     crop = Crop(0.5, 0.5, 1.0)
-    from dataclasses import replace
-
     from posgan_edge import PositionMap
 
     xyz = moved.T.reshape(face.position_map.xyz.shape).astype(np.float32)
@@ -150,13 +151,17 @@ def test_written_depth_reads_back(face, image, tmp_path):
     assert np.array_equal(levels == 0, np.isnan(exact))
     known = ~np.isnan(exact)
     assert np.corrcoef(levels[known], exact[known])[0, 1] > 0.99999
-    with pytest.raises(UsageError, match="a depth is written as"):
+    beside = replace(face, crop=replace(face.crop, center_x=-900.0))
+    for kind, name in (("depth", "b.png"), ("depth", "b.npy"), ("mask", "c.png")):
+        write_dense(kind, beside, image, tmp_path / name)
+    for name in ("b.png", "c.png"):
+        assert not cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED).any()
+    assert np.isnan(np.load(tmp_path / "b.npy")).all()
+    with pytest.raises(BadInput, match="a depth is written as"):
         write_dense("depth", face, image, tmp_path / "a.jpg")
 
 
 def test_a_face_without_a_map_says_so(face):
-    from dataclasses import replace
-
     with pytest.raises(BadInput, match="carries no position map"):
         depth_map(replace(face, position_map=None), 10, 10)
 

@@ -40,10 +40,7 @@ BESIDE = {
 LONG = {"training/trainer.py"}
 LIMIT = 300
 #: Imports that close a circle.
-CIRCLES = {
-    ("posgan_edge.cli.run_pictures", "posgan_edge.cli.run"),
-    ("posgan_edge.cli.run_video", "posgan_edge.cli.run"),
-}
+CIRCLES: set[tuple[str, str]] = set()
 
 MODULES = {
     ".".join(("posgan_edge", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(

@@ -99,7 +99,7 @@ def test_every_frame_reaches_every_sink(result):
 
 
 def test_a_drawing_that_fails_ends_only_what_is_drawn(monkeypatch):
-    from posgan_edge.live import loop as module
+    from posgan_edge.live import worker as module
 
     def broken(*_, **__):
         raise ValueError("cannot draw")
@@ -130,6 +130,58 @@ def test_a_sink_that_fails_is_reported_and_the_others_go_on(error):
     expected = {BadInput: "broke", OSError: "No space", ValueError: "ValueError: a bug"}
     assert line.startswith(f"first: {expected[type(error)]}")
     assert len(report.failures) == 1
+
+
+class Stubborn(Keeper):
+    """A sink that raises when it is asked, when it writes, when it is closed, or all of these."""
+
+    def __init__(self, error, *when):
+        super().__init__("stubborn", fails_at=3 if "write" in when else None, error=error)
+        self.when = when
+
+    def wants(self):
+        if "wants" in self.when:
+            raise self.error
+        return True
+
+    def close(self):
+        super().close()
+        if "close" in self.when:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BadInput("stubborn: no"), ValueError("no"), SystemExit(3), OSError(5, "no"), cv2.error("no")],
+)
+@pytest.mark.parametrize("when", [("close",), ("write", "close"), ("wants",), ("wants", "close")])
+def test_no_sink_stops_the_loop(error, when):
+    told, good, bad, reports = [], Keeper("good"), Stubborn(error, *when), []
+    # On a thread of its own, so that a loop that blocks fails this test and holds up no other.
+    thread = threading.Thread(
+        target=lambda: reports.append(live(0.6, [bad, good], told=told)), daemon=True
+    )
+    thread.start()
+    thread.join(30)
+    (report,) = reports
+    assert good.frames == list(range(30))
+    assert bad.closed == good.closed == 1
+    assert len(report.failures) == 1
+    assert report.failures[0].startswith("stubborn: ")
+    assert told[0].startswith(report.failures[0])
+
+
+def test_nobody_needs_to_listen_to_the_reports():
+    def gone(_):
+        raise BrokenPipeError
+
+    keeper = Keeper("good")
+    with Capture(open_source(SMALL + "0.6")) as capture:
+        report = run_live(
+            capture, Still(), [Stubborn(ValueError("no"), "write", "close"), keeper], report=gone
+        )
+    assert keeper.frames == list(range(30))
+    assert report.failures[0] == "stubborn: ValueError: no"
 
 
 @pytest.mark.parametrize("limits", [Limits(frames=7), Limits(seconds=0.3)])
@@ -239,7 +291,11 @@ def test_a_full_disk_leaves_whole_arrays(tmp_path, monkeypatch, result):
     [
         (lambda p: ImagesSink(p / "out"), ["frame-000007.jpg"]),
         (lambda p: ImagesSink(p / "out" / "a.png"), ["a-000007.png"]),
-        (lambda p: MeshesSink(p / "out"), ["face-000007-0.obj"]),
+        (
+            lambda p: MeshesSink(p / "out"),
+            ["face-000007-0.mtl", "face-000007-0.obj", "face-000007-0_uv.png"],
+        ),
+        (lambda p: MeshesSink(p / "out" / "m.glb"), ["m-000007-0.glb"]),
         (lambda p: MeshesSink(p / "out" / "m.ply"), ["m-000007-0.ply"]),
         (lambda p: DenseSink("depth", p / "out"), ["depth-000007-0.png"]),
         (lambda p: DenseSink("depth", p / "out" / "d.npy"), ["d-000007-0.npy"]),
@@ -251,7 +307,7 @@ def test_numbered_files(result, tmp_path, make, files):
     pytest.importorskip("trimesh")
     with make(tmp_path) as sink:
         sink.write(result)
-    assert [p.name for p in (tmp_path / "out").iterdir()] == files
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == files
 
 
 def test_numbered_files_need_a_type_that_is_known(tmp_path):
@@ -398,6 +454,8 @@ def test_json_lines_can_go_to_stdout(run):
 @pytest.mark.slow
 def test_demo(run, tmp_path):
     pytest.importorskip("mediapipe")
+    assert run("demo", "--output", tmp_path, "--seconds", 1)[0] == 0
+    # A second demo replaces what the first one made.
     code, out, err = run("demo", "--output", tmp_path, "--seconds", 2)
     assert code == 0, err
     assert "$ posgan-edge run" in out
@@ -412,6 +470,20 @@ def test_demo(run, tmp_path):
     assert summary["processed"] == 60
     assert summary["with_face"] >= 40
     assert os.path.getsize(tmp_path / "moving.mp4") > 10000
+
+
+def test_a_demo_keeps_files_that_it_did_not_make(run, tmp_path):
+    (tmp_path / "portrait.png").write_text("mine")
+    code, _, err = run("demo", "--output", tmp_path)
+    assert code == 2
+    assert "portrait.png: is there already" in err
+    assert (tmp_path / "portrait.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [lambda p: VideoSink(p / "a.avi", 10), lambda p: ImagesSink(p)])
+def test_sinks_that_draw_say_so_where_nothing_was_drawn(tmp_path, result, make):
+    with make(tmp_path) as sink, pytest.raises(BadInput, match="has no drawn frame"):
+        sink.write(Result(result.frame, result.faces))
 
 
 def test_json_sink_is_a_sink(tmp_path, result):

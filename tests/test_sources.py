@@ -47,7 +47,7 @@ def test_uris(uri, kind, live):
         ("gopher://a", {}, UsageError, "unknown kind of source 'gopher'"),
         ("absent.mp4", {}, BadInput, "no such video file"),
         ("absent/%d.png", {}, BadInput, "no such video file"),
-        ("-", {}, UsageError, "need --size"),
+        ("-", {}, UsageError, "need a size"),
         ("0", {"size": (2, 2)}, UsageError, "others do not"),
         ("csi://left", {}, UsageError, "csi:// and its number"),
         ("synthetic:?faces=0", {}, UsageError, "1 to 16 faces"),

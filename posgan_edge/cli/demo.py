@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from importlib import resources
 from pathlib import Path
@@ -13,17 +14,21 @@ import click
 @click.option("--output", default="out", show_default=True, type=Path, help="Folder to fill.")
 @click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1, 3600))
 @click.option("--faces", default=2, show_default=True, type=click.IntRange(1, 16))
+@click.option("--overwrite", is_flag=True, help="Also replace files that no demo made.")
 @click.option("--serve", metavar="[HOST:]PORT", help="Also show it live in the browser.")
-def command(output: Path, seconds: float, faces: int, serve: str | None) -> None:
+def command(output: Path, seconds: float, faces: int, overwrite: bool, serve: str | None) -> None:
     """The whole loop with no camera: a picture with its mesh, then a moving portrait as video.
 
-    Prints the commands that it runs, and the time of each stage.
+    Prints the commands that it runs, and the time of each stage. What an earlier demo wrote is
+    replaced.
     """
     portrait = str(resources.files("posgan_edge.assets") / "portrait.jpg")
+    replace = ["--overwrite"] if overwrite or _made_before(output, portrait) else []
     _run(
         portrait, "--scale", "2", "--save", output / "portrait.png",
         "--mesh", output / "portrait.obj", "--json", output / "portrait.jsonl",
         "--texture", output / "portrait-texture.png", "--depth", output / "portrait-depth.png",
+        *replace,
     )  # fmt: skip
     live = ["--serve", serve] if serve is not None else []
     paced = ["--drop-frames"] if serve is not None else []
@@ -31,12 +36,21 @@ def command(output: Path, seconds: float, faces: int, serve: str | None) -> None
         f"synthetic:?seconds={seconds:g}&faces={faces}&noise=4&blank=0.5&every=4",
         "--max-faces", faces, "--save", output / "moving.mp4", "--json", output / "moving.jsonl",
         "--npz", output / "moving.npz", "--summary", output / "moving-summary.json", "--overlay",
-        *live, *paced,
+        *live, *paced, *replace,
     )  # fmt: skip
     click.echo(
         f"look at: {output}/portrait.png (picture), {output}/portrait.obj (mesh with texture), "
         f"{output}/moving.mp4 (video)"
     )
+
+
+def _made_before(folder: Path, portrait: str) -> bool:
+    """Whether a folder holds an earlier demo: its JSON lines name the portrait as their source."""
+    try:
+        with open(folder / "portrait.jsonl", encoding="utf-8") as lines:
+            return bool(json.loads(lines.readline())["source"].endswith(Path(portrait).name))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def _run(*arguments: object) -> None:

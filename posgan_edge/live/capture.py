@@ -14,8 +14,8 @@ from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.faces.values import Frame
 from posgan_edge.live.sources.base import Source, SourceLost
 
-#: Frames that wait where none is dropped.
-_DEPTH = 3
+#: Frames that wait where none is dropped; of pictures, which may be large, one.
+_DEPTH, _DEPTH_STILL = 3, 1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 #: Spoilt frames in a row after which a live source counts as lost.
 _MOST_SPOILT = 100
@@ -184,7 +184,7 @@ class Capture:
                 spoilt = 0
                 continue
             if image is None:
-                if not self.counts.captured and not self._stop.is_set():
+                if not (self.counts.captured or self.source.still or self._stop.is_set()):
                     raise BadInput(f"{self.source.name}: gives no frame")
                 return
             stamp = position / self.source.rate
@@ -199,6 +199,7 @@ class Capture:
                 stamp = clock(now - start)
             self._see_good()
             self._see_size(image)
+            number, name = self.source.label(self.counts.captured)
             self.counts.captured += 1
             if self._rate and stamp < next_due - 0.25 / self._rate:
                 self.counts.thinned += 1
@@ -206,12 +207,15 @@ class Capture:
                 continue
             if self._rate:
                 next_due = max(next_due + 1 / self._rate, stamp)
-            self._hand_on(Frame(image, self.counts.captured - 1, stamp, self.source.name, now))
+            if self.source.still:
+                stamp = now = 0.0
+            self._hand_on(Frame(image, number, stamp, name, now))
 
     def _hand_on(self, frame: Frame) -> None:
         with self._changed:
             if not self.drop:
-                self._changed.wait_for(lambda: len(self._ready) < _DEPTH or self._stop.is_set())
+                most = _DEPTH_STILL if self.source.still else _DEPTH
+                self._changed.wait_for(lambda: len(self._ready) < most or self._stop.is_set())
             elif self._ready:
                 self.counts.dropped += 1
                 self._free.append(self._ready.popleft().image)
@@ -219,7 +223,7 @@ class Capture:
             self._changed.notify_all()
 
     def _see_size(self, image: Image) -> None:
-        if self._size and image.shape != self._size:
+        if self._size and image.shape != self._size and not self.source.still:
             self.counts.resized += 1
             (old_h, old_w), (new_h, new_w) = self._size[:2], image.shape[:2]
             self._report(f"{self.source.name}: size changed, {old_w}x{old_h} to {new_w}x{new_h}")

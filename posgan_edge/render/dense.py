@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray, Image
-from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face
 from posgan_edge.files import replaced
 from posgan_edge.geometry.mesh import Mesh, face_mesh
@@ -77,8 +77,8 @@ def rasterize(mesh: Mesh, height: int, width: int) -> Raster:
     with np.errstate(divide="ignore", invalid="ignore"):
         wb = ((x - a[:, 0]) * (c[:, 1] - a[:, 1]) - (y - a[:, 1]) * (c[:, 0] - a[:, 0])) / area
         wc = ((b[:, 0] - a[:, 0]) * (y - a[:, 1]) - (b[:, 1] - a[:, 1]) * (x - a[:, 0])) / area
-    inside = (area != 0) & (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
-    z = (a[:, 2] + wb * (b[:, 2] - a[:, 2]) + wc * (c[:, 2] - a[:, 2]))[inside]
+        inside = (area != 0) & (wb >= -1e-9) & (wc >= -1e-9) & (wb + wc <= 1 + 1e-9)
+        z = (a[:, 2] + wb * (b[:, 2] - a[:, 2]) + wc * (c[:, 2] - a[:, 2]))[inside]
     flat = ((row - top) * (right - left) + column - left)[inside]
     depth = np.full((bottom - top) * (right - left), -np.inf, np.float32)
     np.maximum.at(depth, flat, z.astype(np.float32))
@@ -198,18 +198,14 @@ def filled(texture: Image) -> Image:
     return np.ascontiguousarray(known[nearest])
 
 
-def check_dense(kind: str, path: str | Path) -> None:
-    """Raises UsageError where ``write_dense`` cannot write such a file."""
-    if Path(path).suffix.lower() not in DENSE_SUFFIXES[kind]:
-        raise UsageError(f"{path}: a {kind} is written as {' or '.join(DENSE_SUFFIXES[kind])}")
-
-
 def write_dense(
     kind: str, face: Face, image: Image, path: str | Path, mirrored: bool = False
 ) -> None:
     """Writes a face's ``depth`` (NPY: as ``depth_map``; PNG: 16 bits, 0 for none, 1 the furthest
-    and 65535 the nearest), ``mask`` (PNG) or ``texture`` (PNG with alpha)."""
-    check_dense(kind, path)
+    and 65535 the nearest), ``mask`` (PNG) or ``texture`` (PNG with alpha). Raises BadInput for
+    another file type and where it cannot be written."""
+    if Path(path).suffix.lower() not in DENSE_SUFFIXES[kind]:
+        raise BadInput(f"{path}: a {kind} is written as {' or '.join(DENSE_SUFFIXES[kind])}")
     height, width = image.shape[:2]
     if kind == "texture":
         write_image(path, uv_texture(face, image, mirrored=mirrored))
@@ -221,8 +217,8 @@ def write_dense(
     else:
         depth = depth_map(face, height, width)
         known = ~np.isnan(depth)
-        if not known.any():
-            raise BadInput(f"{path}: the face lies outside the picture")
-        low, high = depth[known].min(), depth[known].max()
-        levels = 1 + 65534 * (depth - low) / max(float(high - low), 1e-6)
-        write_image(path, np.where(known, levels, 0).astype(np.uint16))
+        levels = np.zeros(depth.shape, np.uint16)
+        if known.any():  # a face may lie outside the picture
+            z = depth[known] - depth[known].min()
+            levels[known] = 1 + 65534 * z / max(float(z.max()), 1e-6)
+        write_image(path, levels)

@@ -16,6 +16,25 @@ from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.mesh import DenseFace, Mesh, face_mesh
 
 MESH_SUFFIXES = (".obj", ".ply", ".glb")
+#: Of these, those that can carry a texture.
+TEXTURED_SUFFIXES = (".obj", ".glb")
+
+
+def mesh_files(path: Path) -> list[Path]:
+    """Every file that ``save_mesh`` may write for a path: of an OBJ also material and texture."""
+    if path.suffix.lower() != ".obj":
+        return [path]
+    return [path, path.with_suffix(".mtl"), path.with_name(f"{path.stem}_uv.png")]
+
+
+def check_mesh_writer(path: Path) -> None:
+    """Raises MissingRuntime where what writes a mesh file of that suffix is not installed."""
+    if path.suffix.lower() == ".obj":
+        return
+    try:
+        import trimesh  # noqa: F401
+    except ImportError as error:
+        raise missing("trimesh", "writing PLY and GLB (not OBJ)", "mesh") from error
 
 
 def save_mesh(
@@ -30,7 +49,8 @@ def save_mesh(
     With ``texture`` (S, S, 3) BGR on the mesh's UV, OBJ and GLB carry it: an OBJ names a material
     file and a PNG, written beside it (``face.mtl``, ``face_uv.png``). Otherwise vertices take
     their colours from ``image``. Raises BadInput for another suffix, for what is no mesh and no
-    face with a position map, and for what is no picture.
+    face with a position map, for what is no picture, and where it cannot be written; MissingRuntime
+    without trimesh (PLY and GLB).
 
     >>> import tempfile
     >>> from importlib.resources import files
@@ -55,10 +75,9 @@ def save_mesh(
     if kind == ".obj":
         _save_obj(mesh, path, image, texture)
         return
-    try:
-        import trimesh
-    except ImportError as error:
-        raise missing("trimesh", "writing PLY and GLB (not OBJ)", "mesh") from error
+    check_mesh_writer(path)
+    import trimesh
+
     visual = _textured(mesh, texture) if texture is not None and kind == ".glb" else None
     model = trimesh.Trimesh(
         vertices=mesh.vertices * Y_UP,
@@ -93,7 +112,7 @@ def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None
     vertices = mesh.vertices * Y_UP
     if image is not None and texture is None:
         vertices = np.column_stack([vertices, mesh.colors(image) / 255])
-    picture, material = path.with_name(f"{path.stem}_uv.png"), path.with_suffix(".mtl")
+    _, material, picture = mesh_files(path)
     lines = ["# posgan-edge"]
     if texture is not None:
         lines += [f"mtllib {material.name}", "usemtl face"]

@@ -18,6 +18,7 @@ from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.files import check_writable, temporary_name
+from posgan_edge.live.sinks.outputs import Outputs
 
 #: Bytes that must stay free for a file to be finished properly.
 RESERVE = 8 << 20
@@ -36,16 +37,23 @@ class Result:
     latency_ms: float = 0.0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def drawn(self) -> Image:
+        """The canvas. Raises BadInput where the frame was not drawn."""
+        if self.canvas is None:
+            raise BadInput("this result has no drawn frame: the sink must say that it draws")
+        return self.canvas
+
 
 class Sink:
-    """Takes results one after the other. ``draws``: it needs the canvas; ``meshes``: it needs
+    """Takes results one after the other. ``draws``: it needs the canvas; ``dense``: it needs
     position maps. Raises BadInput or OSError where something cannot be written; the caller then
     closes it and goes on without it. The memory of frame and canvas is used again once ``write``
     has returned: a sink that keeps them copies them."""
 
     name = "sink"
     draws = False
-    meshes = False
+    dense = False
 
     def wants(self) -> bool:
         """Whether the next result would be used at all."""
@@ -65,12 +73,16 @@ class Sink:
 
 
 class FileSink(Sink):
-    """A sink that writes one file; ``used`` once there is something in it."""
+    """A sink that writes one file; ``used`` once there is something in it.
+
+    ``outputs`` keeps the other files of a run from harm; without it a file that is there is
+    replaced.
+    """
 
     used = False
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = check_writable(path)
+    def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
+        self.path = check_writable((outputs or Outputs()).claim(path))
         self.name = str(path)
         self.temporary = temporary_name(self.path)
         self._open = True
@@ -79,7 +91,8 @@ class FileSink(Sink):
         """Flushes and closes the temporary file."""
 
     def check_room(self, needed: int = 0) -> None:
-        """Raises OSError while there is still room to finish the file: ``needed`` bytes."""
+        """Raises OSError where the disk has no room for ``needed`` bytes and a reserve in which
+        the file can be finished."""
         if shutil.disk_usage(self.path.parent).free < RESERVE + needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -7,15 +7,19 @@ from pathlib import Path
 import cv2
 
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.files import check_writable
 from posgan_edge.geometry.mesh import face_mesh
-from posgan_edge.images import write_image
+from posgan_edge.images import IMAGE_SUFFIXES, write_image
 from posgan_edge.live.sinks.base import FileSink, Result, Sink
-from posgan_edge.render.dense import DENSE_SUFFIXES, write_dense
-from posgan_edge.render.meshes import MESH_SUFFIXES, save_mesh
+from posgan_edge.live.sinks.outputs import Outputs
+from posgan_edge.render.dense import DENSE_SUFFIXES, filled, uv_texture, write_dense
+from posgan_edge.render.meshes import (
+    MESH_SUFFIXES,
+    TEXTURED_SUFFIXES,
+    check_mesh_writer,
+    save_mesh,
+)
 
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 #: A gap longer than this, in seconds, is cut out of the video.
 _LONGEST_GAP = 2.0
 
@@ -29,8 +33,8 @@ class VideoSink(FileSink):
 
     draws = True
 
-    def __init__(self, path: str | Path, rate: float) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | Path, rate: float, outputs: Outputs | None = None) -> None:
+        super().__init__(path, outputs)
         if self.path.suffix.lower() not in VIDEO_CODECS:
             raise UsageError(f"{self.path}: unknown video type: use .mp4, .mkv or .avi")
         self._codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self.path.suffix.lower()])
@@ -41,8 +45,7 @@ class VideoSink(FileSink):
         self.frames = 0
 
     def write(self, result: Result) -> None:
-        image, stamp = result.canvas, result.frame.timestamp
-        assert image is not None
+        image, stamp = result.drawn, result.frame.timestamp
         if self.frames % 30 == 0:
             self.check_room()
         if self._writer is None:
@@ -68,57 +71,56 @@ class VideoSink(FileSink):
 
 
 class ImagesSink(Sink):
-    """The drawn frames as numbered pictures: FOLDER (JPEG) or FOLDER/name.png."""
+    """The drawn frames as numbered pictures: FOLDER (JPEG) or FOLDER/name.png. Of pictures: one
+    file, or FOLDER and the picture's own name, where a face was found."""
 
     draws = True
 
-    def __init__(self, path: str | Path) -> None:
-        self._name = _numbered(Path(path), _IMAGE_SUFFIXES, "frame.jpg")
+    def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
+        self._files = (outputs or Outputs()).series(path, IMAGE_SUFFIXES, "frame.jpg", False)
         self.name = str(path)
 
     def write(self, result: Result) -> None:
-        assert result.canvas is not None
-        write_image(_with_number(self._name, result.frame.index), result.canvas)
+        if result.faces or not self._files.by_picture:
+            write_image(self._files.file(result.frame), result.drawn)
 
 
 class MeshesSink(Sink):
-    """Every face of every frame as a numbered mesh: FOLDER (OBJ) or FOLDER/name.ply."""
+    """Every face as a mesh, numbered in a video: FOLDER (OBJ) or FOLDER/name.ply. OBJ and GLB
+    carry a texture. For the names see ``Series``."""
 
-    meshes = True
+    dense = True
 
-    def __init__(self, path: str | Path) -> None:
-        self._name = _numbered(Path(path), MESH_SUFFIXES, "face.obj")
+    def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
+        self._files = (outputs or Outputs()).series(path, MESH_SUFFIXES, "face.obj", True)
+        check_mesh_writer(self._files.name)
         self.name = str(path)
 
     def write(self, result: Result) -> None:
+        image, alone = result.frame.image, len(result.faces) == 1
         for face in result.faces:
-            target = _with_number(self._name, result.frame.index, face.id)
-            save_mesh(face_mesh(face.dense_map, face.crop), target, result.frame.image)
+            target, texture = self._files.file(result.frame, face, alone), None
+            if target.suffix.lower() in TEXTURED_SUFFIXES:
+                texture = filled(uv_texture(face, image, mirrored=True))
+            save_mesh(face_mesh(face), target, image, texture)
 
 
 class DenseSink(Sink):
-    """Depth, mask or texture of every face of every frame, numbered: FOLDER or FOLDER/name.npy."""
+    """Depth, mask or texture of every face, numbered in a video: FOLDER or FOLDER/name.npy. For
+    the names see ``Series``."""
 
-    meshes = True
+    dense = True
 
-    def __init__(self, kind: str, path: str | Path, mirrored: bool = False) -> None:
-        self._name = _numbered(Path(path), DENSE_SUFFIXES[kind], f"{kind}.png")
+    def __init__(
+        self, kind: str, path: str | Path, mirrored: bool = False, outputs: Outputs | None = None
+    ) -> None:
+        suffixes = DENSE_SUFFIXES[kind]
+        self._files = (outputs or Outputs()).series(path, suffixes, f"{kind}.png", True)
         self._kind, self._mirrored = kind, mirrored
         self.name = str(path)
 
     def write(self, result: Result) -> None:
+        alone = len(result.faces) == 1
         for face in result.faces:
-            target = _with_number(self._name, result.frame.index, face.id)
+            target = self._files.file(result.frame, face, alone)
             write_dense(self._kind, face, result.frame.image, target, self._mirrored)
-
-
-def _numbered(path: Path, suffixes: tuple[str, ...], default: str) -> Path:
-    name = path if path.suffix else path / default
-    if name.suffix.lower() not in suffixes:
-        raise UsageError(f"{path}: give a folder, or FOLDER/name with {', '.join(suffixes)}")
-    return check_writable(name)
-
-
-def _with_number(path: Path, number: int, face: int | None = None) -> Path:
-    which = "" if face is None else f"-{face}"
-    return path.with_stem(f"{path.stem}-{number:06d}{which}")

@@ -16,12 +16,13 @@ from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
 from posgan_edge.live.sinks.base import FileSink, Result
+from posgan_edge.live.sinks.outputs import Outputs
 
 _ROW = np.dtype(
     [
         ("frame", "i8"), ("timestamp", "f8"), ("id", "i4"), ("score", "f4"), ("box", "f4", 4),
         ("landmarks", "f4", (68, 3)), ("facing", "f4", 68), ("pose", "f4", 3),
-        ("rotation", "f4", (3, 3)), ("scale", "f4"), ("translation", "f4", 3),
+        ("rotation", "f4", (3, 3)), ("scale", "f4"), ("translation", "f4", 3), ("source", "i4"),
     ]
 )  # fmt: skip
 
@@ -32,12 +33,17 @@ class JsonLinesSink(FileSink):
     ``intrinsics`` (3, 3) adds the head's metric pose to each face.
     """
 
-    def __init__(self, path: str | Path, intrinsics: FloatArray | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        intrinsics: FloatArray | None = None,
+        outputs: Outputs | None = None,
+    ) -> None:
         self._whole, self._intrinsics = 0, intrinsics
         if str(path) == "-":
             self.name, self._open, self._stream = "-", False, sys.stdout.buffer
             return
-        super().__init__(path)
+        super().__init__(path, outputs)
         self._stream = open(self.temporary, "wb", buffering=0)  # noqa: SIM115
 
     def write(self, result: Result) -> None:
@@ -67,15 +73,17 @@ class JsonLinesSink(FileSink):
 class NpzSink(FileSink):
     """One row for each face of each frame: ``frame``, ``timestamp`` (s), ``id``, ``score``,
     ``box`` (4,), ``landmarks`` (68, 3), ``facing`` (68,), ``pose`` (pitch, yaw, roll in degrees),
-    ``rotation`` (3, 3), ``scale``, ``translation`` (3,); and ``landmark_names`` (68,).
+    ``rotation`` (3, 3), ``scale``, ``translation`` (3,), ``source``: which of ``source_names``
+    (S,) the frame is of; and ``landmark_names`` (68,).
 
     Rows wait in a file, not in memory.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
+        super().__init__(path, outputs)
         if self.path.suffix != ".npz":
             raise UsageError(f"{path}: give a name that ends in .npz")
+        self._sources: dict[str, int] = {}
         self._rows = self.temporary.with_suffix(".rows")
         self._stream = open(self._rows, "wb", buffering=0)  # noqa: SIM115
 
@@ -90,6 +98,7 @@ class NpzSink(FileSink):
             row["pose"] = pose.pitch, pose.yaw, pose.roll
             row["rotation"], row["scale"] = pose.rotation, pose.scale
             row["translation"] = pose.translation
+            row["source"] = self._sources.setdefault(result.frame.name, len(self._sources))
         # The arrays are made of the rows at the end, beside them.
         self.check_room(self._stream.tell())
         self._stream.write(rows.tobytes())
@@ -103,6 +112,7 @@ class NpzSink(FileSink):
             with open(self.temporary, "wb") as stream:
                 names = np.array(LANDMARK_NAMES)
                 columns = {name: rows[name] for name in _ROW.names or ()}
+                columns |= {"source_names": np.array([*self._sources], np.str_)}
                 np.savez_compressed(stream, **columns, landmark_names=names)
         finally:
             self._rows.unlink(missing_ok=True)

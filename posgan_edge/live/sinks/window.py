@@ -13,28 +13,33 @@ from posgan_edge.live.sinks.base import Result, Sink
 
 
 class WindowSink(Sink):
-    """Shows the newest drawn frame. Desktops want windows on the main thread: ``pump`` shows."""
+    """Shows the newest drawn frame. Desktops want windows on the main thread: ``pump`` shows.
+
+    ``hold``: each frame waits for a key.
+    """
 
     name = "window"
     title = "posgan-edge"
     draws = True
 
-    def __init__(self) -> None:
+    def __init__(self, hold: bool = False) -> None:
+        self.hold = hold
         self._canvas: Image | None = None
         self._lock = threading.Lock()
         self._fresh = False
 
     def write(self, result: Result) -> None:
-        assert result.canvas is not None
+        canvas = result.drawn
         with self._lock:
-            if self._canvas is None or self._canvas.shape != result.canvas.shape:
-                self._canvas = result.canvas.copy()
+            if self._canvas is None or self._canvas.shape != canvas.shape:
+                self._canvas = canvas.copy()
             else:
-                np.copyto(self._canvas, result.canvas)
+                np.copyto(self._canvas, canvas)
             self._fresh = True
 
     def pump(self, wait_ms: int = 1) -> bool:
-        """Shows what is new; False once the user closes the window or types q."""
+        """Shows what is new; False once the user closes the window or types q. Waits ``wait_ms``
+        milliseconds for a key; 0 waits until there is one."""
         try:
             with self._lock:
                 if self._fresh and self._canvas is not None:
@@ -45,7 +50,7 @@ class WindowSink(Sink):
             key = cv2.waitKey(wait_ms) & 0xFF
             visible = cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error as error:
-            raise MissingRuntime("this OpenCV cannot open a window: use --no-window") from error
+            raise MissingRuntime("this OpenCV cannot open a window: run without one") from error
         return visible and key not in (ord("q"), 27)
 
     def close(self) -> None:

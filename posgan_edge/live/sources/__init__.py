@@ -1,6 +1,15 @@
 """Where frames come from: pictures, videos, cameras, streams, raw frames, a moving portrait."""
 
 from posgan_edge.live.sources.base import Source, SourceLost, picture_frame
-from posgan_edge.live.sources.uri import is_picture, open_source, pictures_of
+from posgan_edge.live.sources.pictures import PicturesSource, is_picture, pictures_of
+from posgan_edge.live.sources.uri import open_source
 
-__all__ = ["Source", "SourceLost", "is_picture", "open_source", "picture_frame", "pictures_of"]
+__all__ = [
+    "PicturesSource",
+    "Source",
+    "SourceLost",
+    "is_picture",
+    "open_source",
+    "picture_frame",
+    "pictures_of",
+]

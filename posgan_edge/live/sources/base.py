@@ -1,4 +1,4 @@
-"""What every source is to the rooms after it."""
+"""What every source of frames has, and a single picture as a frame."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ class SourceLost(BadInput):
 class Source:
     """Pictures one after the other; a context manager that opens and closes, and an iterator.
 
-    ``live``: frames come whether they are taken or not. ``rate`` is in frames a second;
-    ``frames_promised`` is what a header says, 0 where nothing does; files often hold fewer.
+    ``live``: frames come whether they are taken or not; ``still``: they are single pictures that
+    have nothing to do with each other. ``rate`` is in frames a second; ``frames_promised`` is what
+    a header says, 0 where nothing does; files often hold fewer.
     """
 
     name: str
     live = False
+    still = False
     rate = 30.0
     frames_promised = 0
 
@@ -40,6 +42,14 @@ class Source:
         """
         raise NotImplementedError
 
+    def label(self, count: int) -> tuple[int, str]:
+        """Number and name of the frame that was read last; ``count`` frames came before it."""
+        return count, self.name
+
+    def files(self) -> list[str | int]:
+        """The files that are read, by name or descriptor; none for a camera or stream."""
+        return []
+
     @staticmethod
     def memory(into: Image | None, shape: tuple[int, int, int]) -> Image:
         """``into`` where it is of that shape, new memory otherwise."""
@@ -53,7 +63,8 @@ class Source:
         index = 0
         while (image := self.read()) is not None:
             if image.size:
-                yield Frame(image, index, index / self.rate, self.name)
+                number, name = self.label(index)
+                yield Frame(image, number, 0.0 if self.still else index / self.rate, name)
             index += 1
         if index == 0:
             raise BadInput(f"{self.name}: gives no frame")

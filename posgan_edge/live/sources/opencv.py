@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 
@@ -67,7 +68,8 @@ class OpenCvSource(Source):
         return cv2.VideoCapture(target)
 
     def read(self, into: Image | None = None) -> Image | None:
-        assert self._capture is not None, "open the source first"
+        if self._capture is None:
+            raise BadInput(f"{self.name}: is not open")
         try:
             ok, image = self._capture.read() if into is None else self._capture.read(into)
         except cv2.error:
@@ -80,6 +82,15 @@ class OpenCvSource(Source):
         if image.ndim == 2:
             return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR) if image.shape[2] == 4 else image
+
+    def files(self) -> list[str | int]:
+        """See ``Source``: a file, or every file that a pattern may stand for."""
+        if "://" in self._target or self._target.isdigit():
+            return []
+        if os.path.exists(self._target):
+            return [self._target]
+        pattern = re.sub(r"%0?\d*d", "*", self._target.replace("[", "[[]"))
+        return [*glob.glob(pattern)]
 
     def close(self) -> None:
         if self._capture is not None:

@@ -24,6 +24,13 @@ class RawSource(Source):
         self.rate = rate or 30.0
         self._stream: BinaryIO = sys.stdin.buffer
 
+    def files(self) -> list[str | int]:
+        """See ``Source``: standard input, which may be a file."""
+        try:
+            return [self._stream.fileno()]
+        except OSError:
+            return []
+
     def read(self, into: Image | None = None) -> Image | None:
         image = self.memory(into, self._shape)
         memory = image.data.cast("B")

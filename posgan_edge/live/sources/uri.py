@@ -8,30 +8,12 @@ from pathlib import Path
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.live.sources.base import Source
 
-_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 #: For help and errors.
 FORMS = (
     "a picture, a folder, a video file, frame-%04d.png, a camera's number, /dev/videoN, csi://N, "
     "rtsp://, http://, - (raw frames on standard input) or synthetic:"
 )
-
-
-def is_picture(uri: str) -> bool:
-    """Whether a source is a single picture by its name (or a folder of them)."""
-    path = Path(uri)
-    plain = "%" not in uri and "://" not in uri
-    return path.is_dir() or (plain and path.suffix.lower() in _PICTURES)
-
-
-def pictures_of(uri: str) -> list[str]:
-    """A picture, or those of a folder by name. Raises BadInput where a folder holds none."""
-    if not Path(uri).is_dir():
-        return [uri]
-    found = sorted(str(p) for p in Path(uri).iterdir() if p.suffix.lower() in _PICTURES)
-    if not found:
-        raise BadInput(f"{uri}: no pictures in this folder")
-    return found
 
 
 def open_source(
@@ -50,7 +32,7 @@ def open_source(
     from posgan_edge.live.sources.opencv import OpenCvSource
 
     if (uri == "-") != (size is not None):
-        raise UsageError("raw frames on standard input (-) need --size WIDTHxHEIGHT, others do not")
+        raise UsageError("raw frames on standard input (-) need a size, others do not", "size")
     if size is not None:
         from posgan_edge.live.sources.raw import RawSource
 

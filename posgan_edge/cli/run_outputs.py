@@ -1,0 +1,161 @@
+"""The options of ``posgan-edge run`` that say where results go."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import click
+
+from posgan_edge.cli.options import Group, numbers, with_flags
+from posgan_edge.errors import UsageError
+from posgan_edge.files import check_writable
+from posgan_edge.system import has_display
+
+if TYPE_CHECKING:
+    from posgan_edge.arrays import FloatArray
+    from posgan_edge.live.sinks import Outputs, Sink
+
+
+@dataclass(frozen=True)
+class OutputOptions(Group):
+    """Where results go."""
+
+    save: Path | None
+    json: Path | None
+    npz: Path | None
+    mesh: Path | None
+    depth: Path | None
+    mask: Path | None
+    texture: Path | None
+    mirror_texture: bool
+    intrinsics: str | None
+    summary: Path | None
+    overwrite: bool
+    serve: str | None
+    token: str | None
+    no_window: bool
+
+    declared = (
+        click.option("--save", type=Path,
+                     help="Annotated picture or video, or FOLDER for many pictures."),
+        click.option("--json", type=Path, help="JSON lines, one per frame; - for standard output."),
+        click.option("--npz", type=Path,
+                     help="Landmarks and pose of every frame as NumPy arrays."),
+        click.option("--mesh", type=Path,
+                     help="OBJ, PLY or GLB of each face; FOLDER for many pictures, or a video."),
+        click.option("--depth", type=Path,
+                     help="Depth map of each face: .npy (pixels) or .png (16 bits), or FOLDER."),
+        click.option("--mask", type=Path, help="Mask of each face: .png, or FOLDER."),
+        click.option("--texture", type=Path,
+                     help="UV texture of what is seen: .png with alpha, or FOLDER."),
+        click.option("--mirror-texture", is_flag=True,
+                     help="Complete textures from the other side."),
+        click.option("--intrinsics", metavar="FX,FY,CX,CY",
+                     help="Of the camera, in pixels: JSON lines get the head's place in mm."),
+        click.option("--summary", type=Path, help="What the run did, as JSON."),
+        click.option("--overwrite", is_flag=True,
+                     help="Replace files that are there (never one that is read)."),
+        click.option("--serve", metavar="[HOST:]PORT", help="Live page in the browser (loopback)."),
+        click.option("--token",
+                     help="Token for --serve beyond loopback (otherwise one is made up)."),
+        click.option("--no-window", is_flag=True, help="Never open a window."),
+    )  # fmt: skip
+
+    def check(self) -> None:
+        """Raises UsageError for options that need another."""
+        if self.mirror_texture and self.texture is None:
+            raise UsageError("--mirror-texture needs --texture")
+        if self.intrinsics is not None and self.json is None:
+            raise UsageError("--intrinsics needs --json")
+        if self.token is not None and self.serve is None:
+            raise UsageError("--token needs --serve")
+        self.camera()
+
+    @property
+    def window(self) -> bool:
+        """Whether a window is opened."""
+        return not self.no_window and has_display()
+
+    @property
+    def lines_to_stdout(self) -> bool:
+        """Whether standard output is taken by JSON lines."""
+        return str(self.json) == "-"
+
+    def camera(self) -> FloatArray | None:
+        """--intrinsics as a camera matrix (3, 3)."""
+        if self.intrinsics is None:
+            return None
+        from posgan_edge.faces.camera import camera_matrix
+
+        what = "FX,FY,CX,CY in pixels"
+        return camera_matrix(*numbers("--intrinsics", self.intrinsics, what))
+
+    def masked(self) -> list[str]:
+        """The options given that need a layout with a mask."""
+        kinds = ("depth", "mask", "texture", "mesh")
+        return [f"--{kind}" for kind in kinds if getattr(self, kind) is not None]
+
+    def sinks(self, outputs: Outputs, rate: float, stack: ExitStack) -> list[Sink]:
+        """Every sink that was asked for, checked; the stack closes them. Raises UsageError for a
+        name that cannot be used, BadInput for a place that cannot be written."""
+        try:
+            if self.summary is not None:
+                check_writable(outputs.claim(self.summary))
+            # The loop closes them; this is for what fails before it starts.
+            return [stack.enter_context(sink) for sink in self._made(outputs, rate)]
+        except UsageError as error:
+            raise with_flags(error) from error
+
+    def _made(self, outputs: Outputs, rate: float) -> Iterator[Sink]:
+        from posgan_edge.live import sinks
+
+        pictures = outputs.pictures is not None
+        if self.save is not None:
+            if self.save.suffix.lower() in sinks.VIDEO_CODECS and not pictures:
+                yield sinks.VideoSink(self.save, rate, outputs)
+            else:
+                yield sinks.ImagesSink(self.save, outputs)
+        if self.json is not None:
+            yield sinks.JsonLinesSink(self.json, self.camera(), outputs)
+        if self.npz is not None:
+            yield sinks.NpzSink(self.npz, outputs)
+        if self.mesh is not None:
+            yield sinks.MeshesSink(self.mesh, outputs)
+        for kind in ("depth", "mask", "texture"):
+            path = getattr(self, kind)
+            if path is not None:
+                yield sinks.DenseSink(kind, path, self.mirror_texture, outputs)
+        if self.serve is not None:
+            from posgan_edge.live.sinks.live_page import LivePageSink
+
+            page = LivePageSink(self.serve, self.token)
+            yield page
+            click.echo(f"live page: {reachable(page.url)}", err=True)
+        if self.window:
+            yield sinks.WindowSink(hold=pictures)
+
+
+def reachable(url: str) -> str:
+    """An address that others can open: where it names every network (0.0.0.0, [::]) this
+    machine's own address takes the place."""
+    parts = urlsplit(url)
+    if parts.hostname not in ("0.0.0.0", "::"):
+        return url
+    kind, target = socket.AF_INET, "192.0.2.1"
+    if parts.hostname == "::":
+        kind, target = socket.AF_INET6, "2001:db8::1"
+    try:
+        # No packet is sent: this only asks which of the machine's addresses leads outside.
+        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            host = str(probe.getsockname()[0])
+    except OSError:
+        host = socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
+    return urlunsplit(parts._replace(netloc=f"{host}:{parts.port}"))

@@ -1,0 +1,68 @@
+"""What finds the faces of a frame for the live loop: a tracker, or a pipeline for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from posgan_edge.errors import PosganError
+from posgan_edge.faces.pipeline import FacePipeline
+from posgan_edge.faces.values import Face, Frame
+from posgan_edge.geometry.values import FaceBox
+
+
+class Finder(Protocol):
+    """Finds faces frame by frame; ``FaceTracker`` is one.
+
+    After an ``update``, ``timings_ms`` holds its milliseconds by stage, ``detect_ms`` those of a
+    detection that ran beside it (0: none), ``detections`` how often the detector has looked.
+    """
+
+    @property
+    def timings_ms(self) -> Mapping[str, float]: ...
+    @property
+    def detect_ms(self) -> float: ...
+    @property
+    def detections(self) -> int: ...
+
+    def update(self, frame: Frame, /) -> list[Face] | None:
+        """The faces of a frame. None: the frame cannot be used, and is left out."""
+        ...
+
+
+class PictureFinder:
+    """Finds the faces of frames that have nothing to do with each other.
+
+    ``boxes`` are those of every picture; None asks the pipeline's detector for up to
+    ``max_faces``. ``report`` is told in one line of each picture that has no face or fails.
+    """
+
+    detect_ms = 0.0
+
+    def __init__(
+        self,
+        pipeline: FacePipeline,
+        boxes: Sequence[FaceBox] | None = None,
+        max_faces: int = 64,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.pipeline, self.boxes, self.max_faces = pipeline, boxes, max_faces
+        self.detections = 0
+        self._report = report
+
+    @property
+    def timings_ms(self) -> Mapping[str, float]:
+        """Those of the pipeline's last picture."""
+        return self.pipeline.timings_ms
+
+    def update(self, frame: Frame, /) -> list[Face] | None:
+        """See ``Finder``."""
+        self.detections += self.boxes is None
+        try:
+            faces = self.pipeline.process(frame, self.boxes, self.max_faces)
+        except PosganError as error:
+            self._report(f"{frame.name}: {error}" if frame.name not in str(error) else str(error))
+            return None
+        if not faces:
+            self._report(f"{frame.name}: no face was found")
+        return faces

@@ -1,0 +1,174 @@
+"""How the files of a run are called, and that none takes the place of another file."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.faces.values import Face, Frame
+from posgan_edge.files import check_writable
+from posgan_edge.images import IMAGE_SUFFIXES
+from posgan_edge.live.sources.pictures import Picture, targets
+from posgan_edge.render.meshes import mesh_files
+
+
+class Outputs:
+    """The files that the sinks of one run write.
+
+    ``sources``: files (or descriptors) that the run reads. None of them is ever written, by
+    whatever name, symbolic or hard link. Two outputs never share a file. ``overwrite`` False: no
+    file that is there already is replaced either. ``pictures``: what the run reads where it reads
+    single pictures; files are then named after them, and by the frame's number otherwise.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[str | Path | int] = (),
+        overwrite: bool = True,
+        pictures: Sequence[Picture] | None = None,
+    ) -> None:
+        self.overwrite, self.pictures = overwrite, pictures
+        self._sources: set[tuple[int, int]] = set()
+        self._claimed: set[Path] = set()
+        for source in sources:
+            with suppress(OSError, ValueError):
+                status = os.stat(source)
+                self._sources.add((status.st_dev, status.st_ino))
+
+    @property
+    def guarded(self) -> bool:
+        """Whether there are files that must not be written."""
+        return bool(self._sources) or not self.overwrite
+
+    def check(self, path: Path) -> None:
+        """Raises UsageError where a path must not be written: a source, not a regular file, or
+        there already."""
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            there = os.path.lexists(path)
+        else:
+            if (status.st_dev, status.st_ino) in self._sources:
+                raise UsageError(f"{path}: is a source or another output: give another name")
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise UsageError(f"{path}: is a device or a pipe, not a file")
+            there = not stat.S_ISDIR(status.st_mode)
+        if there and not self.overwrite:
+            raise UsageError(f"{path}: is there already", "overwrite")
+
+    def claim(self, path: str | Path) -> Path:
+        """The path of one file, for one output alone. Raises as ``check``, and UsageError where
+        another output has claimed it."""
+        path = Path(path)
+        self.check(path)
+        self._take(path)
+        return path
+
+    def _take(self, path: Path) -> None:
+        place = Path(os.path.realpath(path.parent)) / path.name
+        if place in self._claimed:
+            raise UsageError(f"{path}: is a source or another output: give another name")
+        self._claimed.add(place)
+
+    def series(
+        self, path: str | Path, suffixes: Sequence[str], default: str, per_face: bool
+    ) -> Series:
+        """The files of an output that writes one for each frame, or for each face of each frame.
+
+        ``path`` is a folder (names as ``default``) or FOLDER/name with one of ``suffixes``; for a
+        single picture also the file itself. Raises UsageError for another suffix and as ``claim``,
+        BadInput where nothing can be written there.
+        """
+        return Series(self, Path(path), suffixes, default, per_face)
+
+
+class Series:
+    """The file names of one output; see ``Outputs.series``.
+
+    Of a video: ``name-000007.ext`` for frame 7, ``name-000007-2.ext`` for its face with id 2. Of
+    pictures: the picture's name, with ``-ID`` where it has several faces. ``by_picture`` tells
+    which of the two; ``name`` is the file that was asked for, without numbers.
+    """
+
+    def __init__(
+        self, outputs: Outputs, path: Path, suffixes: Sequence[str], default: str, per_face: bool
+    ) -> None:
+        self._outputs, self._per_face = outputs, per_face
+        self.by_picture = outputs.pictures is not None
+        self.name = path if _is_file(path) else path / default
+        if self.name.suffix.lower() not in suffixes:
+            kinds = ", ".join(suffixes)
+            if self.by_picture:
+                raise UsageError(f"{path}: unknown file type: use {kinds}")
+            raise UsageError(f"{path}: give a folder, or FOLDER/name with {kinds}")
+        if "%" in self.name.name and not self.by_picture:
+            raise UsageError(f"{path}: give a folder; files are numbered by themselves")
+        self._targets: list[Path] = []
+        if outputs.pictures is not None:
+            self._targets = self._pictures(path, outputs.pictures)
+        for name in self._planned():
+            outputs.claim(name)
+        if outputs.guarded:
+            for there in self._there():
+                outputs.check(there)
+        check_writable(self._targets[0] if self._targets else self.name)
+
+    def file(self, frame: Frame, face: Face | None = None, alone: bool = True) -> Path:
+        """The file for a frame, or for one of its faces; ``alone``: it has no other.
+
+        Raises BadInput where another picture's file has that name.
+        """
+        if not self.by_picture:
+            which = "" if face is None else f"-{face.id}"
+            return self.name.with_stem(f"{self.name.stem}-{frame.index:06d}{which}")
+        target = self._targets[frame.index]
+        if face is None or alone:
+            return target
+        target = target.with_stem(f"{target.stem}-{face.id}")
+        try:
+            for name in mesh_files(target):
+                self._outputs.claim(name)
+        except UsageError as error:
+            raise BadInput(str(error)) from error
+        return target
+
+    def _pictures(self, path: Path, pictures: Sequence[Picture]) -> list[Path]:
+        if _is_file(path):
+            if len(pictures) > 1:
+                raise UsageError(f"{path}: names one file; many pictures need a folder")
+            return [path] * len(pictures)
+        suffix = None if not self._per_face else self.name.suffix
+        files = targets(pictures, path, suffix)
+        return [
+            file if file.suffix.lower() in IMAGE_SUFFIXES or suffix else file.with_suffix(".png")
+            for file in files
+        ]
+
+    def _planned(self) -> Iterator[Path]:
+        """Every name that is known beforehand; for numbers one that stands for all."""
+        stands = self.name.with_stem(f"{self.name.stem}-%06d" + "-%d" * self._per_face)
+        for target in self._targets if self.by_picture else [stands]:
+            yield from mesh_files(target)
+
+    def _there(self) -> Iterator[Path]:
+        """Files that are there and have a name which the run may write."""
+        number = r"-\d{6,}" if not self.by_picture else ""
+        face = r"-\d+" if self._per_face else ""
+        numbers = re.compile(number + face + r"(?=(_uv)?\.[^.]+$)")
+        names: dict[Path, set[str]] = {}
+        for target in self._targets if self.by_picture else [self.name]:
+            names.setdefault(target.parent, set()).update(f.name for f in mesh_files(target))
+        for folder in filter(Path.is_dir, names):
+            for entry in sorted(os.listdir(folder)):
+                plain = numbers.sub("", entry)
+                if plain != entry and plain in names[folder]:
+                    yield folder / entry
+
+
+def _is_file(path: Path) -> bool:
+    return bool(path.suffix) and not path.is_dir()

@@ -1,0 +1,149 @@
+"""Pictures, folders, patterns and lists of pictures as a source."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from posgan_edge.arrays import Image
+from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.files import read_names
+from posgan_edge.images import read_image
+from posgan_edge.live.sources.base import Source
+
+#: Suffixes of pictures. Those in the second line may be more than OpenCV reads; one that it cannot
+#: read is named, not left out in silence.
+_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
+_PICTURES |= {".jp2", ".avif", ".heic", ".heif", ".jxl"}
+#: Pictures within a folder; one that is named alone is played as a video.
+_MOVING = frozenset((".gif",))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file, and the folder below which its place is kept in what is written of it."""
+
+    path: str
+    root: str
+
+    @property
+    def place(self) -> Path:
+        """The path below ``root``."""
+        return Path(os.path.relpath(self.path, self.root))
+
+
+def is_picture(uri: str) -> bool:
+    """Whether a source is a picture by its name; or a folder, pattern or list of pictures."""
+    path = Path(uri)
+    if path.is_dir() or uri.startswith("@"):
+        return True
+    if "%" in uri or "://" in uri or uri.startswith(("synthetic:", "synthetic?")):
+        return False
+    suffix = path.suffix.lower()
+    pattern = glob.has_magic(path.name) and not path.exists()
+    return suffix in _PICTURES or (pattern and (not suffix or glob.has_magic(suffix)))
+
+
+def pictures_of(uri: str) -> list[str]:
+    """A picture; those of a folder by name; those that a pattern (``photos/**/*.jpg``) matches; or
+    those that a list names (``@list.txt``, one path a line). Raises BadInput where there are none.
+    """
+    return [picture.path for picture in expanded(uri)]
+
+
+def expanded(uri: str) -> list[Picture]:
+    """``pictures_of`` with the folder that each is kept below."""
+    path = Path(uri)
+    if uri.startswith("@"):
+        return [one for name in read_names(Path(uri[1:])) or [] for one in expanded(name)]
+    if path.is_dir():
+        found = [str(p) for p in path.iterdir() if _looks_like_one(p)]
+        if not found:
+            raise BadInput(f"{uri}: no pictures in this folder")
+        return [Picture(name, uri) for name in sorted(found)]
+    if glob.has_magic(uri) and not path.exists():
+        root = Path(uri)
+        while glob.has_magic(str(root)):
+            root = root.parent
+        found = [name for name in glob.glob(uri, recursive=True) if _looks_like_one(Path(name))]
+        if not found:
+            raise BadInput(f"{uri}: matches no pictures")
+        return [Picture(name, str(root)) for name in sorted(found)]
+    return [Picture(uri, str(path.parent))]
+
+
+def _looks_like_one(path: Path) -> bool:
+    return path.suffix.lower() in _PICTURES | _MOVING and not path.is_dir()
+
+
+class PicturesSource(Source):
+    """Picture files one after the other, each in its own size.
+
+    A picture that cannot be read is told to ``report`` in one line and left out. A frame's
+    ``index`` is the picture's place in ``pictures``, its ``name`` the path.
+    """
+
+    still = True
+    rate = 1.0
+
+    def __init__(
+        self, pictures: Sequence[Picture], report: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.pictures, self._report = list(pictures), report
+        self.name = self.pictures[0].path if len(self.pictures) == 1 else "pictures"
+        self.frames_promised = len(self.pictures)
+        self._next = 0
+
+    def open(self) -> None:
+        """Begins with the first picture."""
+        self._next = 0
+
+    def read(self, into: Image | None = None) -> Image | None:
+        """See ``Source``; ``into`` is not used."""
+        while self._next < len(self.pictures):
+            path = self.pictures[self._next].path
+            self._next += 1
+            try:
+                return read_image(path)
+            except PosganError as error:
+                self._report(str(error))
+            except MemoryError:
+                self._report(f"{path}: does not fit into memory")
+        return None
+
+    def label(self, count: int) -> tuple[int, str]:
+        """See ``Source``."""
+        return self._next - 1, self.pictures[self._next - 1].path
+
+    def files(self) -> list[str | int]:
+        """See ``Source``."""
+        return [picture.path for picture in self.pictures]
+
+
+def targets(pictures: Sequence[Picture], folder: Path, suffix: str | None) -> list[Path]:
+    """A file in ``folder`` for each picture, with a suffix or (None) the picture's own.
+
+    A picture keeps its place below the folder that was named. Where two would meet, all keep
+    their place below the folder that all have in common, and those of one name in one folder
+    (``a.jpg``, ``a.png``) get their suffix into the name: ``a-jpg``.
+    """
+
+    def made(places: list[Path]) -> list[Path]:
+        return [folder / place.with_suffix(suffix or place.suffix) for place in places]
+
+    places = [picture.place for picture in pictures]
+    files = made(places)
+    if len(set(files)) < len(files):
+        paths = [os.path.abspath(picture.path) for picture in pictures]
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+        places = [Path(os.path.relpath(path, common)) for path in paths]
+        files = made(places)
+    met = Counter(files)
+    return [
+        file if met[file] == 1 else file.with_stem(f"{file.stem}-{place.suffix[1:]}")
+        for file, place in zip(files, places, strict=True)
+    ]

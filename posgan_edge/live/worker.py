@@ -1,0 +1,157 @@
+"""The thread that draws results and hands them to the sinks."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from posgan_edge.arrays import Image
+from posgan_edge.errors import PosganError
+from posgan_edge.faces.values import Frame
+from posgan_edge.live.sinks import Result, Sink
+from posgan_edge.live.stages import StageTimes
+from posgan_edge.render.draw import draw_faces, draw_lines
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How frames are drawn for the sinks that show them."""
+
+    dense: bool = True
+    overlay: bool = False
+    scale: int = 1
+
+
+class SinkWorker:
+    """Draws results and hands them to the sinks, on its own thread.
+
+    When the sinks are slower than the frames, ``put`` waits; a live capture then drops frames.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        release: Callable[[Frame], None],
+        drawing: Drawing,
+        times: StageTimes,
+        report: Callable[[str], None],
+        waiting: int = 3,
+    ) -> None:
+        self.failures: list[str] = []
+        self._sinks, self._release, self._drawing = list(sinks), release, drawing
+        self._times, self._report = times, report
+        self._queue: queue.Queue[Result | None] = queue.Queue(waiting)
+        self._canvas: Image | None = None
+        self._thread = threading.Thread(target=self._run, name="sinks", daemon=True)
+        self._thread.start()
+
+    def put(self, result: Result) -> None:
+        self._queue.put(result)
+
+    def wait(self) -> None:
+        """Waits until every result that was put has been written."""
+        self._queue.join()
+
+    def close(self) -> None:
+        """Waits for the results that were put, and closes every sink."""
+        self._queue.put(None)
+        self._thread.join()
+        while self._sinks:
+            self._closed(self._sinks.pop(0))
+
+    def _run(self) -> None:
+        # Whatever a sink raises, the thread has to go on: the loop waits for it.
+        while (result := self._queue.get()) is not None:
+            self._hand_on(result)
+            self._release(result.frame)
+            self._queue.task_done()
+
+    def _wanted(self) -> list[Sink]:
+        wanted = []
+        for sink in list(self._sinks):
+            try:
+                if sink.wants():
+                    wanted.append(sink)
+            except BaseException as error:
+                self._failed(sink, error)
+        return wanted
+
+    def _hand_on(self, result: Result) -> None:
+        wanted = self._wanted()
+        if any(sink.draws for sink in wanted):
+            start = time.perf_counter()
+            try:
+                result = replace(result, canvas=self._drawn(result))
+            except BaseException as error:
+                for sink in [sink for sink in wanted if sink.draws]:
+                    wanted.remove(sink)
+                    self._failed(sink, error)
+            self._times.add("draw", (time.perf_counter() - start) * 1e3)
+        for sink in wanted:
+            start = time.perf_counter()
+            try:
+                sink.write(result)
+            except BaseException as error:
+                self._failed(sink, error)
+            self._times.add(f"to {Path(sink.name).name}", (time.perf_counter() - start) * 1e3)
+
+    def _drawn(self, result: Result) -> Image:
+        drawing, image = self._drawing, result.frame.image
+        shape = (image.shape[0] * drawing.scale, image.shape[1] * drawing.scale, 3)
+        if self._canvas is None or self._canvas.shape != shape:
+            self._canvas = np.empty(shape, np.uint8)
+        canvas = draw_faces(
+            image, result.faces, drawing.dense, scale=drawing.scale, out=self._canvas
+        )
+        if drawing.overlay:
+            draw_lines(canvas, overlay_lines(result))
+        return canvas
+
+    def _failed(self, sink: Sink, error: BaseException) -> None:
+        line = _line(sink, error)
+        self.failures.append(line)
+        self._sinks.remove(sink)
+        self._tell(f"{line}; the run goes on without it")
+        self._closed(sink)
+
+    def _closed(self, sink: Sink) -> None:
+        try:
+            sink.close()
+        except BaseException as error:
+            line = _line(sink, error)
+            if line not in self.failures:
+                self.failures.append(line)
+                self._tell(line)
+            # Ctrl-C while the main thread closes a sink is for the program.
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() != self._thread:
+                raise
+
+    def _tell(self, line: str) -> None:
+        # Where nobody listens any more (a closed terminal), the line stands in the failures.
+        with suppress(Exception):
+            self._report(line)
+
+
+def _line(sink: Sink, error: BaseException) -> str:
+    """What a sink failed of, in one line that names it."""
+    reason = str(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or reason
+    elif not isinstance(error, PosganError):
+        reason = f"{type(error).__name__}: {reason}"
+    elif sink.name in reason:
+        return reason
+    return f"{sink.name}: {reason}"
+
+
+def overlay_lines(result: Result) -> list[str]:
+    """What the overlay says of a frame: its stages, and the time from capture to result."""
+    lines = [f"{name} {value:.1f} ms" for name, value in result.stages_ms.items() if value]
+    return [*lines, f"capture to result {result.latency_ms:.1f} ms"]
