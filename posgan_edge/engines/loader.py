@@ -95,7 +95,7 @@ def _named_provider(model: str | Path) -> tuple[str | None, str]:
 
 def model_path(model: str | Path) -> Path:
     """The file of a shipped name or of a path, where a provider may come before it. Raises
-    BadInput where there is none."""
+    BadInput if there is none."""
     _, name = _named_provider(model)
     if name in SHIPPED:
         return Path(str(resources.files("posgan_edge.assets") / SHIPPED[name]))

@@ -95,7 +95,7 @@ class TensorRtEngine(DeviceEngine):
         self.image_address, self.map_address = (int(self._device[name]) for name in _NAMES)
 
     def _check_tensors(self, path: Path, sizes: dict[str, int]) -> None:
-        """Raises BadInput where the plan's inputs and outputs are not what the manifest says."""
+        """Raises BadInput if the plan's inputs and outputs are not what the manifest says."""
         engine, rebuild = self._engine, "rebuild it with this version"
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         if sorted(names) != sorted(sizes):

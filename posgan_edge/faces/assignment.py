@@ -1,4 +1,4 @@
-"""Matching tracks with detections at the least total cost."""
+"""Matching tracks with detections so that the total cost is least."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from posgan_edge.errors import BadInput
 def assign(cost: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Pairs (row, column) of a cost matrix (n, m), each row and column at most once, min(n, m)
     of them, with the least sum. The Hungarian method by shortest augmenting paths (Jonker and
-    Volgenant, 1987), O(n^2 m). Raises BadInput for what is no matrix of finite numbers.
+    Volgenant, 1987), O(n^2 m). Raises BadInput unless it is a matrix of finite numbers.
     """
     if not isinstance(cost, np.ndarray) or cost.ndim != 2 or not arrays.finite(cost):
         raise BadInput(f"cost is {arrays.described(cost)}: give a matrix of finite numbers")

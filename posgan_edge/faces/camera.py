@@ -1,4 +1,4 @@
-"""The camera: weak perspective from the fit, metric pose by PnP where its intrinsics are known."""
+"""Camera poses: weak perspective, and a metric pose (PnP) for a camera with known intrinsics."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class MetricPose:
 
 
 def weak_perspective(pose: Face | Pose) -> NDArray[np.float64]:
-    """(2, 4) of a face or its pose: points of the upright head (y up, unit radius) with a 1
-    appended -> frame pixels (y down). Raises BadInput for other things.
+    """The camera of a face or its pose, (2, 4) float64: it maps points (x, y, z, 1) of the upright
+    head (y up, unit radius) to frame pixels (y down). Raises BadInput for other arguments.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, read_image, weak_perspective
@@ -50,14 +50,14 @@ def weak_perspective(pose: Face | Pose) -> NDArray[np.float64]:
     """
     pose = arrays.instance(pose.pose if isinstance(pose, Face) else pose, Pose, "pose")
     if not np.isfinite([pose.scale, *pose.translation, *pose.rotation.ravel()]).all():
-        raise BadInput("the pose is not finite: nothing was fitted")
+        raise BadInput("the pose is not finite: the fit failed")
     rows = np.column_stack([pose.scale * pose.rotation, pose.translation])[:2]
     return rows * Y_UP[:2, None]
 
 
 def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
     """(3, 3) intrinsics in pixels; the principal point in continuous coordinates, where the centre
-    of the top left pixel is (0.5, 0.5). Raises BadInput where a focal length is not positive.
+    of the top left pixel is (0.5, 0.5). Raises BadInput if a focal length is not positive.
 
     >>> from posgan_edge import camera_matrix
     >>> camera_matrix(900, 900, 320, 240)[0].tolist()
@@ -78,10 +78,9 @@ def metric_pose(
 ) -> MetricPose:
     """The head in millimetres before a camera of known ``intrinsics`` (3, 3).
 
-    The face's own 68 points (not a mean head) are the object, of a size that puts the pupils
-    ``pupils_mm`` apart; OpenCV's iterative PnP starts from the weak-perspective fit.
-    ``distortion``: OpenCV's 4, 5, 8, 12 or 14 coefficients. Raises BadInput where no pose is found
-    and for other things than these.
+    The object is the face's own 68 points, scaled so that the pupils are ``pupils_mm`` apart.
+    OpenCV's iterative PnP starts from the weak-perspective fit. ``distortion`` are OpenCV's 4, 5,
+    8, 12 or 14 coefficients. Raises BadInput if no pose is found, and for other arguments.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, camera_matrix, metric_pose, read_image

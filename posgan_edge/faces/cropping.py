@@ -1,4 +1,4 @@
-"""Cutting a crop out of a frame as network input, for runs, benchmarks and training alike."""
+"""Cutting a crop out of a frame as the network's input."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from posgan_edge.geometry.crop import Crop
 def extract_crop(frame: Image, crop: Crop, size: int) -> NDArray[np.float32]:
     """Cuts ``crop`` out of a BGR frame (H, W, 3) uint8 -> (3, size, size) float32 RGB in [0, 1].
 
-    Bilinear on pixel centres; where the crop is shrunk, each frame pixel is first averaged with
-    its neighbours over the shrink, so that no detail aliases. Black outside the frame. Raises
-    BadInput for other things and for a size that is not 1 to 4096.
+    Sampling is bilinear on pixel centres. If the crop is made smaller, the frame is first averaged
+    over as many pixels as become one, to avoid aliasing. Outside the frame it is black. Raises
+    BadInput for other arguments and for a size that is not 1 to 4096.
     """
     arrays.image(frame, "frame")
     arrays.instance(crop, Crop, "crop")

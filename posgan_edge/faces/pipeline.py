@@ -1,4 +1,4 @@
-"""From a frame to faces: detection, crops, reading, and a second look at level crops."""
+"""The pipeline for single frames: detection, crops, reading, and a second pass on better crops."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ from posgan_edge.geometry.values import FaceBox, PositionMap
 class FacePipeline:
     """The faces of single frames.
 
-    ``engine`` is an engine or what ``load_engine`` takes. ``detector`` is not needed where boxes
-    are given. ``passes`` = 2 reads the face, then reads it again from a level crop round the
-    landmarks that the first pass found. ``mirror`` averages each map with that of the mirrored
-    crop (UV layouts are symmetric), which doubles the network's time. ``dense`` False: faces carry
-    no position map, which an engine on a GPU then need not send back. ``workers``: threads over
-    which the faces of a frame are spread, where the engine allows it. ``layout`` takes the place
-    of the built-in layout of the engine's name, one with a mask for example. ``reader`` is one of
-    ``readers.READERS``; None takes the fastest that can be had.
+    Options:
+
+    - ``engine``: an ``Engine``, or a name or file for ``load_engine``.
+    - ``detector``: finds the faces; not needed if boxes are given.
+    - ``passes``: with 2, the face is read again from a crop that fits the landmarks of the first
+      pass, turned so that the head is upright in it.
+    - ``mirror``: averages each map with that of the mirrored crop, in twice the network's time.
+    - ``dense``: with False, faces have no position map, and a GPU need not send it back.
+    - ``workers``: threads that share the faces of a frame, if the engine allows it.
+    - ``layout``: used instead of the engine's built-in layout; it may have another mask.
+    - ``reader``: one of ``readers.READERS``; None takes the fastest one that is available.
 
     All faces of a frame go through the engine in one batch. ``timings_ms`` holds the milliseconds
     of the last call: ``crop``, ``network``, ``landmarks``, ``total``, and ``detect`` after
-    ``process``; ``rejected`` is how many crops so far held no face (see ``process``). A pipeline is
-    a context manager and closes the engine only where it loaded it.
+    ``process``. ``rejected`` counts the crops so far that held no face (see ``process``). A
+    pipeline is a context manager; it closes the engine only if it loaded it.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, GivenBoxes, read_image
@@ -83,14 +86,13 @@ class FacePipeline:
         """The faces of a frame or of a picture (H, W, 3) uint8 BGR, best score first.
 
         ``boxes`` are landmark boxes in pixels; None asks the detector for up to ``max_faces``.
-        What is found in a box is left out, and counted in ``rejected``, where it is no face
-        (``Face.presence`` below 0.5, outside the picture, or numbers that are not finite); of a
-        face that is found twice the better is kept. ``keep_all`` True keeps one face for each box,
-        for measuring on faces whose boxes are known.
+        A result that is not a face is left out and counted in ``rejected``: ``Face.presence`` is
+        below 0.5, it lies outside the picture, or its numbers are not finite. If a face is found
+        twice, the better result is kept. ``keep_all`` True keeps one face for each box, for
+        measuring on faces whose boxes are known.
 
-        Raises BadInput where there are neither boxes nor a detector, for what is not a picture or
-        a box, and with ``keep_all`` where numbers are not finite; PosganError where the detector
-        fails.
+        Raises BadInput without boxes and detector, for arguments that are not a picture or boxes,
+        and with ``keep_all`` if numbers are not finite; PosganError if the detector fails.
         """
         frame = Frame.of(frame)
         start = time.perf_counter()
@@ -118,10 +120,11 @@ class FacePipeline:
         scores: Sequence[float] | None = None,
         passes: int = 1,
     ) -> list[Face]:
-        """What lies under crops of a frame, one ``Face`` each, in their order, face or not.
+        """What the network finds in crops of a frame: one ``Face`` for each, in their order,
+        whether it is a face or not.
 
-        ``scores`` (one for each crop, 1 where None) become those of the faces' boxes. Raises
-        BadInput where the network's numbers are not finite, and for other things than these.
+        ``scores``, one for each crop, become the scores of the faces' boxes; None means 1. Raises
+        BadInput if the network's numbers are not finite, and for arguments of other types.
         """
         faces = self._at(Frame.of(frame), crops, scores, passes)
         for index, face in enumerate(faces):
@@ -139,7 +142,7 @@ class FacePipeline:
         scores: Sequence[float] | None = None,
         passes: int = 1,
     ) -> list[Face | None]:
-        """``at_crops`` with None, counted in ``rejected``, where there is no face."""
+        """``at_crops``, with None for a crop without a face, which is counted in ``rejected``."""
         frame = Frame.of(frame)
         height, width = frame.image.shape[:2]
         faces = self._at(frame, crops, scores, passes)
@@ -156,7 +159,7 @@ class FacePipeline:
         scores: Sequence[float] | None,
         passes: int,
     ) -> list[Face | None]:
-        """One for each crop, None where numbers are not finite."""
+        """One face for each crop; None if its numbers are not finite."""
         start = time.perf_counter()
         arrays.instances(crops, Crop, "crops")
         passes = arrays.whole(passes, "passes", 1, 100)
@@ -208,8 +211,8 @@ class FacePipeline:
             return None
 
     def close(self) -> None:
-        """Frees what the pipeline made: threads, device memory, an engine that it loaded. A
-        second call does nothing."""
+        """Frees threads and device memory, and closes an engine that the pipeline loaded. A second
+        call does nothing."""
         self._reader.close()
         if self._owned is not None:
             self._owned.close()
@@ -227,7 +230,7 @@ class FacePipeline:
 
 
 def _placed(reading: Reading, crops: dict[int, Crop]) -> dict[int, Crop]:
-    """Crops round what was read, without those where nothing can be placed."""
+    """New crops around the landmarks that were read, without those that have no size."""
     placed = {}
     for index, points, pose in zip(crops, reading.landmarks, reading.poses, strict=True):
         with suppress(BadInput):

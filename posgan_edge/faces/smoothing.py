@@ -1,9 +1,9 @@
 """Steady faces: the One-Euro filter on a face's pose and on its shape.
 
-Filtering points alone blurs a turning head, since each point is slowed on its own. Here a face is
-taken apart into its pose (position, size, rotation) and its shape (the points as they would lie
-were the head upright in front of the camera); each part is filtered by how fast it changes, and
-put together again (One-Euro: Casiez, Roussel and Vogel, CHI 2012).
+If each point were filtered alone, a head that turns would be distorted. So a face is split into its
+pose (position, size, rotation) and its shape (the points of the head in an upright, frontal pose).
+Each part is filtered according to its speed, and then they are combined again (One-Euro filter:
+Casiez, Roussel and Vogel, CHI 2012).
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ _DERIVATIVE_CUTOFF = 1.0  # Hz
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Cut-off frequencies in Hz at rest, and by how much each rises with speed.
+    """Cut-off frequencies: (Hz at rest, Hz added for each unit of speed), for each part of a face.
 
-    Position moves in face sizes a second, size in its logarithm, rotation in degrees a second,
-    shape in face sizes a second. As speeds are relative to the face and all is in seconds, the
-    same values serve every face size and frame rate. Raises BadInput where a value is no number
-    or negative.
+    Speeds: position and shape in face sizes a second, size in its logarithm a second, rotation in
+    degrees a second. They do not depend on the face's size or the frame rate. Raises BadInput if a
+    value is not a number or is negative.
 
     >>> from posgan_edge import FaceSmoother, Smoothing
     >>> steadier = FaceSmoother(Smoothing(position=(0.3, 4.0)))
@@ -53,16 +52,16 @@ class Smoothing:
 
 
 class OneEuro:
-    """One filtered quantity of any shape, with one cut-off for all of it.
+    """A One-Euro filter for arrays of any shape, with one cut-off for the whole array.
 
-    Raises BadInput for values that are not finite, of another shape than the first, or of no time;
-    the filter then stays as it was.
+    Raises BadInput for values that are not finite or have another shape than the first, and if no
+    time has passed. The filter is then unchanged.
     """
 
     def __init__(self, at_rest: float, per_speed: float) -> None:
         self.at_rest, self.per_speed = at_rest, per_speed
         self.value: NDArray[np.floating] | None = None
-        self.followed = 1.0  # share of the last change
+        self.followed = 1.0  # share of the last change that was followed
         self._speed: NDArray[np.floating] | float = 0.0
 
     def __call__(
@@ -119,8 +118,8 @@ class FaceSmoother:
     def __call__(self, face: Face, timestamp: float) -> Face:
         """The face, filtered; ``timestamp`` in seconds must rise from call to call.
 
-        Raises BadInput for what is no face or no time, and for a map that is not finite; the
-        filter then stays as it was.
+        Raises BadInput for another type of argument, and for a map that is not finite. The filter
+        is then unchanged.
         """
         arrays.instance(face, Face, "face")
         timestamp = arrays.number(timestamp, "timestamp")

@@ -1,4 +1,4 @@
-"""The values that go in and come out: a frame, and a face in it."""
+"""The values that the pipeline takes and returns: a frame, and a face in it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from posgan_edge.geometry.values import FaceBox, PositionMap
 class Frame:
     """One picture of a source.
 
-    ``image`` is (H, W, 3) uint8, BGR; new pixels take a new frame, as a frame may already lie on
-    the GPU. ``timestamp`` is in seconds from the start of the source; ``captured`` is when a live
-    loop took it, on ``time.perf_counter``'s clock.
+    ``image`` is (H, W, 3) uint8, BGR. Do not change its pixels: make a new frame, because a copy
+    may already be on the GPU. ``timestamp`` is in seconds from the start of the source;
+    ``captured`` is when a live loop took it, in the seconds of ``time.perf_counter``.
     """
 
     image: Image
@@ -34,9 +34,9 @@ class Frame:
 
     @classmethod
     def of(cls, image: Frame | Image, timestamp: float | None = None) -> Frame:
-        """A frame as it is, or a picture as a frame; with ``timestamp`` that in place of its own.
+        """A frame, unchanged, or a picture as a frame. ``timestamp`` replaces the frame's own.
 
-        Raises BadInput where the image is not (H, W, 3) uint8 or the time is no finite number.
+        Raises BadInput if the image is not (H, W, 3) uint8 or the time is not a finite number.
         """
         frame = image if isinstance(image, Frame) else cls(image)
         arrays.image(frame.image)
@@ -50,14 +50,15 @@ class Frame:
 class Face:
     """One face in one frame.
 
-    ``landmarks`` is (68, 3) float32 in frame pixels, iBUG order; ``facing`` (68,) float32 the
-    cosine between the surface there and the direction to the camera, above zero where it can be
-    seen; ``box`` is their tight box and carries the detection score; ``crop`` maps the position
-    map to the frame. ``position_map`` is None only where the pipeline was asked for none.
-    ``expression`` (52,) float64 are the blendshapes in the order of ``ARKIT_NAMES`` that a tracker
-    made with ``expressions`` adds; otherwise None.
+    ``landmarks`` is (68, 3) float32 in frame pixels, iBUG order. ``facing`` is (68,) float32: for
+    each landmark, the cosine of the angle between the surface's normal and the direction to the
+    camera, above zero if it faces the camera. ``box`` is the tight box of the landmarks, with the
+    detection's score. ``crop`` maps the position map to the frame. ``position_map`` is None only if
+    the pipeline was made with ``dense`` False.
+    ``expression`` (52,) float64 holds blendshapes in the order of ``ARKIT_NAMES``, if the tracker was
+    made with ``expressions``; otherwise it is None.
 
-    Raises BadInput where a value is of another type or shape, or landmarks, facing or pose are not
+    Raises BadInput if a value has another type or shape, or if landmarks, facing or pose are not
     finite.
 
     >>> from importlib.resources import files
@@ -95,9 +96,9 @@ class Face:
 
     @property
     def presence(self) -> float:
-        """How surely this is a face, in [0, 1]; below 0.5 it is none.
+        """How well this looks like a face, from 0 to 1; below 0.5 it counts as no face.
 
-        1 / (1 + (r / 0.079)^4), where r is ``pose.residual``, how badly the mean face fits.
+        1 / (1 + (r / 0.079)^4), where r is ``pose.residual``, the error of fitting the mean face.
         """
         return presence(self.pose.residual)
 
@@ -124,7 +125,7 @@ class Face:
 
     @property
     def dense_map(self) -> PositionMap:
-        """The position map. Raises BadInput where the pipeline was asked for none."""
+        """The position map. Raises BadInput if there is none (``dense`` False)."""
         if self.position_map is None:
             raise BadInput("this face carries no position map: ask for dense faces")
         return self.position_map

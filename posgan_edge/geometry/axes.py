@@ -1,7 +1,8 @@
-"""The axes of the package, and its coordinates on OpenCV's pixel grid.
+"""Coordinate axes, and transforms for OpenCV's pixel grid.
 
-Frames, crops and maps are continuous: pixel ``i`` spans ``[i, i + 1)``, x right, y down, z towards
-the camera. Pose is told in axes whose y runs up. OpenCV puts pixel centres at integers.
+Frames, crops and maps use continuous coordinates: pixel ``i`` spans ``[i, i + 1)``, x points right,
+y down, z towards the camera. Poses use axes whose y points up. OpenCV puts pixel centres at
+integers.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
 
-#: Multiplies points (..., 3) between axes whose y runs down and axes whose y runs up.
+#: Multiply points (..., 3) by this to change between y down and y up.
 Y_UP = np.array([1.0, -1.0, 1.0])
 Y_UP.setflags(write=False)
 
 
 def opencv_matrix(matrix: FloatArray, source: float = 1.0, target: float = 1.0) -> NDArray:
-    """A transform (2, 3) of continuous coordinates as ``cv2.warpAffine`` takes it: (2, 3) float64.
+    """A transform (2, 3) of continuous coordinates for ``cv2.warpAffine``: (2, 3) float64.
 
-    ``source`` and ``target`` are how many pixels one unit of either side has: 1 for frame pixels,
-    the crop's size in pixels for crop units.
+    ``source`` and ``target`` are the pixels of one unit before and after: 1 for frame pixels, the
+    crop's size in pixels for crop units.
     """
     out = np.empty((2, 3))
     out[:, :2] = matrix[:, :2] / (source / target)

@@ -13,7 +13,7 @@ from posgan_edge.arrays import FARTHEST, FloatArray
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.values import FaceBox
 
-#: Crop side over the longer side of the landmark box: what 3DDFA and the training pack use.
+#: Crop side over the longer side of the landmark box, as in 3DDFA and the training pack.
 BOX_SCALE = math.sqrt(2.0)
 _SMALLEST = 1e-3
 _VALUES = ("center_x", "center_y", "side", "angle")
@@ -23,10 +23,10 @@ _VALUES = ("center_x", "center_y", "side", "angle")
 class Crop:
     """A square crop: centre and side in frame pixels, turned by ``angle`` degrees.
 
-    A point ``q`` of the crop (units of its side, the crop spanning 0..1) lies in the frame at
-    ``center + side * R(angle) @ (q - 0.5)``, where ``R`` turns clockwise as seen on the screen.
-    Depth is scaled by ``side`` alone. Raises BadInput when the side is not positive or a value
-    is not a finite number or lies beyond ``arrays.FARTHEST``.
+    The crop spans 0 to 1 in units of its side. Its point ``q`` is at ``center + side * R(angle) @
+    (q - 0.5)`` in the frame, where ``R`` turns clockwise on the screen. Depth is scaled by
+    ``side``. Raises BadInput if the side is not positive, or a value is not a finite number or is
+    larger than ``arrays.FARTHEST``.
 
     >>> import numpy as np
     >>> from posgan_edge import Crop
@@ -80,8 +80,8 @@ class Crop:
 
     @classmethod
     def from_box(cls, box: FaceBox, scale: float = BOX_SCALE) -> Crop:
-        """The crop round a landmark box, turned by the box's roll. Raises BadInput where the box
-        has no area."""
+        """The crop around a landmark box, turned by the box's roll. Raises BadInput if the box has
+        no area."""
         x, y = arrays.instance(box, FaceBox, "box").center
         return cls(x, y, scale * max(box.width, box.height), box.roll)
 
@@ -92,8 +92,8 @@ class Crop:
         """The crop of side ``scale`` x the longer side of the points' box, turned by ``angle``.
 
         ``points`` is (P, 2 or 3) in frame pixels. With an angle, the box is measured along the
-        turned axes, so that the crop follows a rolled face. Raises BadInput for points that are
-        not finite or all in one place.
+        turned axes, so that the crop fits a rolled head. Raises BadInput for points that are not
+        finite or all at one place.
         """
         points, angle = arrays.points(points), arrays.number(angle, "angle")
         c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))

@@ -1,4 +1,4 @@
-"""What the 68 landmarks are called and say by themselves."""
+"""Names of the 68 landmarks, and the openness of eyes and mouth."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray
 from posgan_edge.geometry.layout import REGIONS
 
-#: A name for each iBUG-68 landmark: its region and its place in it, as the camera sees the order
-#: (``right_eye_0`` is the outer corner of the person's right eye).
+#: A name for each of the 68 iBUG landmarks: its region and its number there. Left and right are the
+#: person's: ``right_eye_0`` is the outer corner of the right eye.
 LANDMARK_NAMES: tuple[str, ...] = tuple(
     f"{region}_{place}" for region, indices in REGIONS.items() for place in range(len(indices))
 )
 
 
 class HasLandmarks(Protocol):
-    """What landmarks are read from; a ``Face`` has them."""
+    """Anything with landmarks, for example a ``Face``."""
 
     @property
     def landmarks(self) -> FloatArray: ...
 
 
 def openness(landmarks: HasLandmarks | FloatArray) -> dict[str, float]:
-    """How open eyes and mouth of a face are: height over width; also of landmarks (68, 3).
+    """How open the eyes and the mouth are: height over width, from a face or its landmarks (68, 3).
 
-    ``right_eye``, ``left_eye``: the eye aspect ratio of Soukupova and Cech (2016), about 0.3 when
-    open and below 0.15 when shut. ``mouth``: the same of the inner lips, 0 when shut. Distances
-    are taken in 3D, so that turning the head changes them little. Raises BadInput for what is not
-    68 points.
+    Returns ``right_eye`` and ``left_eye``, the eye aspect ratio of Soukupova and Cech (2016), about
+    0.3 for an open eye and below 0.15 for a closed one, and ``mouth``, the same for the inner lips,
+    0 for a closed mouth. Distances are measured in 3D, so they change little when the head turns.
+    Raises BadInput if there are not 68 points.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, openness, read_image

@@ -40,7 +40,7 @@ _INNER_POLYGONS = (
 
 @dataclass(frozen=True, eq=False)
 class UvLayout:
-    """A UV layout; two are equal where all they hold is.
+    """A UV layout. Layouts are equal if all their arrays are.
 
     ``landmark_uv`` (68, 2) float32 in [0, 1], u right and v down (see ``geometry.sampling``);
     ``mask`` (M, M) bool, True where the map is a face; ``mean_uv`` (P, 2) float32 and
@@ -66,7 +66,7 @@ class UvLayout:
 
     @property
     def masked(self) -> bool:
-        """Whether the layout knows where the face ends; if not, every pixel counts as face."""
+        """Whether the layout has a mask; if not, every pixel counts as face."""
         return not self.mask.all()
 
     def landmarks(self, maps: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -82,8 +82,8 @@ class UvLayout:
     def weights(self, resolution: int | None = None) -> NDArray[np.float32]:
         """Map weights (M, M) for training: landmarks 16, eyes, nose and mouth 4, face 3, else 0.
 
-        The figures are those of the original system; the regions are drawn from this layout's
-        own landmarks.
+        The weights are those of the original system. The regions are polygons of this layout's
+        landmarks.
         """
         size = self.resolution if resolution is None else resolution
         size = arrays.whole(size, "resolution", 1, LARGEST_MAP)
@@ -96,10 +96,10 @@ class UvLayout:
         return weights.astype(np.float32)
 
     def with_mask_file(self, path: str | Path) -> UvLayout:
-        """This layout with its mask read from a square picture (bright is face) that you have.
+        """A copy of this layout with the mask of a square picture, in which the face is bright.
 
-        Hand it to ``FacePipeline`` or ``FaceTracker`` as ``layout``. Raises BadInput where the
-        picture cannot be read or is not square.
+        Give it to ``FacePipeline`` or ``FaceTracker`` as ``layout``. Raises BadInput if the picture
+        cannot be read or is not square.
         """
         import cv2
 

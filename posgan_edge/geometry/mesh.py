@@ -1,4 +1,4 @@
-"""The face as a triangle mesh: the map's own grid inside the layout's mask."""
+"""The face as a triangle mesh: the grid of the map's pixels inside the layout's mask."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from posgan_edge.geometry.values import PositionMap
 @dataclass(frozen=True)
 class Mesh:
     """Vertices (V, 3) float32 in frame pixels (x right, y down, z towards the camera),
-    triangles (T, 3) int32 that turn against the clock as the camera sees their front,
-    and ``uv`` (V, 2) float32, u right and v down.
+    triangles (T, 3) int32, counter-clockwise when seen from the front, and ``uv`` (V, 2) float32, u
+    right and v down.
 
-    Raises BadInput for other shapes, numbers that are not finite and corners that are not there.
+    Raises BadInput for other shapes, numbers that are not finite, and indices without a vertex.
     """
 
     vertices: NDArray[np.float32]
@@ -77,7 +77,7 @@ def triangulate_mask(
 def vertex_normals(vertices: FloatArray, triangles: NDArray[np.integer]) -> NDArray[np.float32]:
     """Area-weighted unit normals (V, 3) of vertices (V, 3) in y-down axes."""
     p0, p1, p2 = (vertices[triangles[:, i]] for i in range(3))
-    # In y-down axes a front face turns with the clock, so the product is taken backwards.
+    # With y down a front face is clockwise, so the cross product has the reverse order.
     faces = np.cross(p2 - p0, p1 - p0)
     normals = np.zeros(vertices.shape, np.float64)
     for corner in range(3):
@@ -90,7 +90,7 @@ def vertex_normals(vertices: FloatArray, triangles: NDArray[np.integer]) -> NDAr
 
 
 class DenseFace(Protocol):
-    """What a mesh is made of; a ``Face`` with a position map has it."""
+    """Anything with a position map and a crop, for example a dense ``Face``."""
 
     @property
     def dense_map(self) -> PositionMap: ...
@@ -100,9 +100,9 @@ class DenseFace(Protocol):
 
 
 def face_mesh(face: DenseFace | PositionMap, crop: Crop | None = None) -> Mesh:
-    """The mesh of a face in frame pixels; also of a position map with its crop.
+    """The mesh in frame pixels of a face, or of a position map and its crop.
 
-    Raises BadInput where the face carries no position map, a map comes without its crop, or the
+    Raises BadInput if the face has no position map, if a map is given without its crop, or if the
     map is not finite.
 
     >>> from importlib.resources import files

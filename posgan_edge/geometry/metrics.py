@@ -1,4 +1,4 @@
-"""How far landmarks lie from the truth, relative to the face's size."""
+"""Landmark errors relative to the face's size."""
 
 from __future__ import annotations
 

@@ -46,15 +46,15 @@ class Pose:
 
     @property
     def in_plane(self) -> float:
-        """How far the head's up axis leans in the picture, degrees clockwise on the screen.
+        """The angle of the head's up axis in the picture, in degrees clockwise from upright.
 
-        Unlike ``roll``, which turns about the nose, it stays steady at large yaw.
+        Unlike ``roll``, the rotation about the nose's direction, it is stable at large yaw.
         """
         return math.degrees(math.atan2(self.rotation[0, 1], self.rotation[1, 1]))
 
 
 def presence(residual: float) -> float:
-    """How surely a fit of the mean face with this residual is a face, in [0, 1].
+    """How well a fit of the mean face with this residual looks like a face, from 0 to 1.
 
     1 / (1 + (residual / NO_FACE)^4): 1 for a perfect fit, 0.5 at ``NO_FACE``, 0 for NaN.
     """
@@ -65,7 +65,7 @@ def presence(residual: float) -> float:
 
 def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.float64]:
     """(3, 3) rotation from angles in degrees, in the convention of this module. Raises BadInput
-    where one is no finite number."""
+    if one is no finite number."""
     for angle, name in ((pitch, "pitch"), (yaw, "yaw"), (roll, "roll")):
         arrays.number(angle, name)
     (cp, cy, cr), (sp, sy, sr) = (f(np.radians([pitch, yaw, roll])) for f in (np.cos, np.sin))

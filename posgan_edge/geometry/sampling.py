@@ -1,6 +1,6 @@
 """Reading a position map at UV points.
 
-The pixel-centre convention, written down once: UV runs over [0, 1] across the whole map, u right
+The convention for pixel centres: UV runs over [0, 1] across the whole map, u right
 and v down, and the centre of pixel ``i`` of a map of resolution M sits at ``(i + 0.5) / M``.
 A UV coordinate ``u`` is therefore the pixel coordinate ``u * M - 0.5``; outside the outermost
 pixel centres the edge value is held. This is ``grid_sample(align_corners=False, border)``.
@@ -19,7 +19,7 @@ from posgan_edge.errors import BadInput
 
 #: Half the width of the differences that a surface's normal is made of, of the whole map.
 FACING_STEP = 1 / 32
-#: Most pixels along a side of a map that is made here.
+#: The largest side of a map that is made here, in pixels.
 LARGEST_MAP = 8192
 
 
@@ -52,7 +52,7 @@ def sample_map(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=32)
 def _known_taps(uv: bytes, resolution: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The same few points are read in every frame."""
+    """``bilinear_taps``, kept because the same points are read in every frame."""
     where = np.frombuffer(uv).reshape(-1, 2)
     if not arrays.finite(where):
         raise BadInput("uv holds numbers that are not finite")

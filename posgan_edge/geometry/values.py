@@ -25,7 +25,7 @@ class FaceBox:
     """An axis-aligned box in frame pixels, with the detector's score and angle.
 
     ``roll`` is the in-plane angle of the face in degrees, clockwise as seen on the screen;
-    ``score`` lies in [0, 1]. Raises BadInput where a value is no finite number, lies beyond
+    ``score`` lies in [0, 1]. Raises BadInput if a value is no finite number, lies beyond
     ``arrays.FARTHEST`` or a side is negative.
 
     >>> from posgan_edge import FaceBox
@@ -59,7 +59,7 @@ class FaceBox:
 
     @classmethod
     def around(cls, points: FloatArray, score: float = 1.0) -> FaceBox:
-        """The tight box of points (P, 2 or 3) in frame pixels. Raises BadInput for other things
+        """The tight box of points (P, 2 or 3) in frame pixels. Raises BadInput for other arguments
         and for points that are not finite."""
         points = arrays.points(points)
         low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
@@ -73,7 +73,7 @@ class PositionMap:
     """A UV position map: each pixel is the x, y, z of one fixed point of the face.
 
     ``xyz`` is (3, M, M) float32 in units of the crop's side (the crop spans 0..1 in x and y;
-    z is up to an offset). ``layout`` says which point each pixel is. Raises BadInput where it is
+    z is up to an offset). ``layout`` says which point each pixel is. Raises BadInput if it is
     not a UvLayout or ``xyz`` is no array of that shape.
 
     >>> import numpy as np

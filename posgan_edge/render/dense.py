@@ -21,7 +21,7 @@ from posgan_edge.images import write_image
 
 #: What ``write_dense`` writes, and the file types of each.
 DENSE_SUFFIXES = {"depth": (".npy", ".png"), "mask": (".png",), "texture": (".png",)}
-#: Pixels by which a point may lie behind the surface and still count as seen, over the face's size.
+#: How far behind the surface a point still counts as visible, as a share of the face's size.
 _SLACK = 0.02
 #: What gives a frame's height and width: its image, the two numbers, or the height alone.
 Size = Image | tuple[int, int] | int
@@ -29,8 +29,8 @@ Size = Image | tuple[int, int] | int
 
 @dataclass(frozen=True)
 class Raster:
-    """A surface in a part of the frame: ``depth`` (h, w) float32, z in frame pixels (larger is
-    nearer), NaN where there is none; ``left`` and ``top`` are where the part lies."""
+    """The depth of a surface in a part of the frame: ``depth`` (h, w) float32, z in frame pixels,
+    larger is nearer, NaN off the surface. ``left`` and ``top`` are the part's corner."""
 
     depth: NDArray[np.float32]
     left: int
@@ -93,7 +93,7 @@ def depth_map(
     nearer to the camera, zero the depth of the crop's plane; NaN off the face.
 
     ``size`` is the frame's image or (height, width); ``depth_map(face, height, width)`` means the
-    same. Raises BadInput where the face carries no finite position map, and for sizes that are not
+    same. Raises BadInput if the face carries no finite position map, and for sizes that are not
     1 to ``arrays.LARGEST_SIDE``.
 
     >>> from importlib.resources import files
@@ -142,9 +142,9 @@ def _frame_size(size: Size | None, width: int | None, height: int | None) -> tup
 def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False) -> Image:
     """The face's colours on its UV map: (size, size, 4) uint8 BGRA, alpha 255 where they are known.
 
-    A point is seen where nothing of the surface lies in front of it and it faces the camera.
-    ``mirrored``: hidden points take the colour of the point that mirrors them, where that is seen
-    (UV layouts are symmetric). Raises BadInput where the face carries no finite position map, for
+    A point is visible if it faces the camera and no part of the face is in front of it. With
+    ``mirrored``, a hidden point takes the colour of its mirror point if that is visible (UV layouts
+    are symmetric). Raises BadInput if the face carries no finite position map, for
     what is not a picture, and for a size that is not 2 to 8192.
 
     >>> from importlib.resources import files
@@ -168,7 +168,7 @@ def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False
     xyz = points.reshape(size, size, 3)
     across, down = np.gradient(xyz, axis=1), np.gradient(xyz, axis=0)
     faces_camera = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0] > 0
-    # On the outline there may be no surface under the pixel's centre: nothing hides the point.
+    # At the outline a pixel's centre may be off the surface (NaN): the point is then not hidden.
     hidden = points[:, 2] < in_front - slack
     seen = ~hidden.reshape(size, size) & faces_camera
     seen = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5))).astype(bool)
@@ -185,7 +185,7 @@ def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False
 
 
 def filled(texture: Image) -> Image:
-    """A texture (S, S, 4) without holes, (S, S, 3) BGR: each takes the colours round it."""
+    """A texture (S, S, 4) as (S, S, 3) BGR without holes: each takes the nearest known colour."""
     hole = (texture[..., 3] == 0).astype(np.uint8)
     if hole.all():
         return np.ascontiguousarray(texture[..., :3])

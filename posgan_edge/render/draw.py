@@ -1,4 +1,4 @@
-"""Drawing what was found: landmarks, pose axes and the shaded dense surface."""
+"""Drawing faces on a frame: landmarks, pose axes and the shaded surface."""
 
 from __future__ import annotations
 
@@ -39,11 +39,10 @@ def draw_faces(
     scale: int = 1,
     out: Image | None = None,
 ) -> Image:
-    """A copy of the frame, ``scale`` times as large, with every face drawn on it; in ``out``
-    where that is given.
+    """A copy of the frame, ``scale`` times as large, with every face drawn on it.
 
-    Raises BadInput for what is not a picture or a face, a scale that is not 1 to 32, and an ``out``
-    of another shape.
+    ``out``, if given, is filled and returned. Raises BadInput for arguments that are not a picture
+    or faces, a scale that is not 1 to 32, and an ``out`` of another shape.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, draw_faces, read_image

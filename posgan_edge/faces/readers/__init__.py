@@ -1,4 +1,4 @@
-"""The only place where position maps become landmarks and poses."""
+"""Readers: they turn frames and crops into landmarks, poses and position maps."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def make_reader(
     workers: int = 1,
     name: str | None = None,
 ) -> Reader:
-    """The reader of a ``name`` in ``READERS``; None takes the first that can be had.
+    """The reader called ``name`` in ``READERS``; None takes the first one that is available.
 
     See ``HostReader`` for the options; averaging with mirrored crops is done on the host. Raises
-    BadInput for another name or a reader that the engine cannot have, MissingRuntime where the
-    kernels are not installed.
+    BadInput for another name or a reader that the engine cannot use, MissingRuntime if the kernels
+    are not installed.
     """
     kernels = engine.kernels if isinstance(engine, DeviceEngine) else None
     if name == "device" and (kernels is None or mirror):

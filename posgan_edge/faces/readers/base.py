@@ -1,4 +1,4 @@
-"""What a reader returns, and what the readers that run on the host share."""
+"""The readers' interface, and the base class of the readers that run on the CPU."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class HostReader:
 
     @abstractmethod
     def _points(self, maps: NDArray[np.float32], crops: Sequence[Crop], facing: bool) -> Points:
-        """What the maps (N, 3, M, M) of crops hold; ``facing`` False leaves that out."""
+        """Landmarks, facing and poses of maps (N, 3, M, M); ``facing`` False leaves that out."""
 
     def _maps(
         self, frame: Frame, crops: Sequence[Crop]

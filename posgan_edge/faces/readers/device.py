@@ -1,4 +1,4 @@
-"""From a frame and crops to landmarks and poses on the GPU; maps stay there unless asked for.
+"""Landmarks and poses of a frame's crops on the GPU; maps stay there unless they are wanted.
 
 One upload (frame and transforms), one graph launch (crop, network, landmarks, pose) and one small
 download a batch, of 286 numbers a face. One CUDA graph per batch size and frame size.
@@ -38,7 +38,7 @@ class DeviceReader:
 
     def __init__(self, engine: DeviceEngine, layout: UvLayout, dense: bool = True) -> None:
         if engine.kernels is None:
-            raise BadInput(f"{engine.info.name}: reading on the device takes the CUDA kernels")
+            raise BadInput(f"{engine.info.name}: reading on the device needs the CUDA kernels")
         self._engine, self._kernels, self._cuda = engine, engine.kernels, engine.cuda
         self._batch, self._dense = engine.info.batch, dense
         self._pose_points = len(layout.mean_points)
@@ -56,7 +56,7 @@ class DeviceReader:
         self._closed = False
 
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
-        """See ``Reader``. Raises BadInput where the reader or the engine is closed."""
+        """See ``Reader``. Raises BadInput if the reader or the engine is closed."""
         self._engine.check_open()
         if self._closed:
             raise BadInput(f"{self._engine.info.name}: the reader is closed")
