@@ -31,7 +31,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 # PyTorch comes first and pinned, so that nothing pulls a CUDA build in.
-$(VENV)/.all: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard cpp_ext/* cpp_ext/*/*.py cpp_ext/src/* cpp_ext/src/*/*)
+$(VENV)/.all: $(VENV)/bin/python pyproject.toml constraints.txt $(wildcard cpp_ext/* cpp_ext/cmake/* cpp_ext/*/*.py cpp_ext/src/* cpp_ext/src/*/*)
 	$(PIP) torch
 	$(PIP) --editable '.[all]' ./cpp_ext
 	touch $@

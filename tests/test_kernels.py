@@ -286,3 +286,13 @@ def test_bad_arguments_are_named(call, error, message):
 def test_crop_grids_of_no_faces_are_empty():
     assert kernels.crop_normalize(FRAME, ONE[:0], 8).shape == (0, 3, 8, 8)
     assert kernels.extract_landmarks(MAPS[:0], UV, ONE[:0]).shape == (0, 5, 3)
+
+
+def test_strides_of_nothing_mean_nothing():
+    """Numpy 2.4 and later give an array of nothing strides of zero, as this tensor has."""
+    maps, transforms = (
+        torch.empty(shape).as_strided(shape, (0,) * len(shape))
+        for shape in ((0, 3, 4, 4), (0, 2, 3))
+    )
+    assert kernels.extract_landmarks(maps, UV, transforms).shape == (0, 5, 3)
+    assert kernels.crop_normalize(FRAME, transforms, 8).shape == (0, 3, 8, 8)

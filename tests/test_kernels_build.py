@@ -42,6 +42,70 @@ def test_nothing_spills(tmp_path, architecture):
     assert set(stacks) == {("0", "0", "0")}, run.stderr
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on the PATH")
+def test_the_host_path_compiles_without_a_warning():
+    flags = ["-std=c++17", "-fsyntax-only", "-O2", "-Wall", "-Wextra", "-Werror"]
+    run = subprocess.run(["g++", *flags, SOURCES / "host.cpp"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+#: Where an nvcc lies and what its version is, the environment, and what the build finds.
+CUDA_13, CUDA_11 = "Cuda compilation tools, release 13.0, V13.0.88", "release 11.4, V11.4.315"
+COMPILERS = {
+    "none": ({}, {}, "no nvcc in CUDACXX, CUDA_HOME, PATH or /usr/local/cuda/bin"),
+    "the default folder": ({"default/bin": CUDA_13}, {}, "{root}/default/bin/nvcc"),
+    "the PATH": ({"default/bin": CUDA_13, "path": CUDA_13}, {}, "{root}/path/nvcc"),
+    "CUDA_HOME": (
+        {"path": CUDA_13, "home/bin": CUDA_13}, {"CUDA_HOME": "{root}/home"},
+        "{root}/home/bin/nvcc",
+    ),
+    "CUDACXX": (
+        {"path": CUDA_13, "mine": CUDA_13}, {"CUDACXX": "{root}/mine/nvcc"}, "{root}/mine/nvcc",
+    ),
+    "CUDACXX leads nowhere": (
+        {"path": CUDA_13}, {"CUDACXX": "{root}/mine/nvcc"}, "{root}/mine/nvcc is no nvcc that runs",
+    ),
+    "CUDA 11": (
+        {"default/bin": CUDA_11}, {},
+        "{root}/default/bin/nvcc is CUDA 11.4, the kernels need CUDA 12 or later",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not on the PATH")
+@pytest.mark.parametrize("name", COMPILERS)
+def test_the_build_finds_nvcc_or_says_why_not(tmp_path, name):
+    compilers, variables, expected = COMPILERS[name]
+    for folder, version in compilers.items():
+        nvcc = tmp_path / folder / "nvcc"
+        nvcc.parent.mkdir(parents=True)
+        nvcc.write_text(f"#!/bin/sh\necho '{version}'\n")
+        nvcc.chmod(0o755)
+    script = SOURCES.parent / "cmake" / "nvcc.cmake"
+    run = subprocess.run(
+        [shutil.which("cmake"), f"-DPOSGAN_CUDA_FOLDERS={tmp_path / 'default'}",
+         "-DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF", "-P", script],
+        capture_output=True, text=True, check=True,
+        env={"PATH": str(tmp_path / "path"),
+             **{k: v.format(root=tmp_path) for k, v in variables.items()}},
+    )  # fmt: skip
+    assert run.stderr.strip() == expected.format(root=tmp_path)
+
+
+def test_the_package_says_what_was_built_and_ships_its_types():
+    run = subprocess.run(
+        [sys.executable, "-m", "posgan_edge_kernels"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == f"posgan_edge_kernels {kernels.__version__}: {kernels.built}\n"
+    assert kernels.built.startswith("host and CUDA " if kernels.with_cuda else "host only (")
+    folder = Path(kernels.__file__).parent
+    assert (folder / "py.typed").exists()
+    operations = ("extract_landmarks", "crop_normalize", "crop_normalize_nv12", "pose_fit")
+    for stub in ("__init__.pyi", "cuda.pyi")[: 1 + kernels.with_cuda]:
+        text = (folder / "_native" / stub).read_text()
+        assert [name for name in operations if f"def {name}(" not in text] == []
+
+
 @needs_cuda
 def test_the_module_holds_code_for_orin_and_ptx_for_what_comes():
     from posgan_edge_kernels import cuda

@@ -13,6 +13,7 @@ import pytest
 
 from posgan_edge import Crop, load_layout
 from tests.emulator.build import SOURCES, Emulator, available, common_objects, compiled
+from tests.helpers.poses import assert_pose
 
 pytestmark = pytest.mark.skipif(not available(), reason="g++ is not on the PATH")
 ORDERS = (0, 1, 2, 3, 4)  # forward, in reverse, and three random ones
@@ -121,15 +122,6 @@ def test_poses_equal_the_host_s_to_rounding_in_every_order(emulator, stride, tor
         assert_pose(one, expected)
 
 
-def assert_pose(found, expected):
-    """Sums are added in another order on the device: the same to 1e-5 of the face's size."""
-    size = expected[:, :1]
-    np.testing.assert_allclose(found[:, :1] / size, 1, atol=1e-5)
-    np.testing.assert_allclose(found[:, 1:10], expected[:, 1:10], atol=1e-5)
-    np.testing.assert_allclose(found[:, 10:13] / size, expected[:, 10:13] / size, atol=1e-5)
-    np.testing.assert_allclose(found[:, 13:], expected[:, 13:], atol=1e-5)
-
-
 def test_a_face_without_a_pose_is_nan_on_the_device_too(emulator):
     mean = load_layout("ict").mean_points
     points = np.stack([mean, np.ones_like(mean), mean])
@@ -139,6 +131,32 @@ def test_a_face_without_a_pose_is_nan_on_the_device_too(emulator):
     for (one,) in found:
         assert np.isfinite(one[0]).all()
         assert np.isnan(one[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "address", "size", "message"),
+    [
+        ([(4096, 4096)], 4096, 4096, None),
+        (
+            [(4096, 4096)],
+            4100,
+            4096,
+            "points: needs 4096 bytes, its allocation has 4092 from there",
+        ),
+        ([(4096, 4096), (8192, 8192)], 8000, 8384, None),
+        ([(4096, 4096), (8192, 8192), (16384, 4096)], 4096, 16384, None),
+        ([(4096, 4096), (8192, 8192)], 8000, 8385, "its allocation has 8384 from there"),
+        ([(4096, 4096), (12288, 8192)], 8000, 8000, "its allocation has 192 from there"),
+        ([(4096, 4096)], 12288, 4, "points: is not memory that the device can reach"),
+        ([(4096, 4096)], 4098, 4, "points: must be aligned to 4 bytes"),
+        ([(4096, 4096)], 0, 4, "points: is a null pointer"),
+    ],
+)
+def test_memory_mapped_in_pieces_is_one_allocation(emulator, chunks, address, size, message):
+    """As PyTorch's expandable segments are: the driver names one piece of them at a time."""
+    emulator.chunks(*chunks)
+    said = emulator.check_pointer(address, size)
+    assert said is None if message is None else message in said
 
 
 #: A line of kernels.cu, counted from 1 among its equals, what stands there instead, and what the

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from posgan_edge import Crop, load_layout
+from tests.helpers.poses import assert_pose
 from tests.test_kernels import matrices
 
 kernels = pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_ext")
@@ -152,7 +153,7 @@ def test_pose(cuda, launch, stride):
         )
     )
     expected = kernels.pose_fit(np.ascontiguousarray(points[:, : len(mean)]), mean)
-    np.testing.assert_allclose(out.cpu().numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert_pose(out.cpu().numpy(), expected)
 
 
 def test_bad_pointers_and_streams_are_named(cuda):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "built",
     "crop_normalize",
     "crop_normalize_nv12",
     "extract_landmarks",
@@ -27,6 +28,8 @@ __all__ = [
     "with_cuda",
 ]
 
+#: What was built: "host and CUDA 13.0.88", or "host only" and why in brackets.
+built: str = _native.built
 #: Whether the device path was built in (``posgan_edge_kernels.cuda`` imports only then).
 with_cuda: bool = _native.with_cuda
 

@@ -17,8 +17,8 @@ from posgan_edge_kernels import _native
 
 if not _native.with_cuda:
     raise ImportError(
-        "posgan_edge_kernels was built without CUDA: install the CUDA toolkit (nvcc) and "
-        "build it again"
+        f"posgan_edge_kernels was built without CUDA, {_native.built}: install the CUDA toolkit "
+        "(nvcc 12 or later) and build it again"
     )
 
 CudaError: type[RuntimeError] = _native.CudaError

@@ -66,14 +66,18 @@ void check_pointer(const char* name, uintptr_t address, size_t bytes, size_t ali
   if (attributes.type == cudaMemoryTypeUnregistered || attributes.devicePointer == nullptr) {
     refuse(name, "is not memory that the device can reach");
   }
-  unsigned long long base = 0;
-  size_t size = 0;
+  // Host memory has no range. A segment that its owner maps piece by piece, as PyTorch's
+  // expandable ones, has a range for each piece: they are walked as long as they adjoin.
   const AddressRange range = address_range();
-  if (range == nullptr || range(&base, &size, address) != 0) return;  // host memory has no range
-  const size_t left = base + size - address;
-  if (left < bytes) {
+  unsigned long long base = 0, end = address;
+  size_t size = 0;
+  if (range == nullptr || range(&base, &size, address) != 0) return;
+  do {
+    end = base + size;
+  } while (end - address < bytes && range(&base, &size, end) == 0 && base == end && size > 0);
+  if (end - address < bytes) {
     refuse(name, "needs " + std::to_string(bytes) + " bytes, its allocation has " +
-                     std::to_string(left) + " from there");
+                     std::to_string(end - address) + " from there");
   }
 }
 

@@ -24,22 +24,24 @@ __global__ void __launch_bounds__(kThreads) each_pixel(Functor functor, int size
 
 // The threads of one block.
 struct BlockTeam {
-  float* room;  // shared: 10 floats for each warp
+  static constexpr int kMost = 10;  // values added at once
+  float* room;                      // shared: kMost floats for each warp
 
   __device__ static int rank() { return threadIdx.x; }
   __device__ static int size() { return kThreads; }
 
   template <int N>
   __device__ void sum(float (&values)[N]) const {
+    static_assert(N <= kMost, "the room is too small");
     for (int k = 0; k < N; ++k)
       for (int step = 16; step > 0; step /= 2)
         values[k] += __shfl_xor_sync(0xffffffffu, values[k], step);
     if (threadIdx.x % 32 == 0)
-      for (int k = 0; k < N; ++k) room[10 * (threadIdx.x / 32) + k] = values[k];
+      for (int k = 0; k < N; ++k) room[kMost * (threadIdx.x / 32) + k] = values[k];
     __syncthreads();
     for (int k = 0; k < N; ++k) {
       values[k] = room[k];
-      for (int warp = 1; warp < kWarps; ++warp) values[k] += room[10 * warp + k];
+      for (int warp = 1; warp < kWarps; ++warp) values[k] += room[kMost * warp + k];
     }
     __syncthreads();
   }
@@ -57,7 +59,7 @@ struct BlockTeam {
 };
 
 __global__ void __launch_bounds__(kThreads, 1) each_face(FitPose<BlockTeam> fit) {
-  __shared__ float room[10 * kWarps];
+  __shared__ float room[BlockTeam::kMost * kWarps];
   extern __shared__ float residuals[];
   fit(BlockTeam{room}, blockIdx.x, residuals);
 }

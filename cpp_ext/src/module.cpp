@@ -136,6 +136,7 @@ NB_MODULE(_native, module) {
   module.def("crop_normalize_nv12", &crop_normalize_nv12, "luma"_a, "chroma"_a, "transforms"_a,
              "size"_a, "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601");
   module.def("pose_fit", &pose_fit, "points"_a, "mean"_a, "iterations"_a = 4);
+  module.attr("built") = POSGAN_BUILT;
 #if defined(POSGAN_WITH_CUDA)
   module.attr("with_cuda") = true;
   add_device(module);

@@ -5,11 +5,13 @@
 
 namespace posgan {
 
-#if !defined(__CUDACC__) && defined(__GNUC__) && __GNUC__ >= 12 || defined(__clang__)
-#define POSGAN_VECTORS __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && !defined(__CUDACC__)
+#if !defined(__CUDACC__) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12))
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define POSGAN_VECTORS
+#endif
 #endif
 
-#if POSGAN_VECTORS
+#if defined(POSGAN_VECTORS)
 
 typedef float Color __attribute__((vector_size(16)));
 

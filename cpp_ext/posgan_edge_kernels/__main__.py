@@ -1,0 +1,5 @@
+"""``python -m posgan_edge_kernels``: says what was built."""
+
+from posgan_edge_kernels import __version__, built
+
+print(f"posgan_edge_kernels {__version__}: {built}")
