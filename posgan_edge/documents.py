@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -14,10 +15,10 @@ import msgspec
 import numpy as np
 
 from posgan_edge.errors import BadInput, missing
-from posgan_edge.files import replaced
+from posgan_edge.files import read_limited, replaced
 
-#: Largest file that is read, in bytes.
-LIMIT = 32 << 20
+#: Largest JSON and YAML file that is read, in bytes (YAML takes about a second per megabyte).
+LIMIT, YAML_LIMIT = 32 << 20, 1 << 20
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +34,7 @@ D = TypeVar("D", bound=Document)
 
 
 def load(path: str | Path, type_: type[D], upgrade: Callable[[Any], Any] | None = None) -> D:
-    """A document from a JSON file, or from YAML by its suffix (``.yaml``, ``.yml``).
+    """A document from a JSON file, or from YAML (see ``read``).
 
     ``upgrade`` turns the plain content of an older version into today's. Raises BadInput in one
     line that names the file and the field.
@@ -56,20 +57,15 @@ def plain(value: Any) -> Any:
 
 
 def read(path: str | Path, kind: str = "document") -> Any:
-    """The plain content of a JSON or YAML file of at most ``LIMIT`` bytes. Raises BadInput."""
+    """The plain content of a regular file: JSON, or YAML where ``kind`` is a recipe or the file's
+    suffix is ``.yaml`` or ``.yml``. Raises BadInput; ``kind`` is what it calls the document.
+    """
     path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(LIMIT + 1)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > LIMIT:
-        raise BadInput(f"{path}: not a valid {kind}: larger than {LIMIT >> 20} MiB")
+    yaml = path.suffix in (".yaml", ".yml") or kind.endswith("recipe")
+    data = read_limited(path, YAML_LIMIT if yaml else LIMIT)
     try:
         text = data.decode()
-        if path.suffix in (".yaml", ".yml"):
-            return parse_yaml(text)
-        return json.loads(text)
+        return parse_yaml(text) if yaml else json.loads(text)
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not a valid {kind}: not UTF-8 text") from error
     except (ValueError, RecursionError) as error:
@@ -93,9 +89,34 @@ def convert(content: Any, type_: type[D], where: str | Path) -> D:
     prefix = f"{where}: not a valid {type_.kind}: "
     _check_finite(content, prefix)
     try:
-        return msgspec.convert(content, type_)
+        document = msgspec.convert(content, type_)
     except msgspec.ValidationError as error:
         raise BadInput(prefix + _reason(str(error))) from error
+    if unknown := _unknown_key(content, document):
+        raise BadInput(f"{prefix}unknown key {unknown}")
+    return document
+
+
+def _unknown_key(content: Any, value: Any, field: str = "") -> str:
+    """The first key of ``content`` that a dataclass inside a document does not have, or "".
+
+    msgspec refuses unknown keys of structs and ignores those of dataclasses.
+    """
+    if isinstance(content, dict):
+        if is_dataclass(value) and (unknown := set(content) - {f.name for f in fields(value)}):
+            return f"{min(unknown)!r}" + (f" in {field}" if field else "")
+        pairs = [(k, c, _member(value, k)) for k, c in content.items()]
+    elif isinstance(content, list) and isinstance(value, (list, tuple)):
+        pairs = [(str(i), *both) for i, both in enumerate(zip(content, value, strict=True))]
+    else:
+        return ""
+    places = ((f"{field}.{key}" if field else str(key), c, v) for key, c, v in pairs)
+    return next((found for place, c, v in places if (found := _unknown_key(c, v, place))), "")
+
+
+def _member(value: Any, key: Any) -> Any:
+    """What ``value`` holds under a key: a mapping's item, or an attribute."""
+    return value.get(key) if isinstance(value, dict) else getattr(value, str(key), None)
 
 
 def nan_to_none(content: Any) -> Any:

@@ -1,14 +1,44 @@
-"""Lists of names; writing files so that nothing half-written is left under its final name."""
+"""Reading regular files of a limited size; writing files so that nothing half-written is left."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from posgan_edge.errors import BadInput
+
+#: Largest list of names that is read, in bytes.
+_NAMES_LIMIT = 16 << 20
+
+
+def read_limited(path: str | Path, limit: int) -> bytes:
+    """The bytes of a regular file. Raises BadInput for anything else (a folder, a pipe, a
+    device) and for more than ``limit`` bytes; nothing blocks and no more than that is read.
+    """
+    try:
+        # Opening a pipe would wait for its other end without O_NONBLOCK.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadInput(f"{path}: cannot be read: {reason}") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        reason = os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "not a regular file"
+        raise BadInput(f"{path}: cannot be read: {reason}")
+    try:
+        with open(descriptor, "rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise BadInput(f"{path}: is larger than {limit >> 20} MiB")
+    return data
 
 
 def check_writable(path: str | Path) -> Path:
@@ -62,9 +92,10 @@ def read_names(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_limited(path, _NAMES_LIMIT).decode()
+    except UnicodeDecodeError as error:
         raise BadInput(f"{path}: cannot be read as a list of names: {error}") from error
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     if not any(lines):
         raise BadInput(f"{path}: holds no names")
     return [line for line in lines if line]

@@ -1,6 +1,8 @@
 """The one reader and writer of documents, and the documents that version 0.1 left behind."""
 
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -28,6 +30,15 @@ class Outer(Document, frozen=True):
     epochs: Annotated[int, msgspec.Meta(ge=1)] = 1
     inner: Inner = Inner()
     share: float | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+
+
+class Points(Document, frozen=True):
+    points: tuple[Point, ...]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +82,6 @@ def test_refused_documents_name_file_and_field(tmp_path, text, reason):
         (b'{"name": "x"', "Expecting"),
         (b'{"name": "\xff"}', "not UTF-8 text"),
         (b"[" * 100_000, "nested too deeply"),
-        (b" " * (LIMIT + 1), "larger than 32 MiB"),
     ],
 )
 def test_refused_json(tmp_path, data, reason):
@@ -82,10 +92,29 @@ def test_refused_json(tmp_path, data, reason):
     assert str(error.value).startswith(f"{path}: not a valid thing: {reason}")
 
 
-def test_absent_files_and_folders(tmp_path):
-    for path in (tmp_path / "absent.json", tmp_path):
-        with pytest.raises(BadInput, match="cannot be read: "):
-            load(path, Outer)
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda p: None, "cannot be read: No such file"),
+        (lambda p: p.mkdir(), "cannot be read: Is a directory"),
+        (os.mkfifo, "cannot be read: not a regular file"),
+        (lambda p: p.symlink_to("/dev/zero"), "cannot be read: not a regular file"),
+        (lambda p: p.symlink_to(p), "cannot be read: Too many levels"),
+        (lambda p: p.write_bytes(b" " * (LIMIT + 1)), "is larger than 32 MiB"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_at_once(tmp_path, make, reason):
+    path = tmp_path / "x.json"
+    make(path)
+    with pytest.raises(BadInput) as error:
+        load(path, Outer)
+    assert str(error.value).startswith(f"{path}: {reason}")
+
+
+def test_unknown_keys_of_dataclasses_are_refused_too(tmp_path):
+    (tmp_path / "x.json").write_text('{"points": [{"x": 1}, {"x": 2, "y": 3}]}')
+    with pytest.raises(BadInput, match=r"unknown key 'y' in points\.1$"):
+        load(tmp_path / "x.json", Points)
 
 
 def test_documents_come_back_as_they_were_written(tmp_path):

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,104 @@ def test_unusable_checkpoints_get_one_line(tmp_path, make, message):
     assert str(path) in str(caught.value)
 
 
+TINY = {"name": "edge", "config": {"modes": 4, "map_size": 16}}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"name": "edge"}, "key 'config' is missing"),
+        ({**TINY, "weights": [1]}, "weights: expected a mapping"),
+        ({**TINY, "weights": {"fc1.bias": 1.0}}, "weights.*expected Tensor, got float"),
+        ({**TINY, "weights": {1: torch.ones(1)}}, "expected str, got int"),
+        ({**TINY, "weights": {}}, "weights are missing"),
+        ({**TINY, "config": None, "weights": {}}, "config: expected a mapping"),
+        ({**TINY, "config": {"modes": 2**47}, "weights": {}}, "modes: expected int <= 4096"),
+        ({**TINY, "name": ["edge"], "weights": {}}, "name: expected str"),
+        ({**TINY, "name": "vgg", "weights": {}}, "unknown generator 'vgg'"),
+        ({**TINY, "weights": {"fc1.bias": torch.full((256,), torch.nan)}}, "not finite"),
+        ({**TINY, "weights": {"fc1.bias": torch.zeros(256).to_sparse()}}, "another kind"),
+        ({**TINY, "weights": {"fc1.bias": torch.zeros(256, dtype=torch.cfloat)}}, "another kind"),
+        ("edge", "expected a mapping, got str"),
+    ],
+)
+@pytest.mark.parametrize("key", ["generator", "generator_ema"])
+def test_checkpoints_with_broken_content_get_one_line(tmp_path, key, state, message):
+    torch.save({key: state}, tmp_path / "ckpt.pth")
+    with pytest.raises(BadInput, match=message) as error:
+        load_generator(tmp_path / "ckpt.pth")
+    assert str(error.value).startswith(f"{tmp_path / 'ckpt.pth'}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "posgan_edge.config is not JSON"),
+        ("{", "posgan_edge.config is not JSON"),
+        ("[" * 100_000, "posgan_edge.config is not JSON"),
+        ("null", "config: expected a mapping, got null"),
+        ("[1]", "config: expected a mapping, got a list"),
+        ('{"modes": 1e12}', "modes: expected int"),
+        ('{"modes": NaN}', "modes: nan is not a finite number"),
+        ('{"modes": 140737488355328}', "modes: expected int <= 4096"),
+        ('{"depth": 3}', "unknown key 'depth'"),
+    ],
+)
+def test_safetensors_with_a_broken_configuration_get_one_line(tmp_path, config, message):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "x.safetensors"
+    header = {"posgan_edge.generator": "edge"}
+    if config is not None:
+        header["posgan_edge.config"] = config
+    save_file({"w": torch.zeros(2)}, path, metadata=header)
+    with pytest.raises(BadInput, match=message) as error:
+        load_generator(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_safetensors_have_the_mode_of_other_files(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        save_safetensors(EdgeGenerator(modes=4, map_size=16), tmp_path / "e.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "e.safetensors").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize(
+    ("generator", "head"),
+    [
+        (EdgeGenerator(modes=4, map_size=16), lambda g: [g.fc1, g.fc2]),
+        (UNetGenerator(2), lambda g: [g.decoder[-1].block[1]]),
+    ],
+    ids=["edge", "unet"],
+)
+def test_autocast_leaves_the_head_in_fp32(generator, head):
+    kinds, body = [], []
+    if isinstance(generator, EdgeGenerator):
+        generator.modes.normal_()
+
+    def record(into):
+        return lambda module, inputs, output: into.append((inputs[0].dtype, output.dtype))
+
+    for layer in head(generator):
+        layer.register_forward_hook(record(kinds))
+    first = next(m for m in generator.modules() if isinstance(m, torch.nn.Conv2d))
+    first.register_forward_hook(record(body))
+    image = torch.rand(2, 3, generator.input_size, generator.input_size)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        maps = generator(image)
+    assert body[0][1] == torch.bfloat16  # autocast was on
+    assert set(kinds) == {(torch.float32, torch.float32)}
+    assert maps.dtype == torch.float32
+    # A map that went through bfloat16 has at most 256 values between two powers of two.
+    assert not torch.equal(maps, maps.bfloat16().float())
+
+
 def test_wrong_layout(tmp_path):
     original_checkpoint(tmp_path / "ckpt.pth", 2)
     with pytest.raises(BadInput, match="UV layout 'prnet', not 'ict'"):
@@ -174,9 +274,29 @@ def test_foreign_safetensors(tmp_path):
         load_generator(tmp_path / "x.safetensors")
 
 
+STAGE = [1, 8, 2, 1, True]
+
+
 @pytest.mark.parametrize(
     ("name", "config", "message"),
-    [("resnet", {}, "unknown generator"), ("edge", {"depth": 3}, "cannot be built")],
+    [
+        ("resnet", {}, "unknown generator"),
+        ("edge", {"depth": 3}, "generator 'edge': not a valid configuration: unknown key 'depth'"),
+        ("edge", {"name": "edge"}, "unknown key 'name'"),
+        ("edge", {"modes": "many"}, "modes: expected int, got str"),
+        ("edge", {"modes": 4096, "map_size": 4096}, "asks for 6.9e.10 weights"),
+        ("edge", {"hidden": 65536, "neck": 4096}, "asks for 4.3e.09 weights"),
+        ("edge", {"modes": 2**40}, "modes: expected int <= 4096"),
+        ("edge", {"stem": [16]}, "stem: expected a list of length 2"),
+        ("edge", {"stages": []}, "stages: expected a list of length >= 1"),
+        ("edge", {"stages": [STAGE] * 2}, "stages must halve the resolution three times"),
+        ("edge", {"stages": [[10**9, 8, 2, 1, True], STAGE, STAGE]}, "expected int <= 32"),
+        ("edge", {"stages": [[1, 8, 3, 1, True], STAGE, STAGE]}, "unknown value 3"),
+        ("edge", {"stages": "deep"}, "stages: expected a list, got str"),
+        ("unet", {"ngf": 10**6}, "ngf: expected int <= 128"),
+        ("unet", {"ngf": 0}, "ngf: expected int >= 1"),
+        ("unet", {"ngf": None}, "ngf: expected int, got null"),
+    ],
 )
 def test_unknown_generators(name, config, message):
     with pytest.raises(BadInput, match=message):

@@ -403,17 +403,87 @@ def test_unusable_data(tmp_path, make, data_format, message):
     ("text", "message"),
     [
         ("name: x\ngenerator: {name: edge}\nlerning_rate: 1", "unknown key 'lerning_rate'"),
-        ("name: x\ngenerator: {}\noptimizer: {lr: fast}", "not a number"),
-        ("name: x\ngenerator: {}\nepochs: many", "not of type int"),
+        ("optimizer: {lr: fast}", "optimizer.lr: expected float, got str"),
+        ("optimizer: {lr: 0}", "optimizer.lr: expected float >= 1e-12"),
+        ("optimizer: {lr: .nan}", "optimizer.lr: nan is not a finite number"),
+        ("optimizer: {betas: 0.9}", "optimizer.betas: expected a list, got float"),
+        ("optimizer: {betas: [0.9]}", "optimizer.betas: expected a list of length 2, got 1"),
+        ("optimizer: {betas: [0.9, 1]}", r"optimizer.betas\[1\]: expected float < 1.0"),
+        ("optimizer: {name: sgd}", "optimizer.name: unknown value 'sgd'"),
+        ("optimizer: {schedule: linear}", "optimizer.schedule: unknown value 'linear'"),
+        ("optimizer: 3", "optimizer: expected a mapping, got int"),
+        ("losses: {gap: 1}", "unknown key 'gap' in losses"),
+        ("augmentation: {flip: 1.5}", "augmentation.flip: expected float <= 1.0"),
+        ("adversarial: {enabled: maybe}", "adversarial.enabled: expected bool, got str"),
+        ("epochs: many", "epochs: expected int, got str"),
+        ("epochs: 0", "epochs: expected int >= 1"),
+        ("batch_size: 1.5", "batch_size: expected int, got float"),
+        ("batch_size: -4", "batch_size: expected int >= 1"),
+        ("batch_size: null", "batch_size: expected int, got null"),
+        ("seed: -1", "seed: expected int >= 0"),
+        ("workers: 1000", "workers: expected int <= 256"),
+        ("threads: 100000", "threads: expected int <= 1024"),
+        ("ema: 1", "ema: expected float < 1.0"),
+        ("budget_minutes: .inf", "budget_minutes: inf is not a finite number"),
+        ("profiles: 0", "profiles: expected float >= 1e-12"),
+        ("data_format: lmdb", "data_format: unknown value 'lmdb'"),
+        ("generator: edge", "generator: expected a mapping, got str"),
         ("name: [x", "not valid YAML"),
-        ("- a list", "a recipe is a mapping"),
-        ("name: x", "generator"),
+        ("- a list", "expected a mapping, got a list"),
+        ("", "expected a mapping, got null"),
+        ("name: x", "key 'generator' is missing"),
     ],
 )
 def test_broken_recipes(tmp_path, text, message):
-    (tmp_path / "r.yaml").write_text(text)
-    with pytest.raises(BadInput, match=message):
-        load_recipe(tmp_path / "r.yaml")
+    path = tmp_path / "recipe"
+    section = text.partition(":")[0]
+    if section not in ("", "name", "- a list"):
+        text = f"{text}\nname: x" + ("\ngenerator: {}" if section != "generator" else "")
+    path.write_text(text)
+    with pytest.raises(BadInput, match=f"^{path}: not a valid recipe: .*{message}") as error:
+        load_recipe(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "^epochs: not a change of a recipe: give key=value"),
+        ("epochs.x=1", "^epochs.x=1: epochs is not a mapping"),
+        ("name.a.b=1", "^name.a.b=1: name.a is not a mapping"),
+        ("optimizer.betas=0.9", "optimizer.betas: expected a list, got float"),
+        ("optimizer.lr=[1", r"^optimizer.lr=\[1: not valid YAML"),
+        ("optimizer=3", "optimizer: expected a mapping, got int"),
+        ("epochs=1.5", "epochs: expected int, got float"),
+        ("lr=1", "unknown key 'lr'"),
+        ("=1", "unknown key ''"),
+        ("epochs=*a", r"^epochs=\*a: not valid YAML"),
+    ],
+)
+def test_broken_overrides(override, message):
+    with pytest.raises(BadInput, match=message) as error:
+        load_recipe("edge", (override,))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "huge", "bomb", "absent", "long"])
+def test_what_is_no_recipe_file_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "r.yaml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        path.write_bytes(b"#" * (2 << 20))
+    elif kind == "bomb":
+        rows = (f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))
+        path.write_text("a0: &a0 [x]\n" + "\n".join(rows))
+    elif kind == "long":
+        path = Path("r" * 5000)
+    with pytest.raises(BadInput):
+        load_recipe(path)
 
 
 def test_shipped_recipes():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,50 +14,84 @@ import click
 from posgan_edge.errors import missing
 
 if TYPE_CHECKING:
-    from posgan_edge.training.tracking import Tracker
+    from posgan_edge.training.run_folder import RunFolder
     from posgan_edge.training.trainer import Trainer
 
 
 @click.command()
 @click.argument("recipe")
 @click.option("--data", required=True, help="Folder of the training set.")
-@click.option("--output", required=True, help="Folder for checkpoints, plots and logs.")
+@click.option("--output", required=True, type=Path,
+              help="Folder for checkpoints, plots and logs.")  # fmt: skip
 @click.option("--aflw2000", default=None, help="AFLW2000-3D folder to score each checkpoint on.")
 @click.option("--resume", is_flag=True, help="Continue from OUTPUT/last.pth.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
 def command(
     recipe: str,
     data: str,
-    output: str,
+    output: Path,
     aflw2000: str | None,
     resume: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Train a generator by RECIPE (a YAML file, or 'edge' or 'unet')."""
+    """Train a generator by RECIPE (a YAML file, or 'edge' or 'unet').
+
+    Ctrl-C and SIGTERM end it after the step under way; --resume goes on from there.
+    """
     try:
         from posgan_edge.training.trainer import Trainer
     except ImportError as error:
         raise missing("PyTorch", "training", "train") from error
     from posgan_edge.training.datasets import open_maps
     from posgan_edge.training.recipe import load_recipe
-    from posgan_edge.training.tracking import Tracker
+    from posgan_edge.training.run_folder import RunFolder, check_unused
 
     loaded = load_recipe(recipe, overrides)
+    if not resume:
+        check_unused(output)
     training = open_maps(data, loaded.data_format)
     validation = open_maps(data, loaded.data_format, "val")
     trainer = Trainer(loaded, training, validation)
-    folder = Path(output)
     if resume:
-        trainer.resume(folder / "last.pth")
-    with Tracker(trainer, folder, aflw2000) as tracker:
-        _train(trainer, folder, tracker)
+        trainer.resume(output / "last.pth")
+    with RunFolder(trainer, output, aflw2000) as folder:
+        _train(trainer, folder)
 
 
-def _train(trainer: Trainer, folder: Path, tracker: Tracker) -> None:
-    while not trainer.done:
-        trainer.train(tracker.on_progress)
-        if trainer.epoch % trainer.recipe.checkpoint_every == 0 or trainer.done:
-            tracker.on_checkpoint()
-            trainer.save(folder / f"checkpoint-{trainer.epoch:03d}.pth")
-        trainer.save(folder / "last.pth")
-        tracker.on_epoch()
+def _train(trainer: Trainer, folder: RunFolder) -> None:
+    from posgan_edge.cli.progress import reporting
+
+    with _stopped_by_signals(trainer), reporting(lambda: _shown(trainer.latest)) as progress:
+        while not trainer.done and not trainer.stopped_by:
+            trainer.train(progress, folder.last)
+            if trainer.stopped_by:
+                trainer.save(folder.last)
+                trainer.wait_for_others()
+            else:
+                folder.on_epoch()
+                if not trainer.rank:
+                    values = trainer.history[-1].items()
+                    click.echo(" ".join(f"{k} {v:.5g}" for k, v in values if v is not None))
+    if trainer.stopped_by:
+        if not trainer.rank:
+            place = f"epoch {trainer.epoch + 1}, after {trainer.position} batches"
+            click.echo(f"stopped in {place}; --resume continues {folder.last}", err=True)
+        sys.exit(128 + trainer.stopped_by)
+
+
+def _shown(values: dict[str, float]) -> str:
+    return " ".join(f"{k} {v:.3g}" for k, v in values.items() if k in ("nme", "lr", "k"))
+
+
+@contextmanager
+def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
+    """While the block runs, SIGINT and SIGTERM end training in order."""
+    earlier = {
+        number: signal.signal(number, lambda got, _: trainer.request_stop(got))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import zipfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+from posgan_edge.documents import Document, convert
 from posgan_edge.errors import BadInput
 from posgan_edge.files import replaced
 from posgan_edge.models.registry import Generator, build_generator, name_of
@@ -43,7 +43,7 @@ def load_generator(path: str | Path, layout: str | None = None) -> Generator:
 
 def save_safetensors(generator: Generator, path: str | Path, **metadata: str) -> None:
     """Writes weights, basis and configuration as one safetensors file (atomically)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     header = {
         "format": "pt",
@@ -57,11 +57,22 @@ def save_safetensors(generator: Generator, path: str | Path, **metadata: str) ->
         if not k.endswith("num_batches_tracked")
     }
     with replaced(path) as temporary:
-        save_file(tensors, str(temporary), metadata=header)
+        # save_file would make a file that its owner alone may read, whatever the umask.
+        temporary.write_bytes(save(tensors, metadata=header))
+
+
+class GeneratorState(Document, frozen=True):
+    """What a checkpoint records of a generator: its name, its options and its weights."""
+
+    kind: ClassVar[str] = "generator checkpoint"
+
+    name: str
+    config: dict[str, Any]
+    weights: dict[str, torch.Tensor]
 
 
 def generator_state(generator: Generator) -> dict[str, Any]:
-    """What a training checkpoint records of a generator."""
+    """The plain content of a ``GeneratorState``."""
     return {
         "name": name_of(generator),
         "config": generator.config,
@@ -70,10 +81,15 @@ def generator_state(generator: Generator) -> dict[str, Any]:
 
 
 def load_torch_file(path: Path) -> dict[str, Any]:
-    """``torch.load(weights_only=True)`` with one-line errors; the answer is a dict."""
+    """The dictionary of plain values and tensors in a checkpoint file.
+
+    Pickled code is never run. Raises BadInput for an absent file and any other content.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such checkpoint file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file raises whatever the damage hits
         reason = "is not a checkpoint of plain tensors"
         if os.path.getsize(path) == 0:
             reason = "is empty"
@@ -88,8 +104,8 @@ def load_torch_file(path: Path) -> dict[str, Any]:
 def _from_torch(path: Path) -> Generator:
     content = load_torch_file(path)
     if "generator_ema" in content or "generator" in content:
-        state = content.get("generator_ema") or content["generator"]
-        return _fill(build_generator(state["name"], **state["config"]), state["weights"], path)
+        found = content.get("generator_ema") or content["generator"]
+        return _built(convert(found, GeneratorState, path), path)
     weights = content.get("Generator", content)
     first = weights.get(_FIRST_KEY) if isinstance(weights, dict) else None
     if not isinstance(first, torch.Tensor) or first.ndim != 4 or first.shape[1:] != (3, 4, 4):
@@ -98,7 +114,8 @@ def _from_torch(path: Path) -> Generator:
             f"{path}: not a generator checkpoint (no 'Generator' with {_FIRST_KEY} of shape "
             f"(ngf, 3, 4, 4); found: {found})"
         )
-    return _fill(build_generator("unet", ngf=first.shape[0]), weights, path)
+    found = {"name": "unet", "config": {"ngf": first.shape[0]}, "weights": weights}
+    return _built(convert(found, GeneratorState, path), path)
 
 
 def _from_safetensors(path: Path) -> Generator:
@@ -112,15 +129,35 @@ def _from_safetensors(path: Path) -> Generator:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(f"{path}: is truncated or not a safetensors file") from error
     if "posgan_edge.generator" not in metadata:
         raise BadInput(f"{path}: a safetensors file, but not one of a posgan-edge generator")
-    config = json.loads(metadata["posgan_edge.config"])
-    return _fill(build_generator(metadata["posgan_edge.generator"], **config), weights, path)
+    try:
+        config = json.loads(metadata.get("posgan_edge.config", ""))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: its posgan_edge.config is not JSON") from error
+    content = {"name": metadata["posgan_edge.generator"], "config": config, "weights": weights}
+    return _built(convert(content, GeneratorState, path), path)
 
 
-def _fill(generator: Generator, weights: dict[str, torch.Tensor], path: Path) -> Generator:
+def _built(state: GeneratorState, path: Path) -> Generator:
+    try:
+        generator = build_generator(state.name, **state.config)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    fill(generator, state.weights, path)
+    return generator
+
+
+def fill(generator: Generator, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Copies weights into a generator. Raises BadInput where names, shapes or kinds differ, or a
+    value is not finite; then the generator may be half filled."""
+    for key, value in weights.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_complex():
+            raise BadInput(f"{path}: {key} is a tensor of another kind ({value.dtype})")
+        if not bool(torch.isfinite(value).all()):
+            raise BadInput(f"{path}: {key} holds values that are not finite")
     try:
         absent, unknown = generator.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -132,4 +169,3 @@ def _fill(generator: Generator, weights: dict[str, torch.Tensor], path: Path) ->
             f"{path}: not a {name_of(generator)} checkpoint: {len(absent)} weights are missing "
             f"and {len(unknown)} unknown, first {(absent or unknown)[0]!r}"
         )
-    return generator

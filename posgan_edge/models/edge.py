@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-#: (repeats, width, stride of the first, expansion, fused): dense 3x3 convolutions where the
-#: resolution is high (depthwise ones are bound by memory there), inverted residuals after.
-STAGES: tuple[tuple[int, int, int, int, bool], ...] = (
-    (1, 32, 1, 1, True),
-    (1, 48, 2, 2, True),
-    (2, 48, 1, 2, True),
-    (1, 96, 2, 4, False),
-    (4, 96, 1, 4, False),
-    (1, 160, 2, 4, False),
-    (2, 160, 1, 3, False),
-)
+from posgan_edge.models.config import STAGES
+from posgan_edge.models.precision import full_precision
 
 
 def _conv(
@@ -73,7 +64,7 @@ class EdgeGenerator(nn.Module):
         map_size: int = 128,
         layout: str = "ict",
         stem: tuple[int, int] = (16, 32),
-        stages: tuple[tuple[int, int, int, int, bool], ...] = STAGES,
+        stages: tuple[tuple[int, int, Literal[1, 2], int, bool], ...] = STAGES,
         neck: int = 64,
         hidden: int = 256,
         skip: int = 0,
@@ -117,14 +108,21 @@ class EdgeGenerator(nn.Module):
         self.coefficient_std.copy_(std.reshape(-1))
 
     def coefficients(self, image: Tensor) -> Tensor:
-        """(N, 3 * K) coefficients of the modes."""
-        fine = self.encoder[: self.fine]((image - 0.5) * 2.0)
-        x = self.neck(self.encoder[self.fine :](fine)).flatten(1)
-        if self.skip is not None:
-            x = torch.cat([x, self.skip(fine).flatten(1)], 1)
-        x = self.fc2(torch.relu(self.fc1(x)))
-        return x * self.coefficient_std + self.coefficient_mean
+        """(N, 3 * K) coefficients of the modes; in FP32 under autocast too, from ``fc1`` on."""
+        return full_precision(self._coefficients, self._features(image))
 
     def forward(self, image: Tensor) -> Tensor:
-        c = self.coefficients(image).reshape(-1, 3, self.modes.shape[0])
+        return full_precision(self._maps, self._features(image))
+
+    def _features(self, image: Tensor) -> Tensor:
+        fine = self.encoder[: self.fine]((image - 0.5) * 2.0)
+        x = self.neck(self.encoder[self.fine :](fine)).flatten(1)
+        return x if self.skip is None else torch.cat([x, self.skip(fine).flatten(1)], 1)
+
+    def _coefficients(self, features: Tensor) -> Tensor:
+        x = self.fc2(torch.relu(self.fc1(features)))
+        return x * self.coefficient_std + self.coefficient_mean
+
+    def _maps(self, features: Tensor) -> Tensor:
+        c = self._coefficients(features).reshape(-1, 3, self.modes.shape[0])
         return (c @ self.modes).reshape(-1, 3, self.map_size, self.map_size)

@@ -7,32 +7,36 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from posgan_edge.documents import convert
 from posgan_edge.errors import BadInput
+from posgan_edge.models.config import EdgeConfig, UNetConfig
 from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.models.unet import UNetGenerator
 
 Generator = EdgeGenerator | UNetGenerator
-GENERATORS: dict[str, type[EdgeGenerator] | type[UNetGenerator]] = {
-    "edge": EdgeGenerator,
-    "unet": UNetGenerator,
+#: Each generator and the document of its options.
+GENERATORS: dict[str, tuple[type[EdgeGenerator | UNetGenerator], type[EdgeConfig | UNetConfig]]] = {
+    "edge": (EdgeGenerator, EdgeConfig),
+    "unet": (UNetGenerator, UNetConfig),
 }
 
 
-def build_generator(name: str, **config: Any) -> Generator:
-    """A generator with fresh weights. Raises BadInput on an unknown name or option."""
+def build_generator(name: str, /, **config: Any) -> Generator:
+    """A generator with fresh weights.
+
+    Raises BadInput on an unknown name, an unknown option, one of the wrong kind, and a network
+    that would be too large (see ``models.config``).
+    """
     if name not in GENERATORS:
         raise BadInput(f"unknown generator {name!r}: use one of {', '.join(GENERATORS)}")
-    try:
-        return GENERATORS[name](**config)
-    except BadInput:
-        raise
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"generator {name!r} cannot be built with {config}: {error}") from error
+    generator, type_ = GENERATORS[name]
+    options = convert(config, type_, f"generator {name!r}")
+    return generator(**{key: getattr(options, key) for key in options.__struct_fields__})
 
 
 def name_of(generator: nn.Module) -> str:
     """The registry name of a generator."""
-    return next(name for name, cls in GENERATORS.items() if type(generator) is cls)
+    return next(name for name, (cls, _) in GENERATORS.items() if type(generator) is cls)
 
 
 def to_memory_format(generator: Generator, memory_format: torch.memory_format) -> Generator:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from posgan_edge.models.precision import full_precision
+
 _WIDTHS = (1, 2, 4, 8, 8, 8, 8, 8)
 
 
@@ -81,15 +83,15 @@ class UNet(nn.Module):
             x = block(x)
             skips.append(x)
         x = self.decoder[0](x)
-        for block, skip in zip(self.decoder[1:], skips[-2::-1], strict=True):
+        for block, skip in zip(self.decoder[1:-1], skips[-2:0:-1], strict=True):
             x = block(torch.cat([skip, x], dim=1))
-        return x
+        return full_precision(self.decoder[-1], torch.cat([skips[0], x], dim=1))
 
 
 class UNetGenerator(UNet):
     """The original generator behind this package's interface.
 
-    ``forward`` takes RGB (N, 3, 256, 256) float32 in [0, 1] and answers the position map
+    ``forward`` takes RGB (N, 3, 256, 256) float32 in [0, 1] and returns the position map
     (N, 3, 256, 256) in units of the crop's side. The original speaks pixel indices of its
     256-pixel crop, whose pixel ``i`` has its centre at ``i + 0.5`` here: (pixel + 0.5) / 256.
     """
@@ -101,7 +103,7 @@ class UNetGenerator(UNet):
         self.input_size = self.map_size = 256
 
     def raw(self, image: Tensor) -> Tensor:
-        """What the original network itself answers for RGB in [0, 1]: in [-1.5, 1.5]."""
+        """The original network's own output for RGB in [0, 1]: in [-1.5, 1.5], FP32."""
         return super().forward(image * 2.0 - 1.0)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -111,7 +113,7 @@ class UNetGenerator(UNet):
 class Discriminator(UNet):
     """The original's auto-encoder over the six channels of concat(image, map), both in [-1, 1].
 
-    ``forward`` answers the reconstruction (N, 6, S, S); its L1 error is the BEGAN energy.
+    ``forward`` returns the reconstruction (N, 6, S, S); its L1 error is the BEGAN energy.
     """
 
     def __init__(self, ngf: int = 64, size: int = 256) -> None:

@@ -198,7 +198,7 @@ class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
     """Shuffled batches of one epoch, the same for the same seed and epoch; shards by rank.
 
     ``shares`` (count,) says how often each sample is drawn relative to the others; without it
-    an epoch draws each once.
+    an epoch draws each once. The first ``start`` batches of the epoch are left out.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
         shares: NDArray[np.floating] | None = None,
     ) -> None:
         self.count, self.batch, self.seed, self.shares = count, batch, seed, shares
-        self.rank, self.world, self.epoch = rank, world, 0
+        self.rank, self.world, self.epoch, self.start = rank, world, 0, 0
 
     def __len__(self) -> int:
         return max(1, self.count // (self.batch * self.world))
@@ -225,7 +225,7 @@ class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
             drawn = edges.searchsorted(np.arange(self.count) + rng.random(), side="right")
             order = drawn.clip(max=self.count - 1)[order]
         stride = self.batch * self.world
-        for start in range(0, len(self) * stride, stride):
+        for start in range(self.start * stride, len(self) * stride, stride):
             first = start + self.rank * self.batch
             positions = range(first, min(first + self.batch, self.count))
             yield [(self.epoch, p, int(order[p])) for p in positions]

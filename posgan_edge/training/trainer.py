@@ -1,4 +1,4 @@
-"""The training loop: epochs, averaged weights, checkpoints with exact resume, tracking."""
+"""The training loop: epochs, averaged weights, checkpoints with exact resume."""
 
 from __future__ import annotations
 
@@ -7,54 +7,60 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from posgan_edge.documents import plain
 from posgan_edge.errors import BadInput
-from posgan_edge.files import replaced
 from posgan_edge.geometry.layout import load_layout
-from posgan_edge.models.checkpoints import generator_state, load_generator, load_torch_file
-from posgan_edge.models.edge import EdgeGenerator
-from posgan_edge.models.registry import Generator, build_generator, to_memory_format
+from posgan_edge.models.checkpoints import fill, generator_state
+from posgan_edge.models.registry import to_memory_format
+from posgan_edge.progress import Progress, silent
 from posgan_edge.training.augment import augment_maps
-from posgan_edge.training.basis import read_expressions, set_basis_from, transfer
 from posgan_edge.training.began import Began
 from posgan_edge.training.datasets import AugmentedMaps, EpochBatches, FaceMaps
 from posgan_edge.training.losses import MapLoss
-from posgan_edge.training.muon import Muon, takes
 from posgan_edge.training.recipe import Recipe
+from posgan_edge.training.setup import (
+    configure,
+    device_here,
+    new_generator,
+    optimizers_of,
+    quiet_worker,
+    shares_of,
+)
+from posgan_edge.training.state import load_state, restore, save_state
 from posgan_edge.training.validation import validation_nme
 
-#: Openness (height over width) of an eye that is closed, and of a mouth that is open.
-CLOSED_EYE, OPEN_MOUTH = 0.16, 0.3
-
-#: Called with (epoch, step of the epoch, steps per epoch, values) while training runs.
-Progress = Callable[[int, int, int, dict[str, float]], None]
+#: Seconds after which an epoch is saved that is still under way: with a slow step and the saving
+#: itself, less than five minutes of work are lost to a process that is killed.
+SAVE_SECONDS = 240.0
 
 
 class Trainer:
-    """One training run. ``train`` answers the validation NME of the averaged weights.
+    """One training run, epoch by epoch.
 
     On GPUs it runs in mixed precision and, under ``torchrun``, data-parallel; on a CPU it
-    flushes denormals, which makes these networks several times faster.
+    flushes denormals, which makes these networks several times faster. ``latest`` holds the
+    values of the last step, ``history`` those of each epoch.
+
+    >>> trainer = Trainer(recipe, data, validation)  # doctest: +SKIP
+    >>> while not trainer.done:  # doctest: +SKIP
+    ...     trainer.train()
     """
 
     def __init__(self, recipe: Recipe, data: FaceMaps, validation: FaceMaps | None) -> None:
         self.recipe, self.data, self.validation = recipe, data, validation
         self.rank = int(os.environ.get("RANK", 0))
         self.world = int(os.environ.get("WORLD_SIZE", 1))
-        self.device = _device()
-        _configure(recipe, self.device, self.world)
+        self.device = device_here()
+        configure(recipe, self.device, self.world)
         torch.manual_seed(recipe.seed)
         self.generator = to_memory_format(
-            self._new_generator().to(self.device), torch.channels_last
+            new_generator(recipe, data).to(self.device), torch.channels_last
         )
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.generator.train()
@@ -63,46 +69,88 @@ class Trainer:
             self.network = nn.parallel.DistributedDataParallel(self.generator)
         layout, size = load_layout(self.generator.layout), self.generator.map_size
         self.loss = MapLoss(layout, size, recipe.losses).to(self.device)
-        self.optimizers = _optimizers(self.generator, recipe)
+        self.optimizers = optimizers_of(self.generator, recipe)
         amp = recipe.mixed_precision and self.device.type == "cuda"
         self.amp, self.scaler = amp, torch.amp.GradScaler(self.device.type, enabled=amp)
         adversarial = recipe.adversarial
         self.began = Began(adversarial, size, self.device) if adversarial.enabled else None
         self.epoch = self.step = self.samples = 0
         self.elapsed = 0.0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, int | float | None]] = []
+        self.latest: dict[str, float] = {}
+        self.position = self.pretrained = 0
+        self.stopped_by = self._signal = 0
+        self._sums: dict[str, float] = defaultdict(float)
+        self._saved = time.monotonic()
         self.batches = EpochBatches(
-            len(data), recipe.batch_size, recipe.seed, self.rank, self.world, _shares(recipe, data)
+            len(data),
+            recipe.batch_size,
+            recipe.seed,
+            self.rank,
+            self.world,
+            shares_of(recipe, data),
         )
         self.loader = torch.utils.data.DataLoader(
             AugmentedMaps(data, self.generator.input_size, recipe.augmentation, recipe.seed),
             batch_sampler=self.batches,
             num_workers=recipe.workers,
             persistent_workers=False,
-            worker_init_fn=_quiet_worker,
+            worker_init_fn=quiet_worker,
+            # One of its own: to begin an epoch anew after a resume draws nothing from the other.
+            generator=torch.Generator().manual_seed(recipe.seed),
         )
 
-    def train(self, on_progress: Progress | None = None) -> float | None:
-        """Runs the next epoch (pre-training the discriminator before the first)."""
-        if self.began is not None and self.epoch == 0:
-            for _ in range(self.recipe.adversarial.pretrain_epochs):
-                self._run_epoch(on_progress, pretrain=True)
-        values = self._run_epoch(on_progress, pretrain=False)
-        self.epoch += 1
+    def train(self, progress: Progress = silent, last: Path | None = None) -> float | None:
+        """Runs the next epoch, or what is left of it after ``resume``.
+
+        Before the first, the discriminator is trained alone. An epoch that takes long is saved to
+        ``last`` every few minutes. Returns the validation NME of the averaged weights in percent;
+        None without validation data, and where ``request_stop`` ended the epoch early: then
+        ``stopped_by`` is not 0, and ``save`` keeps the place.
+        """
+        self._saved = time.monotonic()
+        if self._stopping():
+            return None
+        passes = self.recipe.adversarial.pretrain_epochs if self.began and not self.epoch else 0
+        while self.pretrained < passes:
+            self._run_pass(f"pre-training {self.pretrained + 1}", progress, last, pretrain=True)
+            if self.stopped_by:
+                return None
+            self.pretrained += 1
+            self._end_pass()
+        self._run_pass(f"epoch {self.epoch + 1}", progress, last, pretrain=False)
         nme = None
-        if self.validation is not None and self.rank == 0:
-            nme = validation_nme(self.average, self.validation, self.device)
-            values["val_nme"] = nme
-        self.history.append(
-            {"epoch": self.epoch, "samples": self.samples, "minutes": self.elapsed / 60, **values}
-        )
+        if self.validation is not None and self.rank == 0 and not self.stopped_by:
+            nme = validation_nme(
+                self.average, self.validation, self.device, lambda: bool(self._signal)
+            )
+        # A stop in the validation keeps the epoch open: a resume validates again.
+        if self._stopping():
+            return None
+        means = {name: value / self.position for name, value in self._sums.items()}
+        self.epoch += 1
+        self._end_pass()
+        entry: dict[str, int | float | None] = {"epoch": self.epoch, "samples": self.samples}
+        entry |= {"minutes": self.elapsed / 60, **means}
+        self.history.append(entry | ({} if nme is None else {"val_nme": nme}))
         return nme
+
+    def request_stop(self, signal: int) -> None:
+        """Ends ``train`` after the step that is under way, in every process of the run.
+
+        ``signal`` is a number above 0 that ``stopped_by`` then holds. May be called at any time,
+        from a signal handler too.
+        """
+        self._signal = signal
 
     @property
     def done(self) -> bool:
-        """True when the recipe's epochs or its minutes are used up."""
+        """True when the recipe's epochs or its minutes are used up, and no epoch is open."""
+        return not self.position and (self.epoch >= self.recipe.epochs or self._late())
+
+    def _late(self) -> bool:
         budget = self.recipe.budget_minutes * 60
-        return self.epoch >= self.recipe.epochs or bool(budget and self.elapsed >= budget)
+        return bool(budget and self.elapsed >= budget)
 
     def learning_rate(self) -> float:
         """The rate of the next step: warm-up, then cosine or exponential decay."""
@@ -116,32 +164,48 @@ class Trainer:
             done = max(done, self.elapsed / (60 * recipe.budget_minutes))
         return config.lr * warm * (0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.001)
 
-    def _run_epoch(self, on_progress: Progress | None, pretrain: bool) -> dict[str, float]:
+    def _run_pass(self, what: str, progress: Progress, last: Path | None, pretrain: bool) -> None:
+        """The batches of an epoch from ``position`` on."""
         # Pre-training draws from epochs below zero, so that training sees the same samples
         # with and without it.
         self.batches.epoch = self.epoch if not pretrain else 2**31 + self.epoch
-        sums: dict[str, float] = defaultdict(float)
-        last = time.monotonic()
-        for index, batch in enumerate(self.loader):
-            values = self._step(batch, pretrain)
+        self.batches.start = self.position
+        clock = time.monotonic()
+        for batch in self.loader:
+            self.latest = self._step(batch, pretrain)
+            self.position += 1
+            for name, value in self.latest.items():
+                self._sums[name] += value
             now = time.monotonic()
-            self.elapsed, last = self._agreed(self.elapsed + now - last), now
-            for name, value in values.items():
-                sums[name] += value
-            if on_progress is not None and self.rank == 0:
-                on_progress(self.epoch, index + 1, len(self.batches), values)
-            if not pretrain and self.recipe.budget_minutes and self.done:
+            self.elapsed, self.stopped_by = self._agreed(self.elapsed + now - clock)
+            clock = now
+            if self.rank == 0:
+                progress(what, self.position, len(self.batches))
+            if self.stopped_by or (not pretrain and self._late()):
                 break
-        return {name: value / (index + 1) for name, value in sums.items()}
+            if last is not None and now - self._saved >= SAVE_SECONDS:
+                self.save(last)
 
-    def _agreed(self, seconds: float) -> float:
-        # The schedule and the end of a run follow this clock: ranks that read their own would
-        # take different steps, and one would wait for ever for another that has stopped.
-        if self.world == 1 or not self.recipe.budget_minutes:
-            return seconds
-        clock = torch.tensor(seconds, dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(clock, 0)
-        return float(clock)
+    def _end_pass(self) -> None:
+        self.position = 0
+        self._sums.clear()
+
+    def _stopping(self) -> bool:
+        _, self.stopped_by = self._agreed(self.elapsed)
+        return bool(self.stopped_by)
+
+    def _agreed(self, seconds: float) -> tuple[float, int]:
+        """Rank 0's clock, and the signal that any rank was sent.
+
+        The schedule and the end of a run follow them: ranks that went by their own would take
+        different steps, and one would wait for ever for another that has stopped.
+        """
+        if self.world == 1:
+            return seconds, self._signal
+        mine = [seconds if self.rank == 0 else 0.0, float(self._signal)]
+        shared = torch.tensor(mine, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        return float(shared[0]), int(shared[1])
 
     def _step(self, batch: list[Tensor], pretrain: bool) -> dict[str, float]:
         images, flipped, transforms, targets = (t.to(self.device, non_blocking=True) for t in batch)
@@ -149,8 +213,7 @@ class Trainer:
         with torch.no_grad():
             maps = augment_maps(self.data.maps(targets), flipped, transforms)
             maps = _match(maps, self.generator.map_size)
-        if pretrain:
-            assert self.began is not None
+        if pretrain and self.began is not None:
             return self.began.step(images, maps, None)
         rate = self.learning_rate()
         for optimizer in self.optimizers:
@@ -190,29 +253,16 @@ class Trainer:
         floats = [(a, g) for a, g in pairs if a.dtype.is_floating_point]
         torch._foreach_lerp_([a for a, _ in floats], [g for _, g in floats], 1 - keep)
 
-    def _new_generator(self) -> Generator:
-        recipe = self.recipe
-        options = {"layout": self.data.layout, **recipe.generator}
-        name = options.pop("name")
-        source = load_generator(recipe.init) if recipe.init else None
-        if source is not None and (not isinstance(source, EdgeGenerator) or not recipe.refit):
-            return source
-        generator = build_generator(name, **options)
-        if isinstance(generator, EdgeGenerator):
-            expressions = None
-            if recipe.expressions:
-                expressions = read_expressions(recipe.expressions, recipe.expression_weight)
-            set_basis_from(generator, self.data, expressions)
-            if source is not None:
-                transfer(source, generator)
-        return generator
-
     def save(self, path: Path) -> None:
-        """Writes everything a resume needs (atomically); rank 0 only."""
+        """Writes everything a resume needs (atomically); rank 0 only.
+
+        Raises BadInput where it cannot be written; the earlier file then stays.
+        """
+        self._saved = time.monotonic()
         if self.rank:
             return
         state: dict[str, Any] = {
-            "recipe": asdict(self.recipe),
+            "recipe": plain(self.recipe),
             "epoch": self.epoch,
             "step": self.step,
             "samples": self.samples,
@@ -223,92 +273,56 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
+            "position": self.position,
+            "batches": len(self.batches),
+            "pretrained": self.pretrained,
+            "sums": dict(self._sums),
         }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         if self.began is not None:
             state["began"] = self.began.state()
-        with replaced(path) as temporary:
-            torch.save(state, temporary)
+        save_state(path, state)
 
     def resume(self, path: Path) -> None:
-        """Continues exactly where ``save`` was called."""
-        state = load_torch_file(path)
-        if "optimizers" not in state:
-            raise BadInput(f"{path}: not a training checkpoint (weights alone go into 'init')")
-        self.generator.load_state_dict(state["generator"]["weights"])
-        self.average.load_state_dict(state["generator_ema"]["weights"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.scaler.load_state_dict(state["scaler"])
-        if self.began is not None and "began" in state:
-            self.began.load(state["began"])
-        for name in ("epoch", "step", "samples", "elapsed", "history"):
-            setattr(self, name, state[name])
-        torch.set_rng_state(state["rng"])
+        """Continues exactly where ``save`` was called, in the middle of an epoch too.
+
+        Raises BadInput where the file is no training checkpoint, or one of another network,
+        optimiser, or (inside an epoch) number of batches.
+        """
+        state = load_state(path)
+        if state.position and state.batches != len(self.batches):
+            raise BadInput(
+                f"{path}: stopped inside an epoch of {state.batches} batches, this recipe and data "
+                f"make {len(self.batches)}: resume with the same"
+            )
+        fill(self.generator, state.generator.weights, path)
+        fill(self.average, state.generator_ema.weights, path)
+        try:
+            for optimizer, saved in zip(self.optimizers, state.optimizers, strict=True):
+                restore(optimizer, saved)
+            self.scaler.load_state_dict(state.scaler)
+            if self.began is not None and state.began is not None:
+                self.began.load(state.began)
+            torch.set_rng_state(state.rng)
+            if state.cuda_rng is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state.cuda_rng, self.device)
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(
+                f"{path}: the state of another optimiser or network: {reason}"
+            ) from error
+        for name in ("epoch", "step", "samples", "elapsed", "history", "position", "pretrained"):
+            setattr(self, name, getattr(state, name))
+        self._sums.update(state.sums)
+
+    def wait_for_others(self) -> None:
+        """Returns when every process of the run has come here."""
+        if self.world > 1:
+            torch.distributed.barrier()
 
 
 def _match(maps: Tensor, size: int) -> Tensor:
     if maps.shape[-1] == size:
         return maps
     return nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-def _device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("cpu")
-
-
-def _configure(recipe: Recipe, device: torch.device, world: int) -> None:
-    if device.type == "cpu":
-        torch.set_flush_denormal(True)
-    else:
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    if world > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-
-
-def _shares(recipe: Recipe, data: FaceMaps) -> NDArray[np.float32] | None:
-    shares = np.ones(len(data), np.float32)
-    for name, values in (
-        ("profiles", None if data.yaw is None else np.minimum(np.abs(data.yaw) / 60, 1)),
-        ("closed_eyes", None if data.eyes is None else data.eyes.min(1) < CLOSED_EYE),
-        ("open_mouths", None if data.mouth is None else data.mouth > OPEN_MOUTH),
-    ):
-        share = getattr(recipe, name)
-        if share == 1:
-            continue
-        if values is None:
-            raise BadInput(f"{name} = {share:g} needs a pack that holds its values: use 1")
-        if share <= 0:
-            raise BadInput(f"{name} = {share:g} is not above 0")
-        shares *= 1 + (share - 1) * values
-    return None if (shares == 1).all() else shares
-
-
-def _optimizers(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    config, parameters = recipe.optimizer, list(generator.parameters())
-    if config.name == "adam":
-        return [torch.optim.Adam(parameters, lr=config.lr, betas=config.betas)]
-    if config.name not in ("adamw", "muon"):
-        raise BadInput(f"unknown optimizer {config.name!r}: use 'adamw', 'muon' or 'adam'")
-    muon = [p for p in parameters if config.name == "muon" and takes(p)]
-    taken = {id(p) for p in muon}
-    rest = [p for p in parameters if id(p) not in taken]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    if not muon:
-        return [adamw]
-    return [Muon(muon, config.lr, config.momentum, config.weight_decay), adamw]
-
-
-def _quiet_worker(_: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    np.seterr(all="ignore")

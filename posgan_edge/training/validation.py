@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -18,12 +20,21 @@ from posgan_edge.training.datasets import FaceMaps
 
 @torch.inference_mode()
 def validation_nme(
-    generator: Generator, data: FaceMaps, device: torch.device, batch: int = 50
-) -> float:
-    """Mean 2D-68 NME in percent over the whole set, unaugmented, against the maps' landmarks."""
+    generator: Generator,
+    data: FaceMaps,
+    device: torch.device,
+    stopped: Callable[[], bool] = lambda: False,
+    batch: int = 50,
+) -> float | None:
+    """Mean 2D-68 NME in percent over the whole set, unaugmented, against the maps' landmarks.
+
+    None where ``stopped``, which is called between batches, returns True.
+    """
     layout = load_layout(generator.layout)
     errors: list[float] = []
     for start in range(0, len(data), batch):
+        if stopped():
+            return None
         indices = range(start, min(start + batch, len(data)))
         images = []
         for image in map(data.image, indices):

@@ -1,0 +1,99 @@
+"""What a training run leaves in its folder: scores, history as JSON, TensorBoard, a plot."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from posgan_edge.errors import BadInput
+from posgan_edge.evaluation.report.plots import draw_history
+from posgan_edge.files import check_writable, replaced
+from posgan_edge.training.trainer import Trainer
+
+_log = logging.getLogger(__name__)
+#: Files that only a training run writes.
+_FILES = ("last.pth", "checkpoint-*.pth", "history.json")
+
+
+def check_unused(folder: Path) -> None:
+    """Raises BadInput for a folder that holds a training run already, or cannot be written."""
+    check_writable(folder / "last.pth")
+    found = sorted(file.name for pattern in _FILES for file in folder.glob(pattern))
+    if found:
+        raise BadInput(
+            f"{folder}: holds a training run already ({', '.join(found[:3])}): "
+            "resume it, or give another folder"
+        )
+
+
+class RunFolder:
+    """Follows a trainer and writes into a folder; a context manager. Rank 0 alone writes."""
+
+    def __init__(self, trainer: Trainer, folder: Path, aflw2000: str | None = None) -> None:
+        self.trainer, self.folder = trainer, folder
+        self.last = check_writable(folder / "last.pth")
+        self.scorer: Any = None
+        self.writer: Any = None
+        if trainer.rank:
+            return
+        if aflw2000:
+            from posgan_edge.training.validation import FolderScorer
+
+            self.scorer = FolderScorer(aflw2000)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(folder / "tensorboard"))
+        except ImportError:
+            _log.warning("tensorboard is not installed: no event files are written")
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write_events(lambda writer: writer.close())
+
+    def on_epoch(self) -> None:
+        """Writes what the epoch that just ended leaves. Raises BadInput where it cannot."""
+        trainer = self.trainer
+        if trainer.epoch % trainer.recipe.checkpoint_every == 0 or trainer.done:
+            if self.scorer is not None:
+                trainer.history[-1].update(self.scorer.score(trainer.average))
+            trainer.save(self.folder / f"checkpoint-{trainer.epoch:03d}.pth")
+        trainer.save(self.last)
+        if trainer.rank:
+            return
+        values = trainer.history[-1]
+
+        def add(writer: Any) -> None:
+            for name, value in values.items():
+                writer.add_scalar(name, value, trainer.epoch)
+            writer.flush()
+
+        self._write_events(add)
+        with replaced(self.folder / "history.json") as temporary:
+            temporary.write_text(json.dumps(trainer.history, indent=1))
+        plot_history(trainer.history, self.folder / "tracking.png")
+
+    def _write_events(self, write: Any) -> None:
+        if self.writer is None:
+            return
+        try:
+            write(self.writer)
+        except OSError as error:
+            _log.warning("%s/tensorboard: no more event files: %s", self.folder, error.strerror)
+            self.writer = None
+
+
+def plot_history(history: list[dict[str, int | float | None]], path: Path) -> None:
+    """The NME of every checkpoint and epoch against samples seen (the original's tracking plot)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw_history(figure.subplots(), history)
+    with replaced(path) as temporary:
+        figure.savefig(temporary)
