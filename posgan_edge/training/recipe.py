@@ -83,7 +83,9 @@ class Recipe(Document, frozen=True):
 
     name: str
     generator: dict[str, Any]
-    data_format: Literal["pack", "folder"] = "pack"
+    data_format: Literal["pack", "folder"] = (
+        "pack"  # a position-map pack, or the original's folders
+    )
     epochs: _Count = 40
     budget_minutes: _Weight = 0.0  # when set, the schedule follows the clock and ends there
     batch_size: Annotated[int, Meta(ge=1, le=1 << 16)] = 64
