@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from msgspec import Meta, field
 from torch import Tensor
 
-from posgan_edge.documents import Document, convert
+from posgan_edge.documents import Document, convert, plain
 from posgan_edge.errors import BadInput
 from posgan_edge.files import replaced
-from posgan_edge.models.checkpoints import GeneratorState, load_torch_file
+from posgan_edge.models.checkpoints import GeneratorState, fill, generator_state, load_torch_file
+from posgan_edge.models.registry import Generator
+from posgan_edge.training.began import Began
+from posgan_edge.training.datasets import EpochBatches
+from posgan_edge.training.recipe import Recipe
 
 _Count = Annotated[int, Meta(ge=0)]
+
+
+class Run(Protocol):
+    """The parts of a training run that are saved (see ``Trainer``)."""
+
+    recipe: Recipe
+    device: torch.device
+    generator: Generator
+    average: Generator
+    optimizers: list[torch.optim.Optimizer]
+    scaler: torch.amp.GradScaler
+    began: Began | None
+    batches: EpochBatches
+    epoch: int
+    step: int
+    samples: int
+    elapsed: float
+    position: int
+    pretrained: int
+    history: list[dict[str, int | float | None]]
+    sums: dict[str, float]
 
 
 class TrainingState(Document, frozen=True):
@@ -47,14 +72,41 @@ class TrainingState(Document, frozen=True):
     sums: dict[str, float] = field(default_factory=dict)
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes the plain content of a ``TrainingState``. Raises BadInput where it cannot; the
-    earlier file then stays."""
+def save_state(path: Path, run: Run) -> None:
+    """Writes everything a resume needs (atomically). Raises BadInput where it cannot be written;
+    the earlier file then stays."""
+    state = _content(run)
     with replaced(path) as temporary:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # what PyTorch makes of a full disk
             raise OSError(f"{str(error).splitlines()[0]}: is the disk full?") from error
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """The plain content of a ``TrainingState``."""
+    state: dict[str, Any] = {
+        "recipe": plain(run.recipe),
+        "epoch": run.epoch,
+        "step": run.step,
+        "samples": run.samples,
+        "elapsed": run.elapsed,
+        "history": run.history,
+        "generator": generator_state(run.generator),
+        "generator_ema": generator_state(run.average),
+        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
+        "scaler": run.scaler.state_dict(),
+        "rng": torch.get_rng_state(),
+        "position": run.position,
+        "batches": len(run.batches),
+        "pretrained": run.pretrained,
+        "sums": dict(run.sums),
+    }
+    if run.device.type == "cuda":
+        state["cuda_rng"] = torch.cuda.get_rng_state(run.device)
+    if run.began is not None:
+        state["began"] = run.began.state()
+    return state
 
 
 def load_state(path: Path) -> TrainingState:
@@ -65,7 +117,33 @@ def load_state(path: Path) -> TrainingState:
     return convert(content, TrainingState, path)
 
 
-def restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+def resume(run: Run, state: TrainingState, path: Path) -> None:
+    """Puts a state read from ``path`` into a fresh run. Raises BadInput where it does not fit."""
+    if state.position and state.batches != len(run.batches):
+        raise BadInput(
+            f"{path}: stopped inside an epoch of {state.batches} batches, this recipe and data "
+            f"make {len(run.batches)}: resume with the same"
+        )
+    fill(run.generator, state.generator.weights, path)
+    fill(run.average, state.generator_ema.weights, path)
+    try:
+        for optimizer, saved in zip(run.optimizers, state.optimizers, strict=True):
+            _restore(optimizer, saved)
+        run.scaler.load_state_dict(state.scaler)
+        if run.began is not None and state.began is not None:
+            run.began.load(state.began)
+        torch.set_rng_state(state.rng)
+        if state.cuda_rng is not None and run.device.type == "cuda":
+            torch.cuda.set_rng_state(state.cuda_rng, run.device)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{path}: the state of another optimiser or network: {reason}") from error
+    for name in ("epoch", "step", "samples", "elapsed", "history", "position", "pretrained"):
+        setattr(run, name, getattr(state, name))
+    run.sums.update(state.sums)
+
+
+def _restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """``load_state_dict`` that also refuses states of another shape. Raises ValueError."""
     optimizer.load_state_dict(saved)
     for parameter, state in optimizer.state.items():

@@ -8,15 +8,12 @@ import os
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from posgan_edge.documents import plain
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.layout import load_layout
-from posgan_edge.models.checkpoints import fill, generator_state
 from posgan_edge.models.registry import to_memory_format
 from posgan_edge.progress import Progress, silent
 from posgan_edge.training.augment import augment_maps
@@ -32,7 +29,7 @@ from posgan_edge.training.setup import (
     quiet_worker,
     shares_of,
 )
-from posgan_edge.training.state import load_state, restore, save_state
+from posgan_edge.training.state import load_state, resume, save_state
 from posgan_edge.training.validation import validation_nme
 
 #: Seconds after which an epoch is saved that is still under way: with a slow step and the saving
@@ -80,7 +77,7 @@ class Trainer:
         self.latest: dict[str, float] = {}
         self.position = self.pretrained = 0
         self.stopped_by = self._signal = 0
-        self._sums: dict[str, float] = defaultdict(float)
+        self.sums: dict[str, float] = defaultdict(float)
         self._saved = time.monotonic()
         self.batches = EpochBatches(
             len(data),
@@ -127,7 +124,7 @@ class Trainer:
         # A stop in the validation keeps the epoch open: a resume validates again.
         if self._stopping():
             return None
-        means = {name: value / self.position for name, value in self._sums.items()}
+        means = {name: value / self.position for name, value in self.sums.items()}
         self.epoch += 1
         self._end_pass()
         entry: dict[str, int | float | None] = {"epoch": self.epoch, "samples": self.samples}
@@ -175,7 +172,7 @@ class Trainer:
             self.latest = self._step(batch, pretrain)
             self.position += 1
             for name, value in self.latest.items():
-                self._sums[name] += value
+                self.sums[name] += value
             now = time.monotonic()
             self.elapsed, self.stopped_by = self._agreed(self.elapsed + now - clock)
             clock = now
@@ -188,7 +185,7 @@ class Trainer:
 
     def _end_pass(self) -> None:
         self.position = 0
-        self._sums.clear()
+        self.sums.clear()
 
     def _stopping(self) -> bool:
         _, self.stopped_by = self._agreed(self.elapsed)
@@ -261,28 +258,7 @@ class Trainer:
         self._saved = time.monotonic()
         if self.rank:
             return
-        state: dict[str, Any] = {
-            "recipe": plain(self.recipe),
-            "epoch": self.epoch,
-            "step": self.step,
-            "samples": self.samples,
-            "elapsed": self.elapsed,
-            "history": self.history,
-            "generator": generator_state(self.generator),
-            "generator_ema": generator_state(self.average),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "position": self.position,
-            "batches": len(self.batches),
-            "pretrained": self.pretrained,
-            "sums": dict(self._sums),
-        }
-        if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        if self.began is not None:
-            state["began"] = self.began.state()
-        save_state(path, state)
+        save_state(path, self)
 
     def resume(self, path: Path) -> None:
         """Continues exactly where ``save`` was called, in the middle of an epoch too.
@@ -290,31 +266,7 @@ class Trainer:
         Raises BadInput where the file is no training checkpoint, or one of another network,
         optimiser, or (inside an epoch) number of batches.
         """
-        state = load_state(path)
-        if state.position and state.batches != len(self.batches):
-            raise BadInput(
-                f"{path}: stopped inside an epoch of {state.batches} batches, this recipe and data "
-                f"make {len(self.batches)}: resume with the same"
-            )
-        fill(self.generator, state.generator.weights, path)
-        fill(self.average, state.generator_ema.weights, path)
-        try:
-            for optimizer, saved in zip(self.optimizers, state.optimizers, strict=True):
-                restore(optimizer, saved)
-            self.scaler.load_state_dict(state.scaler)
-            if self.began is not None and state.began is not None:
-                self.began.load(state.began)
-            torch.set_rng_state(state.rng)
-            if state.cuda_rng is not None and self.device.type == "cuda":
-                torch.cuda.set_rng_state(state.cuda_rng, self.device)
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadInput(
-                f"{path}: the state of another optimiser or network: {reason}"
-            ) from error
-        for name in ("epoch", "step", "samples", "elapsed", "history", "position", "pretrained"):
-            setattr(self, name, getattr(state, name))
-        self._sums.update(state.sums)
+        resume(self, load_state(path), path)
 
     def wait_for_others(self) -> None:
         """Returns when every process of the run has come here."""
