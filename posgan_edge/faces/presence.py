@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from posgan_edge.geometry.pose import NO_FACE
 SAME_IOU = 0.5
 #: Landmarks that lie closer together on average, in sizes of the larger box, are of one face.
 SAME_DISTANCE = 0.25
+#: Boxes whose middles lie closer together than this, in sizes of the larger one, are of one person:
+#: an ear or a forehead that passes for a face. Heads side by side are further apart.
+SAME_MIDDLE = 0.65
 
 
 def is_face(face: Face, height: int, width: int) -> bool:
@@ -27,19 +31,29 @@ def is_face(face: Face, height: int, width: int) -> bool:
 
 
 def same_face(a: Face, b: Face) -> bool:
-    """Whether two readings of a frame are of one face."""
+    """Whether two readings of a frame are of one face: they cover each other."""
     if a.box.iou(b.box) >= SAME_IOU:
         return True
-    size = max(a.box.width, a.box.height, b.box.width, b.box.height)
     apart = np.linalg.norm(a.landmarks[:, :2] - b.landmarks[:, :2], axis=1).mean()
-    return bool(apart < SAME_DISTANCE * size)
+    return bool(apart < SAME_DISTANCE * _larger(a, b))
+
+
+def same_person(a: Face, b: Face) -> bool:
+    """Whether two readings are of one face or too close together for two heads."""
+    apart = math.dist(a.box.center, b.box.center)
+    return apart < SAME_MIDDLE * _larger(a, b) or same_face(a, b)
+
+
+def _larger(a: Face, b: Face) -> float:
+    return max(a.box.width, a.box.height, b.box.width, b.box.height)
 
 
 def distinct(faces: Sequence[Face]) -> list[Face]:
-    """The faces without duplicates, in their order: of one face the better fit is kept."""
+    """The faces without those of one person, in their order: of these the one is kept that the
+    detector and the fit make surest."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda f: f.pose.residual):
-        if not any(same_face(face, other) for other in kept):
+    for face in sorted(faces, key=lambda f: -f.box.score * f.presence):
+        if not any(same_person(face, other) for other in kept):
             kept.append(face)
     chosen = {id(face) for face in kept}
     return [face for face in faces if id(face) in chosen]

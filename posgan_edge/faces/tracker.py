@@ -20,7 +20,7 @@ from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.detector import MOST_FACES, Detector, MediaPipeDetector, detected
 from posgan_edge.faces.expression_track import ExpressionTrack
 from posgan_edge.faces.pipeline import FacePipeline
-from posgan_edge.faces.presence import SAME_IOU, same_face
+from posgan_edge.faces.presence import SAME_IOU, same_face, same_person
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.faces.track import Track
 from posgan_edge.faces.values import Face, Frame
@@ -238,7 +238,7 @@ class FaceTracker:
         crops, scores = [Crop.from_box(box) for box in boxes], [box.score for box in boxes]
         faces = []
         for face in self._read(frame, crops, scores, 2):
-            if face is None or any(same_face(face, track.face) for track in self.tracks):
+            if face is None or any(same_person(face, track.face) for track in self.tracks):
                 continue
             smoother = None
             if self._smoothing is not None:
