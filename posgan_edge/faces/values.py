@@ -54,7 +54,7 @@ class Face:
     each landmark, the cosine of the angle between the surface's normal and the direction to the
     camera, above zero if it faces the camera. ``box`` is the tight box of the landmarks, with the
     detection's score. ``crop`` maps the position map to the frame. ``position_map`` is None only if
-    the pipeline was made with ``dense`` False. ``expression`` (52,) float64 holds blendshapes in the
+    the pipeline was made with ``dense`` False. ``expression`` is (52,) float64: blendshapes in the
     order of ``ARKIT_NAMES``, if the tracker was made with ``expressions``; otherwise it is None.
 
     Raises BadInput if a value has another type or shape, or if landmarks, facing or pose are not
