@@ -16,7 +16,9 @@ from posgan_edge.errors import BadInput
 from posgan_edge.files import sha256
 from posgan_edge.models.unet import UNetGenerator
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
+from tests.helpers.networks import HALF, write_network
 
+SOME_WORK = onnx.helper.make_node("Sin", ["image"], ["position_map"])
 EDGE = PORTRAIT.with_name("edge.onnx")
 BOX = ",".join(map(str, PORTRAIT_BOX))
 
@@ -368,3 +370,70 @@ def test_the_build_imports_downward_alone():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[] False", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("here", "code", "capability", "gpu", "message"),
+    [
+        (("NVIDIA RTX 4060", "8.9"), 0, "8.9", "NVIDIA RTX 4060", ""),
+        (("", ""), 0, "", "", ""),
+        (("NVIDIA H100", "9.0"), 2, None, None, "compute capability 9.0: tensorrt-rtx knows"),
+    ],
+)
+def test_rtx_builds_for_the_gpu_at_hand(
+    run, tmp_path, monkeypatch, here, code, capability, gpu, message
+):
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr("posgan_edge.build.engine.gpu_here", lambda: here)
+    path = tmp_path / "n.engine"
+    network = write_network(tmp_path / "n.onnx", nodes=[SOME_WORK])
+    found, _, err = run("build-engine", "--model", network, "--target", "tensorrt-rtx",
+                        "--output", path)  # fmt: skip
+    assert (found, message in err) == (code, True), err
+    if not code:
+        manifest = load_manifest(path)
+        assert (manifest.compute_capability, manifest.gpu) == (capability, gpu)
+    path.unlink(missing_ok=True)
+    code, _, err = run("build-engine", "--model", network, "--target", "tensorrt-rtx",
+                       "--compute-capability", "7.5", "--output", path)  # fmt: skip
+    assert code == 0, err
+    assert (load_manifest(path).compute_capability, load_manifest(path).gpu) == ("7.5", "")
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_a_compute_capability_is_refused_for_onnx_targets(run, tmp_path, target):
+    code, _, err = run("build-engine", "--target", target, "--compute-capability", "8.9",
+                       "--output", tmp_path / "n.onnx")  # fmt: skip
+    assert code == 2
+    assert f"is for tensorrt-rtx, not for {target}: see --compute-capability" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_have_one_output_and_float32_on_both_ends(tmp_path):
+    """A plan that also gave landmarks would write them to memory that nobody made."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    from posgan_edge.build.tensorrt import _check_network
+
+    def parsed(path):
+        logger = trt.Logger(trt.Logger.ERROR)
+        builder = trt.Builder(logger)
+        flag = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        network = builder.create_network(flag)
+        parser = trt.OnnxParser(network, logger)
+        assert parser.parse(path.read_bytes())
+        return network, (builder, parser, logger)
+
+    model = onnx.load(write_network(tmp_path / "n.onnx", nodes=[SOME_WORK]))
+    model.graph.node.append(onnx.helper.make_node("Neg", ["image"], ["landmarks"]))
+    more = onnx.helper.make_tensor_value_info("landmarks", 1, ["batch", 3, 16, 16])
+    model.graph.output.insert(0, more)
+    onnx.save(model, tmp_path / "n.onnx")
+    network, kept = parsed(tmp_path / "n.onnx")
+    assert network.num_outputs == 2
+    _check_network(trt, network)
+    assert [network.get_output(i).name for i in range(network.num_outputs)] == ["position_map"]
+    half = write_network(tmp_path / "h.onnx", type_=HALF, nodes=[SOME_WORK])
+    network, kept = parsed(half)
+    with pytest.raises(BadInput, match="plans have float32 inputs and outputs"):
+        _check_network(trt, network)
+    del network, kept

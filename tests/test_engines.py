@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -121,3 +123,31 @@ def test_describe_says_runtime_and_threads(exported):
     text = load_engine(exported[1], threads=1).describe()
     assert "onnxruntime" in text
     assert "1 thread," in text
+
+
+def test_a_sweep_of_threads_closes_what_it_loads_and_loads_no_plan(exported, monkeypatch):
+    from posgan_edge.evaluation import profile
+
+    loaded = []
+
+    def load(model, threads):
+        loaded.append(load_engine(model, threads=threads))
+        return loaded[-1]
+
+    monkeypatch.setattr(profile, "load_engine", load)
+    monkeypatch.setattr(profile.os, "cpu_count", lambda: 2)
+    assert list(profile.thread_sweep(str(exported[1]), 3)) == [1, 2]
+    assert [engine.closed for engine in loaded] == [True, True]
+    plan = exported[1].with_suffix(".engine")
+    plan.write_bytes(b"a plan")
+    assert profile.thread_sweep(str(plan), 3) == {}
+    plan.unlink()
+    assert len(loaded) == 2
+
+
+def test_one_command_that_works_is_named_for_the_gpu(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    _, out, _ = run("doctor")
+    (row,) = [line for line in out.splitlines() if "running TensorRT engines" in line]
+    assert "pip install ./cpp_ext '.[gpu]'" in row
+    assert "posgan-edge[gpu]" not in out

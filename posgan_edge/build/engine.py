@@ -107,8 +107,6 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
             with replaced(request.timing_cache) as temporary:
                 temporary.write_bytes(cache)
             cache_hash = hashlib.sha256(cache).hexdigest()
-    with replaced(request.output) as temporary:
-        temporary.write_bytes(payload)
     info = props(converted.model)
     input_size, map_size = sizes(converted.model)
     machine = machine_block()
@@ -119,7 +117,7 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
         runtime=request.target,
         runtime_version=version,
         precision=converted.precision,
-        name=info["name"],
+        name=info.get("name", Path(request.model).stem),
         layout=info["layout"],
         input_size=input_size,
         map_size=map_size,
@@ -135,6 +133,8 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
         accuracy=converted.accuracy,
         machine=machine,
     )
+    with replaced(request.output) as temporary:
+        temporary.write_bytes(payload)
     manifest.save(request.output)
     return manifest
 
