@@ -16,9 +16,8 @@ from posgan_edge.errors import BadInput
 from posgan_edge.files import sha256
 from posgan_edge.models.unet import UNetGenerator
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
-from tests.helpers.networks import HALF, write_network
+from tests.helpers.networks import HALF, write_convolution
 
-SOME_WORK = onnx.helper.make_node("Sin", ["image"], ["position_map"])
 EDGE = PORTRAIT.with_name("edge.onnx")
 BOX = ",".join(map(str, PORTRAIT_BOX))
 
@@ -386,7 +385,7 @@ def test_rtx_builds_for_the_gpu_at_hand(
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr("posgan_edge.build.engine.gpu_here", lambda: here)
     path = tmp_path / "n.engine"
-    network = write_network(tmp_path / "n.onnx", nodes=[SOME_WORK])
+    network = write_convolution(tmp_path / "n.onnx")
     found, _, err = run("build-engine", "--model", network, "--target", "tensorrt-rtx",
                         "--output", path)  # fmt: skip
     assert (found, message in err) == (code, True), err
@@ -423,7 +422,7 @@ def test_plans_have_one_output_and_float32_on_both_ends(tmp_path):
         assert parser.parse(path.read_bytes())
         return network, (builder, parser, logger)
 
-    model = onnx.load(write_network(tmp_path / "n.onnx", nodes=[SOME_WORK]))
+    model = onnx.load(write_convolution(tmp_path / "n.onnx"))
     model.graph.node.append(onnx.helper.make_node("Neg", ["image"], ["landmarks"]))
     more = onnx.helper.make_tensor_value_info("landmarks", 1, ["batch", 3, 16, 16])
     model.graph.output.insert(0, more)
@@ -432,7 +431,7 @@ def test_plans_have_one_output_and_float32_on_both_ends(tmp_path):
     assert network.num_outputs == 2
     _check_network(trt, network)
     assert [network.get_output(i).name for i in range(network.num_outputs)] == ["position_map"]
-    half = write_network(tmp_path / "h.onnx", type_=HALF, nodes=[SOME_WORK])
+    half = write_convolution(tmp_path / "h.onnx", type_=HALF)
     network, kept = parsed(half)
     with pytest.raises(BadInput, match="plans have float32 inputs and outputs"):
         _check_network(trt, network)

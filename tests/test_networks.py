@@ -1,5 +1,6 @@
 """Networks from outside: what is not a generator is refused in one line, by every command."""
 
+import re
 import threading
 import time
 
@@ -11,7 +12,7 @@ from posgan_edge.engines import onnxruntime
 from posgan_edge.errors import BadInput
 from tests.helpers import networks
 from tests.helpers.data import PORTRAIT
-from tests.helpers.networks import DOUBLE, HALF, INT8, write_network
+from tests.helpers.networks import DOUBLE, HALF, INT8, write_convolution, write_network
 
 PROVIDERS = ["cpu", "openvino"]
 IMAGES = np.random.default_rng(0).random((5, 3, 16, 16), np.float32)
@@ -150,6 +151,42 @@ def test_commands_that_convert_refuse_them_too(run, tmp_path, command, write, me
     code, _, err = run(command, *arguments)
     assert (code, message in err, "Traceback" in err) == (4, True, False), err
     assert [p.name for p in tmp_path.iterdir()] == ["n.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (write_network, "holds no convolution"),
+        (lambda p: write_convolution(p, type_=HALF), "is float16: give the FP32 model"),
+        (lambda p: write_convolution(p, shape=(4, 3, 16, 16), maps=(4, 3, 16, 16)),
+         "takes a fixed batch only"),
+        (lambda p: write_convolution(p, metadata=[("layout", "foo")]), "unknown UV layout 'foo'"),
+        (lambda p: write_convolution(p, float("nan")), "returns numbers that are not finite"),
+        (lambda p: write_convolution(p, maps=("n", 3, 8, 8)),
+         "returns maps of 16 px, its file says 8"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["fp16", "int8", "tensorrt-rtx", "calibrate"], ids=lambda c: c)
+def test_networks_that_cannot_be_converted_are_refused(run, tmp_path, command, write, message):
+    if command == "tensorrt-rtx":
+        pytest.importorskip("tensorrt_rtx")
+    path = write(tmp_path / "n.onnx")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(34):
+        (pictures / f"{index}.jpg").symlink_to(PORTRAIT)
+    build = ["build-engine", "--model", path, "--output"]
+    arguments = {
+        "fp16": [*build, tmp_path / "o.onnx", "--precision", "fp16"],
+        "int8": [*build, tmp_path / "o.onnx", "--precision", "int8",
+                 "--calibration-images", pictures],
+        "tensorrt-rtx": [*build, tmp_path / "o.engine", "--target", "tensorrt-rtx"],
+        "calibrate": ["calibrate", "--model", path, "--images", pictures,
+                      "--output", tmp_path / "r.json"],
+    }[command]  # fmt: skip
+    code, _, err = run(*arguments)
+    assert (code, bool(re.search(message, err)), "Traceback" in err) == (4, True, False), err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n.onnx", "pictures"]
 
 
 def test_a_float16_input_is_refused_for_plans(run, tmp_path):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
+from posgan_edge.build.trial import check_convertible
 from posgan_edge.documents import Document, convert, plain, read
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.cropping import extract_crop
@@ -124,6 +125,7 @@ def calibrate(
         raise BadInput(
             f"{len(faces.images)} faces were found for calibration, {FEWEST_FACES} are needed"
         )
+    check_convertible(model, "the model")
     kind = CalibrationMethod.MinMax if method == "minmax" else CalibrationMethod.Percentile
     options: dict[str, Any] = {"symmetric": False}
     if method != "minmax":
@@ -151,6 +153,8 @@ def calibrate(
                 name: (float(np.min(v.range_value[0])), float(np.max(v.range_value[1])))
                 for name, v in found.items()
             }
+    if wrong := [name for name, range_ in ranges.items() if not np.isfinite(range_).all()]:
+        raise BadInput(f"the model: {wrong[0]} holds numbers that are not finite")
     return CalibrationRecord(
         model_digest(model), method, percentile, layout, faces.sources, dict(sorted(ranges.items()))
     )

@@ -22,15 +22,17 @@ from posgan_edge.build.calibration import (
     model_digest,
 )
 from posgan_edge.build.fp16 import to_fp16
-from posgan_edge.build.graph import float16_input, load_model, props, set_props, sizes
+from posgan_edge.build.graph import float16_ends, load_model, props, set_props, sizes
 from posgan_edge.build.int8 import matching_layers, to_int8
 from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
 from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart
+from posgan_edge.build.trial import check_convertible
 from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
-from posgan_edge.engines.runtimes import load_tensorrt
+from posgan_edge.engines.runtimes import load_tensorrt, runtime_version
 from posgan_edge.errors import BadInput, UsageError, missing
 from posgan_edge.files import check_writable, replaced
+from posgan_edge.geometry.layout import load_layout
 from posgan_edge.progress import Progress, silent
 from posgan_edge.system import gpu_here, machine_block
 from posgan_edge.timing import take_turns
@@ -95,7 +97,7 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
     onnx_hash = hashlib.sha256(data).hexdigest()
     cache_hash = ""
     if request.target in ONNX_TARGETS:
-        version, payload = _onnx_runtime_version(request.target), data
+        version, payload = runtime_version(request.target), data
     else:
         progress(f"building the {request.target} plan", 0, 1)
         plan = replace(_with_cache(request), compute_capability=_gpu_of(request, rtx_only=True)[1])
@@ -162,7 +164,7 @@ def convert(request: BuildRequest, source: onnx.ModelProto, progress: Progress) 
     """The model at the precision asked for, within the budget."""
     has = props(source).get("precision", "fp32")
     if has != "fp32":
-        if request.target not in ONNX_TARGETS and float16_input(source):
+        if request.target not in ONNX_TARGETS and float16_ends(source):
             raise BadInput(
                 f"{request.model}: its input and output are float16, a {request.target} engine "
                 "takes float32: build it without FP16 inputs and outputs"
@@ -170,6 +172,10 @@ def convert(request: BuildRequest, source: onnx.ModelProto, progress: Progress) 
         if has == request.precision:
             return Converted(source, has)
         raise BadInput(f"{request.model}: is {has} already, {request.precision} needs the FP32")
+    if request.precision == "fp32" and request.target in ONNX_TARGETS:
+        load_layout(props(source)["layout"])
+        return Converted(source, "fp32")
+    check_convertible(source, request.model)
     if request.precision == "fp32":
         return Converted(source, "fp32")
     if request.precision == "fp16":
@@ -260,23 +266,12 @@ def _check(request: BuildRequest) -> None:
                 f"a compute capability is for tensorrt-rtx, not for {request.target}",
                 "compute_capability",
             )
-        _onnx_runtime_version(request.target)
+        runtime_version(request.target)
     else:
         if request.output.suffix == ".onnx":
             raise UsageError(f"{request.output}: a {request.target} engine does not end in .onnx")
         load_tensorrt(request.target)
     check_writable(request.output)
-
-
-def _onnx_runtime_version(target: str) -> str:
-    """The version of what runs an ONNX target here. Raises MissingRuntime without it."""
-    if target == "openvino":
-        from posgan_edge.engines import openvino
-
-        return openvino.version(openvino.load_openvino())
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
 
 
 def _gpu_of(request: BuildRequest, rtx_only: bool = False) -> tuple[str, str]:

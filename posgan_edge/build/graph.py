@@ -59,7 +59,7 @@ def sizes(model: onnx.ModelProto) -> tuple[int, int]:
     return size, map_size
 
 
-def float16_input(model: onnx.ModelProto) -> bool:
+def float16_ends(model: onnx.ModelProto) -> bool:
     """Whether the network's input or output is float16."""
     return any(_port(end).type == "float16" for end in _ends(model))
 

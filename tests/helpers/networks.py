@@ -87,3 +87,11 @@ def write_with_weights_beside(path: Path) -> Path:
     model = onnx.load(path)
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     return path
+
+
+def write_convolution(path: Path, value: float = 1.0, **values) -> Path:
+    """A network of one convolution, whose weights are all ``value``."""
+    type_ = np.float16 if values.get("type_") == HALF else np.float32
+    weights = numpy_helper.from_array(np.full((3, 3, 1, 1), value, type_), "weights")
+    node = helper.make_node("Conv", ["image", "weights"], ["position_map"], name="convolution")
+    return write_network(path, nodes=[node], weights=[weights], **values)

@@ -1,0 +1,45 @@
+"""Whether a network can be converted: found out before anything is measured or written."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from posgan_edge.build.graph import float16_ends, props, sizes
+from posgan_edge.engines.loader import load_engine
+from posgan_edge.errors import BadInput
+from posgan_edge.geometry.layout import load_layout
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def check_convertible(model: onnx.ModelProto, name: str) -> None:
+    """Raises BadInput, which begins with ``name``, for a network that cannot be converted to FP16
+    or INT8 or calibrated: without convolutions, with float16 on its ends or a fixed batch, of an
+    unknown layout, one that fails on two pictures or returns numbers that are not finite."""
+    load_layout(props(model)["layout"])
+    if not any(node.op_type == "Conv" for node in model.graph.node):
+        raise BadInput(f"{name}: holds no convolution, and such a network is not converted")
+    if float16_ends(model):
+        raise BadInput(f"{name}: its input or output is float16: give the FP32 model")
+    image = next(value for value in model.graph.input if value.name == "image")
+    if image.type.tensor_type.shape.dim[0].HasField("dim_value"):
+        raise BadInput(f"{name}: takes a fixed batch only: export it with a batch of any size")
+    size, map_size = sizes(model)
+    pictures = np.random.default_rng(0).random((2, 3, size, size), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(model.SerializeToString())
+        try:
+            with load_engine(path, threads=1, provider="cpu") as engine:
+                maps = engine.infer(pictures)
+        except BadInput as error:
+            raise BadInput(f"{name}: {str(error).partition(': ')[2]}") from error
+    if maps.shape[-1] != map_size:
+        raise BadInput(f"{name}: returns maps of {maps.shape[-1]} px, its file says {map_size}")
+    if not np.isfinite(maps).all():
+        raise BadInput(f"{name}: returns numbers that are not finite")
