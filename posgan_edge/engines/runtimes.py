@@ -23,6 +23,13 @@ def load_tensorrt(target: str) -> Any:
 
 
 def runtime_version(target: str) -> str:
-    """The version of a target's library, as a plan's header states it."""
+    """The version of a target's library; of TensorRT as a plan's header states it. Raises
+    MissingRuntime without it."""
+    if target == "openvino":
+        from posgan_edge.engines import openvino
+
+        return openvino.version(openvino.load_openvino())
+    if target == "onnxruntime":
+        return str(import_module(target).__version__)
     version: str = load_tensorrt(target).__version__
     return version
