@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from posgan_edge.build.calibration import calibrate, folder_faces
 from posgan_edge.build.engine import latency_ratio, source_model
@@ -24,7 +23,7 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import props, sizes
 from posgan_edge.build.int8 import to_int8
 from posgan_edge.engines import load_engine
-from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
+from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine, ort
 from posgan_edge.evaluation.aflw2000 import landmark_labels, load_aflw2000
 from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
 from posgan_edge.evaluation.stability import deviation

@@ -151,3 +151,15 @@ def test_one_command_that_works_is_named_for_the_gpu(run, monkeypatch):
     (row,) = [line for line in out.splitlines() if "running TensorRT engines" in line]
     assert "pip install ./cpp_ext '.[gpu]'" in row
     assert "posgan-edge[gpu]" not in out
+
+
+def test_an_onnx_file_needs_no_manifest_and_must_agree_with_one_that_is_there(run, tmp_path):
+    path = tmp_path / "edge.onnx"
+    code, _, err = run("build-engine", "--precision", "fp16", "--output", path)
+    assert code == 0, err
+    load_engine(path).close()
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(BadInput, match="is not the file its manifest vouches for"):
+        load_engine(path)
+    path.with_name("edge.onnx.json").unlink()
+    load_engine(path).close()

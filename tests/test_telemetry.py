@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,17 @@ def test_the_users_own_setting_is_kept():
             [sys.executable, "-c", script], env=env, capture_output=True, text=True
         )
         assert done.stdout.strip() == found, done.stderr
+
+
+def test_no_program_of_ours_imports_onnxruntime_before_the_package():
+    """The setting is read when ``onnxruntime`` is imported."""
+    root = Path(__file__).parents[1]
+    files = [p for folder in ("posgan_edge", "benchmarks", "examples")
+             for p in (root / folder).rglob("*.py")]  # fmt: skip
+    assert len(files) > 100
+    early = [
+        str(path.relative_to(root))
+        for path in files
+        if re.search(r"^(import|from) (onnxruntime|openvino)", path.read_text(), re.MULTILINE)
+    ]
+    assert early == []
