@@ -194,7 +194,7 @@ def test_a_lost_stream_comes_back():
     assert (counts.lost, counts.spoilt, counts.resized, counts.captured) == (1, 1, 1, 4)
     assert source.opened == 3
     assert [line.split(": ")[1][:12] for line in told] == [
-        "gives no fra", "back after 0", "a spoilt fra", "size changed",
+        "gives no fra", "back after 0", "a broken fra", "size changed",
     ]  # fmt: skip
 
 

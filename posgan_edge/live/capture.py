@@ -1,4 +1,4 @@
-"""Frames taken on a thread of their own, so that a slow consumer never adds latency."""
+"""Capture: reads a source on a thread of its own, so that slow processing adds no latency."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.faces.values import Frame
 from posgan_edge.live.sources.base import Source, SourceLost
 
-#: Frames that wait where none is dropped; of pictures, which may be large, one.
+#: Frames that may wait if none is dropped; one for pictures, which may be large.
 _DEPTH, _DEPTH_STILL = 3, 1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
-#: Spoilt frames in a row after which a live source counts as lost.
+#: Frames in a row that cannot be decoded after which a live source counts as lost.
 _MOST_SPOILT = 100
 
 
 @dataclass
 class CaptureCounts:
-    """``captured`` = frames handed on + ``dropped`` (too late for a busy consumer) + ``thinned``
-    (left out to keep the rate that was asked for). ``spoilt`` frames are in none of them."""
+    """``captured`` = frames passed on + ``dropped`` (a newer one came before they were processed) +
+    ``thinned`` (left out to keep the rate that was asked for). ``spoilt`` frames, which cannot be
+    decoded, are in none of them. ``lost``: how often the source failed; ``resized``: how often the
+    size of its frames changed."""
 
     captured: int = 0
     dropped: int = 0
@@ -35,10 +37,10 @@ class CaptureCounts:
 
 
 class SteadyClock:
-    """Time stamps of a camera: arrival times without their jitter, rising from frame to frame.
+    """Time stamps for a camera: smoothed arrival times, each later than the one before.
 
-    Each stamp is the last one plus whole periods, drawn towards the arrival by a tenth; the
-    period follows what the camera really gives.
+    A stamp is the last one plus a whole number of frame periods, moved towards the arrival by a
+    tenth of the difference. The period is estimated from the arrivals.
     """
 
     def __init__(self, rate: float) -> None:
@@ -67,11 +69,11 @@ class SteadyClock:
 class Capture:
     """Iterates over the frames of a source that a thread reads ahead.
 
-    ``drop`` (by default for live sources): one frame waits at most, and a newer one takes its
-    place; a file is then played at its own rate. Otherwise every frame comes, and the source
-    waits. ``rate``: at most so many frames a second. A live source that fails is opened again
-    with growing pauses for ``patience`` seconds. ``report`` is told in one line of whatever
-    happens. Hand each frame back with ``release``, and its memory is used again.
+    With ``drop`` (the default for live sources), at most one frame waits and a newer one replaces
+    it; a file is then played at its own rate. Without it, every frame is kept and reading waits.
+    ``rate``: at most so many frames a second. A live source that fails is opened again, with
+    growing pauses, for ``patience`` seconds. ``report`` is called with one line for each such
+    event. Call ``release`` with each frame that is no longer needed: its memory is used again.
     """
 
     def __init__(
@@ -98,8 +100,8 @@ class Capture:
     def take(self, timeout: float) -> Frame | None:
         """The next frame; None after ``timeout`` seconds without one, or at the end (``ended``).
 
-        The first call starts the thread. Raises what the source raised once every frame before it
-        was taken.
+        The first call starts the thread. An error of the source is raised after all frames before
+        it were taken.
         """
         if self._thread is None and not self._ended:
             self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -116,11 +118,11 @@ class Capture:
 
     @property
     def ended(self) -> bool:
-        """Whether no frame will come any more."""
+        """Whether there are no more frames."""
         return self._ended and not self._ready
 
     def release(self, frame: Frame) -> None:
-        """The frame's memory may be written again."""
+        """Says that the frame is no longer needed, so that its memory can be used again."""
         with self._changed:
             if frame.image.shape == self._size:
                 self._free.append(frame.image)
@@ -138,12 +140,12 @@ class Capture:
         self.close()
 
     def close(self) -> None:
-        """Ends the thread; frames that still wait count as never captured."""
+        """Ends the thread. Frames that still wait are taken out of ``counts.captured``."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         if self._thread is not None:
-            # A driver that hangs must not hang the program; its thread dies with the process.
+            # If a driver hangs, the program must not; the thread ends with the process.
             self._thread.join(timeout=5)
         if self._thread is None or not self._thread.is_alive():
             self.source.close()
@@ -157,7 +159,7 @@ class Capture:
             self._read_all()
         except PosganError as error:
             self._failure = error
-        except Exception as error:  # a driver's own; the thread must not die in silence
+        except Exception as error:  # of a driver, for example; it is raised by `take`
             self._failure = BadInput(f"{self.source.name}: {type(error).__name__}: {error}")
         finally:
             with self._changed:
@@ -175,9 +177,9 @@ class Capture:
                     spoilt += 1
                     self.counts.spoilt += 1
                     if spoilt == 1:
-                        self._report(f"{self.source.name}: a spoilt frame was left out")
+                        self._report(f"{self.source.name}: a broken frame was left out")
                     if self.source.live and spoilt >= _MOST_SPOILT:
-                        raise SourceLost(f"{self.source.name}: gives spoilt frames only")
+                        raise SourceLost(f"{self.source.name}: gives broken frames only")
             except SourceLost as error:
                 if not self.source.live or not self._reopened(error):
                     raise

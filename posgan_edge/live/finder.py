@@ -1,4 +1,4 @@
-"""What finds the faces of a frame for the live loop: a tracker, or a pipeline for pictures."""
+"""How the live loop finds faces: with a tracker, or for single pictures with a pipeline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Finder(Protocol):
 
 
 class PictureFinder:
-    """Finds the faces of frames that have nothing to do with each other.
+    """Finds the faces of single pictures with a pipeline.
 
     ``boxes`` are those of every picture; None asks the pipeline's detector for up to
     ``max_faces``. ``report`` is told in one line of each picture that has no face or fails.

@@ -20,9 +20,9 @@ from posgan_edge.live.worker import Drawing, SinkWorker
 
 __all__ = ["Drawing", "Limits", "LiveReport", "run_live"]
 
-#: Results that may wait for the sinks; of pictures, which may be large, one.
+#: Results that may wait for the sinks; one for pictures, which may be large.
 _WAITING, _WAITING_STILL = 3, 1
-_STALLED = 2.0  # seconds without a frame that are worth a line
+_STALLED = 2.0  # seconds without a frame after which that is reported
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ def run_live(
 ) -> LiveReport:
     """Runs until the source ends, a limit is reached, a window is closed, or SIGINT or SIGTERM.
 
-    ``capture`` is entered by the caller; ``finder`` is a ``FaceTracker``, or a ``PictureFinder``
-    for pictures. A sink that fails is closed and reported, the others go on; every sink is closed
-    at the end. A source that fails ends the run. Both are in the report's ``failures``. ``report``
-    is told in one line of what happens; ``on_frame`` is called after each frame with what the run
-    did so far and what the frame gave.
+    The caller enters ``capture`` (a context manager). ``finder`` is a ``FaceTracker``, or a
+    ``PictureFinder`` for pictures. A sink that fails is closed and reported, and the others
+    continue; all sinks are closed at the end. A source that fails ends the run. Both are listed in
+    the returned ``failures``. ``report`` is called with one line for each event, ``on_frame`` after
+    each frame with the state of the run and the frame's result.
     """
-    limits, answer, times = limits or Limits(), LiveReport(counts=capture.counts), StageTimes()
+    limits, run, times = limits or Limits(), LiveReport(counts=capture.counts), StageTimes()
     waiting = _WAITING_STILL if capture.source.still else _WAITING
     worker = SinkWorker(sinks, capture.release, drawing or Drawing(), times, report, waiting)
     windows = [sink for sink in sinks if isinstance(sink, WindowSink)]
@@ -73,7 +73,7 @@ def run_live(
     told = False
     try:
         with _stop_on_signals() as stopped:
-            while not stopped and not _reached(limits, answer.processed, start):
+            while not stopped and not _reached(limits, run.processed, start):
                 if not all(window.pump() for window in windows):
                     break
                 waited = time.perf_counter()
@@ -92,22 +92,22 @@ def run_live(
                 if result is None:
                     capture.release(frame)
                     continue
-                answer.processed += 1
-                answer.with_face += bool(result.faces)
+                run.processed += 1
+                run.with_face += bool(result.faces)
                 worker.put(result)
-                on_frame(answer, result)
+                on_frame(run, result)
                 if not _held(windows, worker):
                     break
-            answer.signal = stopped[0] if stopped else 0
+            run.signal = stopped[0] if stopped else 0
     except PosganError as error:
-        answer.failures.append(str(error))
+        run.failures.append(str(error))
     finally:
         capture.close()
         worker.close()
-        answer.seconds = time.perf_counter() - start
-        answer.detections, answer.stages = finder.detections, times.summary()
-        answer.failures += worker.failures
-    return answer
+        run.seconds = time.perf_counter() - start
+        run.detections, run.stages = finder.detections, times.summary()
+        run.failures += worker.failures
+    return run
 
 
 def _found(frame: Frame, finder: Finder, times: StageTimes, taken: float) -> Result | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Times kept for the percentiles of a stage; the newest take the place of the oldest.
+#: Times kept for the percentiles of a stage; the newest replace the oldest.
 _KEPT = 4096
 
 
@@ -22,7 +22,7 @@ class StageSummary:
 
 
 class StageTimes:
-    """Times by stage, in memory that does not grow."""
+    """Times by stage, in memory of fixed size."""
 
     def __init__(self) -> None:
         self._times: dict[str, np.ndarray] = {}

@@ -67,7 +67,7 @@ class SinkWorker:
             self._closed(self._sinks.pop(0))
 
     def _run(self) -> None:
-        # Whatever a sink raises, the thread has to go on: the loop waits for it.
+        # The loop waits for this thread, so it continues after any error of a sink.
         while (result := self._queue.get()) is not None:
             self._hand_on(result)
             self._release(result.frame)
@@ -129,18 +129,18 @@ class SinkWorker:
             if line not in self.failures:
                 self.failures.append(line)
                 self._tell(line)
-            # Ctrl-C while the main thread closes a sink is for the program.
+            # Ctrl-C while the main thread closes a sink must reach the program.
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() != self._thread:
                 raise
 
     def _tell(self, line: str) -> None:
-        # Where nobody listens any more (a closed terminal), the line stands in the failures.
+        # If it cannot be reported (a closed terminal), the line is still in `failures`.
         with suppress(Exception):
             self._report(line)
 
 
 def _line(sink: Sink, error: BaseException) -> str:
-    """What a sink failed of, in one line that names it."""
+    """Why a sink failed, in one line that names it."""
     reason = str(error)
     if isinstance(error, OSError):
         reason = error.strerror or reason
@@ -152,6 +152,6 @@ def _line(sink: Sink, error: BaseException) -> str:
 
 
 def overlay_lines(result: Result) -> list[str]:
-    """What the overlay says of a frame: its stages, and the time from capture to result."""
+    """The overlay's lines: the time of each stage, and the time from capture to result."""
     lines = [f"{name} {value:.1f} ms" for name, value in result.stages_ms.items() if value]
     return [*lines, f"capture to result {result.latency_ms:.1f} ms"]

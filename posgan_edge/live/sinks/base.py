@@ -1,7 +1,7 @@
-"""What every sink is to the loop, and the shared life of those that write one file.
+"""The base classes of sinks: of all, and of those that write one file.
 
-Files are written under a temporary name and renamed when they are closed: whatever stopped the
-run, what was written until then is whole and under its final name. Where nothing was, none is left.
+A file is written under a temporary name and renamed when it is closed. So it is complete under its
+final name, however the run ended. If nothing was written, no file is left.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from posgan_edge.faces.values import Face, Frame
 from posgan_edge.files import check_writable, temporary_name
 from posgan_edge.live.sinks.outputs import Outputs
 
-#: Bytes that must stay free for a file to be finished properly.
+#: Bytes of free space that are needed to finish a file.
 RESERVE = 8 << 20
 
 
 @dataclass(frozen=True)
 class Result:
-    """One frame's faces. ``canvas`` is the drawn frame, where a sink asked for it;
-    ``stages_ms`` how long each stage took; ``timings_ms`` how long the faces took to read (see
-    ``FacePipeline`` and ``FaceTracker``); ``latency_ms`` from capture to the faces."""
+    """The faces of one frame. ``canvas`` is the drawn frame, if a sink needs it. Times in
+    milliseconds: ``stages_ms`` of each stage, ``timings_ms`` of reading the faces (see
+    ``FacePipeline`` and ``FaceTracker``), ``latency_ms`` from capture to the faces."""
 
     frame: Frame
     faces: Sequence[Face]
@@ -39,7 +39,7 @@ class Result:
 
     @property
     def drawn(self) -> Image:
-        """The canvas. Raises BadInput where the frame was not drawn."""
+        """The canvas. Raises BadInput if the frame was not drawn."""
         if self.canvas is None:
             raise BadInput("this result has no drawn frame: the sink must say that it draws")
         return self.canvas
@@ -47,23 +47,23 @@ class Result:
 
 class Sink:
     """Takes results one after the other. ``draws``: it needs the canvas; ``dense``: it needs
-    position maps. Raises BadInput or OSError where something cannot be written; the caller then
-    closes it and goes on without it. The memory of frame and canvas is used again once ``write``
-    has returned: a sink that keeps them copies them."""
+    position maps. ``write`` raises BadInput or OSError if it cannot write; the caller then closes
+    the sink and continues without it. The memory of frame and canvas is used again after ``write``:
+    copy what you keep."""
 
     name = "sink"
     draws = False
     dense = False
 
     def wants(self) -> bool:
-        """Whether the next result would be used at all."""
+        """Whether the next result is needed."""
         return True
 
     def write(self, result: Result) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Finishes what was written. Raises BadInput where it cannot be."""
+        """Finishes the output. Raises BadInput if that fails."""
 
     def __enter__(self) -> Any:
         return self
@@ -73,9 +73,9 @@ class Sink:
 
 
 class FileSink(Sink):
-    """A sink that writes one file; ``used`` once there is something in it.
+    """A sink that writes one file; ``used`` is True once something was written.
 
-    ``outputs`` keeps the other files of a run from harm; without it a file that is there is
+    ``outputs`` prevents that another file of the run is replaced; without it, an existing file is
     replaced.
     """
 
@@ -91,8 +91,8 @@ class FileSink(Sink):
         """Flushes and closes the temporary file."""
 
     def check_room(self, needed: int = 0) -> None:
-        """Raises OSError where the disk has no room for ``needed`` bytes and a reserve in which
-        the file can be finished."""
+        """Raises OSError if the disk has less space than ``needed`` bytes and the reserve to finish
+        the file."""
         if shutil.disk_usage(self.path.parent).free < RESERVE + needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

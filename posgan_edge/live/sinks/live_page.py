@@ -25,7 +25,7 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _BOUNDARY = "frame"
 _MOST_VIEWERS = 8
 _JPEG_QUALITY = 80
-#: Seconds after which a viewer of a silent stream is looked after.
+#: Seconds without a frame after which a viewer is sent something, to see whether it is there.
 _KEEP_ALIVE = 5.0
 _POLICY = "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"  # noqa: E501
 
@@ -39,7 +39,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether an address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -49,10 +49,10 @@ def is_loopback(host: str) -> bool:
 class LivePageSink(Sink):
     """Serves one page with picture, landmarks, pose and stage times.
 
-    It binds to loopback unless told otherwise; bound elsewhere every request needs ``token`` (made
-    up where none is given). Requests that another site's page makes are refused, and so are host
-    names that a site could have pointed here. A slow viewer misses frames; it holds nothing up.
-    Raises BadInput where the address cannot be bound.
+    It listens on the loopback address by default. On any other address every request needs
+    ``token``, which is made up if none is given. Requests from pages of other sites, and for other
+    host names, are refused. A slow viewer misses frames and does not slow the run. Raises BadInput
+    if the server cannot listen on the address.
     """
 
     def __init__(self, address: str, token: str | None = None) -> None:
@@ -96,14 +96,14 @@ class LivePageSink(Sink):
             self._changed.notify_all()
 
     def next(self, seen: int) -> tuple[int, bytes, bytes] | None:
-        """(number, JPEG, event) newer than ``seen``, or after some seconds the same again; None
-        once the sink is closed."""
+        """Waits for a (number, JPEG, event) newer than ``seen``. After some seconds without one,
+        returns the last one again. None when the sink is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._number > seen or not self._open, _KEEP_ALIVE)
             return (self._number, self._jpeg, self._event) if self._open else None
 
     def enter(self) -> bool:
-        """Counts a viewer in; False where there are too many."""
+        """Counts a new viewer; False if there are too many."""
         with self._changed:
             if self._viewers >= _MOST_VIEWERS:
                 return False
@@ -133,7 +133,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A viewer that went away is no news."""
+        """Says nothing: a viewer may leave at any time."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -228,4 +228,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "posgan-edge"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged: their addresses carry the token."""
+        """Requests are not logged, because their addresses contain the token."""

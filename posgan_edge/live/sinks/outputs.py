@@ -1,4 +1,4 @@
-"""How the files of a run are called, and that none takes the place of another file."""
+"""The names of a run's output files, and checks that none replaces another file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from posgan_edge.render.meshes import mesh_files
 class Outputs:
     """The files that the sinks of one run write.
 
-    ``sources``: files (or descriptors) that the run reads. None of them is ever written, by
-    whatever name, symbolic or hard link. Two outputs never share a file. ``overwrite`` False: no
-    file that is there already is replaced either. ``pictures``: what the run reads where it reads
-    single pictures; files are then named after them, and by the frame's number otherwise.
+    ``sources`` are the files (or descriptors) that the run reads. They are never written, also not
+    through a symbolic or hard link. Two outputs never share a file. With ``overwrite`` False, no
+    existing file is replaced. ``pictures``: the pictures that the run reads, if it reads single
+    pictures; files are then named after them, otherwise by the frame's number.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Outputs:
         return bool(self._sources) or not self.overwrite
 
     def check(self, path: Path) -> None:
-        """Raises UsageError where a path must not be written: a source, not a regular file, or
-        there already."""
+        """Raises UsageError if a path must not be written: a source, not a regular file, or an
+        existing file."""
         try:
             status = os.stat(path)
         except (OSError, ValueError):
@@ -62,8 +62,8 @@ class Outputs:
             raise UsageError(f"{path}: is there already", "overwrite")
 
     def claim(self, path: str | Path) -> Path:
-        """The path of one file, for one output alone. Raises as ``check``, and UsageError where
-        another output has claimed it."""
+        """Reserves a path for one output and returns it. Raises as ``check``, and UsageError if
+        another output has reserved it."""
         path = Path(path)
         self.check(path)
         self._take(path)
@@ -78,11 +78,11 @@ class Outputs:
     def series(
         self, path: str | Path, suffixes: Sequence[str], default: str, per_face: bool
     ) -> Series:
-        """The files of an output that writes one for each frame, or for each face of each frame.
+        """The file names of an output that writes a file for each frame, or for each face of it.
 
         ``path`` is a folder (names as ``default``) or FOLDER/name with one of ``suffixes``; for a
         single picture also the file itself. Raises UsageError for another suffix and as ``claim``,
-        BadInput where nothing can be written there.
+        BadInput if nothing can be written there.
         """
         return Series(self, Path(path), suffixes, default, per_face)
 
@@ -90,9 +90,9 @@ class Outputs:
 class Series:
     """The file names of one output; see ``Outputs.series``.
 
-    Of a video: ``name-000007.ext`` for frame 7, ``name-000007-2.ext`` for its face with id 2. Of
-    pictures: the picture's name, with ``-ID`` where it has several faces. ``by_picture`` tells
-    which of the two; ``name`` is the file that was asked for, without numbers.
+    For a video: ``name-000007.ext`` for frame 7, ``name-000007-2.ext`` for its face with id 2. For
+    pictures (``by_picture``): the picture's name, with ``-ID`` if it has several faces. ``name`` is
+    the file that was asked for, without numbers.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Series:
         check_writable(self._targets[0] if self._targets else self.name)
 
     def file(self, frame: Frame, face: Face | None = None, alone: bool = True) -> Path:
-        """The file for a frame, or for one of its faces; ``alone``: it has no other.
+        """The file for a frame, or for one of its faces; ``alone``: it is the only one.
 
-        Raises BadInput where another picture's file has that name.
+        Raises BadInput if another picture's file has that name.
         """
         if not self.by_picture:
             which = "" if face is None else f"-{face.id}"
@@ -150,13 +150,13 @@ class Series:
         ]
 
     def _planned(self) -> Iterator[Path]:
-        """Every name that is known beforehand; for numbers one that stands for all."""
+        """All names that are known in advance; numbered files are represented by one name."""
         stands = self.name.with_stem(f"{self.name.stem}-%06d" + "-%d" * self._per_face)
         for target in self._targets if self.by_picture else [stands]:
             yield from mesh_files(target)
 
     def _there(self) -> Iterator[Path]:
-        """Files that are there and have a name which the run may write."""
+        """Existing files with a name that the run may write."""
         number = r"-\d{6,}" if not self.by_picture else ""
         face = r"-\d+" if self._per_face else ""
         numbers = re.compile(number + face + r"(?=(_uv)?\.[^.]+$)")

@@ -20,15 +20,15 @@ from posgan_edge.render.meshes import (
 )
 
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
-#: A gap longer than this, in seconds, is cut out of the video.
+#: Gaps without frames that are longer than this, in seconds, are left out of the video.
 _LONGEST_GAP = 2.0
 
 
 class VideoSink(FileSink):
     """A video of the drawn frames (MP4, MKV or AVI by suffix), ``rate`` frames a second.
 
-    The rate is constant: where frames are missing, the one before stands for them, so that the
-    video is as long as what it shows.
+    The rate is constant: if frames are missing, the frame before them is repeated, so that the
+    video is as long as the recording.
     """
 
     draws = True
@@ -71,8 +71,8 @@ class VideoSink(FileSink):
 
 
 class ImagesSink(Sink):
-    """The drawn frames as numbered pictures: FOLDER (JPEG) or FOLDER/name.png. Of pictures: one
-    file, or FOLDER and the picture's own name, where a face was found."""
+    """The drawn frames as numbered pictures: FOLDER (JPEG) or FOLDER/name.png. For pictures: one
+    file, or FOLDER and the picture's name, for each picture with a face."""
 
     draws = True
 

@@ -1,4 +1,4 @@
-"""Numbers: JSON lines and NPZ."""
+"""JSON lines and NPZ files."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class JsonLinesSink(FileSink):
             if self.name == "-":
                 self._stream.flush()
         except BrokenPipeError:
-            # Whoever read has gone: nothing to report, nothing more to write.
+            # The reader has closed the pipe, which is no error; nothing more can be written.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise
 
     def finish(self) -> None:
-        # A disk that filled up may have taken half of the last line.
+        # If the disk became full, the last line may be incomplete.
         os.truncate(self._stream.fileno(), self._whole)
         self._stream.close()
 
@@ -76,7 +76,7 @@ class NpzSink(FileSink):
     ``rotation`` (3, 3), ``scale``, ``translation`` (3,), ``source``: which of ``source_names``
     (S,) the frame is of; and ``landmark_names`` (68,).
 
-    Rows wait in a file, not in memory.
+    Until the end, the rows are kept in a temporary file, not in memory.
     """
 
     def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
@@ -99,7 +99,7 @@ class NpzSink(FileSink):
             row["rotation"], row["scale"] = pose.rotation, pose.scale
             row["translation"] = pose.translation
             row["source"] = self._sources.setdefault(result.frame.name, len(self._sources))
-        # The arrays are made of the rows at the end, beside them.
+        # At the end the arrays are written beside the rows, which takes the same space again.
         self.check_room(self._stream.tell())
         self._stream.write(rows.tobytes())
         self.used = True
@@ -126,9 +126,9 @@ def frame_record(
 ) -> dict[str, Any]:
     """A frame's faces as plain data: lengths in frame pixels, angles in degrees, times in s.
 
-    ``timings_ms`` stands in each face. With ``intrinsics`` (3, 3) each face has ``metric``:
+    ``timings_ms`` is added to each face. With ``intrinsics`` (3, 3) each face has ``metric``:
     rotation vector and translation in mm in OpenCV's camera axes, and the distance of the
-    landmarks from their projections; None where there is no such pose.
+    landmarks from their projections; None if no such pose is found.
     """
     times = {name: round(value, 2) for name, value in (timings_ms or {}).items()}
     return {

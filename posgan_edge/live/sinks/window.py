@@ -13,9 +13,9 @@ from posgan_edge.live.sinks.base import Result, Sink
 
 
 class WindowSink(Sink):
-    """Shows the newest drawn frame. Desktops want windows on the main thread: ``pump`` shows.
+    """Shows the newest drawn frame. Windows need the main thread: call ``pump`` there.
 
-    ``hold``: each frame waits for a key.
+    ``hold``: each frame stays until a key is typed.
     """
 
     name = "window"

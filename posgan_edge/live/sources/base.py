@@ -1,4 +1,4 @@
-"""What every source of frames has, and a single picture as a frame."""
+"""The base class of sources, and a single picture as a frame."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from posgan_edge.images import read_image
 
 
 class SourceLost(BadInput):
-    """A live source that gave frames, or should, and gives none now."""
+    """Raised if a live source gives no frames any more."""
 
 
 class Source:
-    """Pictures one after the other; a context manager that opens and closes, and an iterator.
+    """Gives pictures one after the other; a context manager that opens and closes, and an iterator.
 
-    ``live``: frames come whether they are taken or not; ``still``: they are single pictures that
-    have nothing to do with each other. ``rate`` is in frames a second; ``frames_promised`` is what
-    a header says, 0 where nothing does; files often hold fewer.
+    ``live``: frames arrive whether they are read or not. ``still``: they are single pictures, not a
+    video. ``rate`` is in frames a second. ``frames_promised`` is the number in a file's header, 0
+    if it has none; files often hold fewer.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Source:
     frames_promised = 0
 
     def open(self) -> None:
-        """Raises BadInput or MissingRuntime where it cannot be; may be called again once closed."""
+        """Opens the source, also again after ``close``. Raises BadInput or MissingRuntime."""
 
     def read(self, into: Image | None = None) -> Image | None:
-        """The next picture (H, W, 3) uint8 BGR; None at the end; an empty array for one that was
-        spoilt on the way.
+        """The next picture (H, W, 3) uint8 BGR; None at the end; an empty array for a frame that
+        cannot be decoded.
 
-        ``into`` is memory that may be used for it. Raises SourceLost where a live source fails.
+        ``into`` is memory that may be used for it. Raises SourceLost if a live source fails.
         """
         raise NotImplementedError
 
     def label(self, count: int) -> tuple[int, str]:
-        """Number and name of the frame that was read last; ``count`` frames came before it."""
+        """Number and name of the last frame that was read, before which ``count`` were read."""
         return count, self.name
 
     def files(self) -> list[str | int]:
@@ -52,14 +52,14 @@ class Source:
 
     @staticmethod
     def memory(into: Image | None, shape: tuple[int, int, int]) -> Image:
-        """``into`` where it is of that shape, new memory otherwise."""
+        """``into`` if it has that shape, otherwise new memory."""
         return into if into is not None and into.shape == shape else np.empty(shape, np.uint8)
 
     def close(self) -> None:
-        """Frees what ``open`` took."""
+        """Closes the source. May be called more than once."""
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames with time stamps of the constant rate."""
+        """Frames, with time stamps at the constant ``rate``."""
         index = 0
         while (image := self.read()) is not None:
             if image.size:
@@ -78,5 +78,5 @@ class Source:
 
 
 def picture_frame(path: str | Path) -> Frame:
-    """One picture as a frame. Raises BadInput when it cannot be read."""
+    """One picture as a frame. Raises BadInput if it cannot be read."""
     return Frame(read_image(path), name=str(path))

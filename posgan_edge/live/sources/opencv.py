@@ -28,14 +28,14 @@ class OpenCvSource(Source):
     stream's address. A camera is asked for ``rate`` frames a second where that is given."""
 
     def __init__(self, target: str, live: bool, rate: float | None = None) -> None:
-        # What a stream is called on screen and in files never shows its password.
+        # A password in a stream's address is never shown.
         self.name = re.sub(r"(?<=://)[^/@]*@", "***@", target)
         self.live = live
         self._target, self._asked = target, rate
         self._capture: cv2.VideoCapture | None = None
 
     def open(self) -> None:
-        # FFmpeg's own complaints go to stderr beside our one line otherwise.
+        # Otherwise FFmpeg writes messages of its own to standard error.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         cv2.setLogLevel(0)
         self._capture = self._opened()

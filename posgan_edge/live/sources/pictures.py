@@ -15,17 +15,17 @@ from posgan_edge.files import read_names
 from posgan_edge.images import read_image
 from posgan_edge.live.sources.base import Source
 
-#: Suffixes of pictures. Those in the second line may be more than OpenCV reads; one that it cannot
-#: read is named, not left out in silence.
+#: Suffixes of pictures. OpenCV may not read all those of the second line; a picture that it cannot
+#: read is reported.
 _PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 _PICTURES |= {".jp2", ".avif", ".heic", ".heif", ".jxl"}
-#: Pictures within a folder; one that is named alone is played as a video.
+#: Files that are pictures inside a folder; given by name, they are videos.
 _MOVING = frozenset((".gif",))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file, and the folder below which its place is kept in what is written of it."""
+    """A picture file. Outputs keep its path below ``root``."""
 
     path: str
     root: str
@@ -56,7 +56,7 @@ def pictures_of(uri: str) -> list[str]:
 
 
 def expanded(uri: str) -> list[Picture]:
-    """``pictures_of`` with the folder that each is kept below."""
+    """``pictures_of``, each with its ``root``."""
     path = Path(uri)
     if uri.startswith("@"):
         return [one for name in read_names(Path(uri[1:])) or [] for one in expanded(name)]
@@ -83,8 +83,8 @@ def _looks_like_one(path: Path) -> bool:
 class PicturesSource(Source):
     """Picture files one after the other, each in its own size.
 
-    A picture that cannot be read is told to ``report`` in one line and left out. A frame's
-    ``index`` is the picture's place in ``pictures``, its ``name`` the path.
+    A picture that cannot be read is left out, and ``report`` is called with one line. A frame's
+    ``index`` is the picture's index in ``pictures``, its ``name`` the path.
     """
 
     still = True
@@ -127,9 +127,9 @@ class PicturesSource(Source):
 def targets(pictures: Sequence[Picture], folder: Path, suffix: str | None) -> list[Path]:
     """A file in ``folder`` for each picture, with a suffix or (None) the picture's own.
 
-    A picture keeps its place below the folder that was named. Where two would meet, all keep
-    their place below the folder that all have in common, and those of one name in one folder
-    (``a.jpg``, ``a.png``) get their suffix into the name: ``a-jpg``.
+    A picture keeps its path below the folder that was given. If two files would have the same name,
+    all keep their path below their common folder; pictures of one folder that differ in the suffix
+    alone (``a.jpg``, ``a.png``) get it as a part of the name: ``a-jpg``.
     """
 
     def made(places: list[Path]) -> list[Path]:

@@ -14,7 +14,7 @@ from posgan_edge.live.sources.base import Source
 class RawSource(Source):
     """Frames of ``size`` (width, height), BGR, 8 bits, one after the other without headers.
 
-    A last frame that is cut short counts as spoilt.
+    An incomplete last frame counts as one that cannot be decoded.
     """
 
     name = "-"

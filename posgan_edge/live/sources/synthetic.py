@@ -17,7 +17,7 @@ from posgan_edge.errors import UsageError
 from posgan_edge.images import read_image
 from posgan_edge.live.sources.base import Source
 
-#: Where the face of the portrait lies: centre and height of the part that is shown, in pixels.
+#: The part of the portrait that is shown: its centre and height in pixels.
 _CENTER, _PART = (224.0, 150.0), 300.0
 _BACKGROUND = (96, 88, 80)
 #: The portrait's eyes, in its pixels: corner, two points of the lid, corner (x, y).
@@ -39,7 +39,7 @@ _LID_SKIN = 7.0
 
 @dataclass(frozen=True)
 class Motion:
-    """What moves, and how the picture is spoilt. ``synthetic:?faces=2&noise=6`` sets these.
+    """How the portrait moves, and what disturbs the picture; set by ``synthetic:?faces=2&noise=6``.
 
     ``sway`` is in face widths, ``roll`` in degrees to either side, ``zoom`` in parts of the face's
     size, ``period`` the seconds of a whole swing; ``noise`` the standard deviation of grey levels,
@@ -65,7 +65,7 @@ class Motion:
 
 
 class SyntheticSource(Source):
-    """A portrait that sways, nods sideways and comes nearer, the same in every run."""
+    """A portrait that moves, turns in the picture and changes its size, the same in every run."""
 
     def __init__(self, motion: Motion | None = None, name: str = "synthetic:") -> None:
         self.motion = motion or Motion()

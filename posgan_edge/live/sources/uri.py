@@ -1,4 +1,4 @@
-"""One way to name every source."""
+"""Opening a source by its name: a file, a camera, or an address."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def open_source(
     """The source that a URI names, not yet opened: a video file, ``frame-%04d.png``, a camera's
     number, ``/dev/videoN``, ``csi://N``, ``rtsp://``, ``http://``, ``-``, ``synthetic:?key=value``.
 
-    ``size`` (width, height) is needed for ``-`` alone. ``rate``: frames a second to ask a camera
-    for, or those of raw frames. ``camera``: take any other name for a camera. Raises UsageError
-    for a scheme that is not known, BadInput for a file that is not there.
+    ``size`` (width, height) is needed for ``-`` only. ``rate``: the frames a second that a camera
+    is asked for, or that raw frames have. ``camera``: any other name is that of a camera. Raises
+    UsageError for an unknown scheme, BadInput for a file that does not exist.
     """
     from posgan_edge.live.sources.opencv import OpenCvSource
 
