@@ -38,6 +38,7 @@ _EXPORTS = {
     "FacePipeline": "posgan_edge.faces.pipeline",
     "FaceTracker": "posgan_edge.faces.tracker",
     "PosganError": "posgan_edge.errors",
+    "read_faces": "posgan_edge.jobs.parquet",
 }
 __all__ = [
     "ARKIT_NAMES",
@@ -61,6 +62,7 @@ __all__ = [
     "load_layout",
     "metric_pose",
     "openness",
+    "read_faces",
     "save_mesh",
     "uv_texture",
     "weak_perspective",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from posgan_edge.geometry.layout import UvLayout, load_layout
     from posgan_edge.geometry.mesh import face_mesh
     from posgan_edge.geometry.values import FaceBox, PositionMap
+    from posgan_edge.jobs.parquet import read_faces
     from posgan_edge.render.dense import depth_map, face_mask, uv_texture
     from posgan_edge.render.meshes import save_mesh
 

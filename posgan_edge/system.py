@@ -34,6 +34,7 @@ _OPTIONAL = (
     ("trimesh", "writing PLY and GLB meshes", "mesh"),
     ("torch", "running checkpoints", "torch"),
     ("safetensors", "reading .safetensors weights", "torch"),
+    ("pyarrow", "writing and reading Parquet", "parquet"),
     ("onnx", "exporting", "export"),
     ("scipy", "scoring on AFLW2000-3D", "benchmark"),
     ("matplotlib", "plots", "train"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -51,6 +52,8 @@ class Engine(ABC):
     #: Whether the network runs on a GPU.
     on_gpu: bool = False
     closed: bool = False
+    #: The ONNX file that the engine runs.
+    file: Path | None = None
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs one batch: images (N, 3, S, S) float32 to maps (N, 3, M, M) float32.
@@ -79,6 +82,15 @@ class Engine(ABC):
     @abstractmethod
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """``infer`` of at least one image, already checked."""
+
+    def modes(self) -> NDArray[np.float32] | None:
+        """The modes (K, M * M) float32 that every map is a sum of, each axis with K coefficients of
+        its own; None where the network has none, or its file does not tell."""
+        if self.file is None:
+            return None
+        from posgan_edge.engines.modes import onnx_modes
+
+        return onnx_modes(self.file, self.info.map_size)
 
     def warm_up(self, batch: int = 1) -> None:
         """Runs once on random input, so that the first real call is not slow."""

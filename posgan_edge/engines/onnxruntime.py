@@ -45,7 +45,7 @@ class OnnxRuntimeEngine(Engine):
     _bound: gpu.Bound | None = None
 
     def __init__(self, path: str | Path, threads: int | None = None, provider: str = "cpu") -> None:
-        path = Path(path)
+        self.file = path = Path(path)
         check_threads(threads)
         # A model with a manifest is loaded from the bytes that were checked, any other by its
         # path, because its weights may be in files beside it.

@@ -32,7 +32,7 @@ class OpenVinoEngine(Engine):
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        path = Path(path)
+        self.file = path = Path(path)
         check_threads(threads)
         openvino = load_openvino()
         self._core = openvino.Core()

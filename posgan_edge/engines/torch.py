@@ -49,6 +49,10 @@ class TorchEngine(Engine):
         generator = to_memory_format(load_generator(path), torch.channels_last)
         return cls(generator, Path(path).name, sha256(path))
 
+    def modes(self) -> NDArray[np.float32] | None:
+        found = getattr(self.generator, "modes", None)
+        return None if found is None else found.detach().cpu().numpy()
+
     @torch.inference_mode()
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)

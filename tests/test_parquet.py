@@ -1,0 +1,246 @@
+"""Faces as Parquet: what is written is what is read."""
+
+import numpy as np
+import pytest
+
+from posgan_edge import FaceBox, FacePipeline, FaceTracker, Frame, load_engine, load_layout
+from posgan_edge.engines.modes import onnx_modes
+from posgan_edge.engines.torch import TorchEngine
+from posgan_edge.errors import BadInput, MissingRuntime, UsageError
+from posgan_edge.faces.detector import GivenBoxes
+from posgan_edge.geometry.values import PositionMap
+from posgan_edge.images import read_image
+from posgan_edge.jobs import parquet
+from posgan_edge.jobs.mapcodes import MapCode
+from posgan_edge.jobs.parquet import ParquetSink, read_faces, read_rows
+from posgan_edge.live.sinks import Result
+from posgan_edge.models.edge import EdgeGenerator
+from posgan_edge.models.unet import UNetGenerator
+from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, write_constant_model
+
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+BOX = FaceBox(*PORTRAIT_BOX)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with load_engine("edge") as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return Frame(read_image(PORTRAIT), index=3, timestamp=0.125, name="a/portrait.jpg")
+
+
+def write(path, engine, *results):
+    with ParquetSink(path, engine) as sink:
+        for frame, faces in results:
+            sink.write(Result(frame, faces))
+    return path
+
+
+def off_px(found, face):
+    """Largest distance of a map's coordinates, in frame pixels."""
+    xyz = found.position_map.xyz - face.position_map.xyz.astype(np.float64)
+    return np.abs(xyz).max() * face.crop.side
+
+
+def assert_same(found, face):
+    assert (found.box, found.crop, found.id) == (face.box, face.crop, face.id)
+    assert np.array_equal(found.landmarks, face.landmarks)
+    assert np.array_equal(found.facing, face.facing)
+    assert np.array_equal(found.pose.rotation, face.pose.rotation)
+    assert np.array_equal(found.pose.translation, face.pose.translation)
+    for name in ("pitch", "yaw", "roll", "scale", "residual"):
+        assert getattr(found.pose, name) == getattr(face.pose, name)
+    assert found.position_map.layout == face.position_map.layout
+
+
+@pytest.mark.parametrize("model", ["edge", "edge-int8"])
+def test_faces_come_back_as_they_were(tmp_path, portrait, model):
+    with load_engine(model) as engine, FacePipeline(engine) as pipeline:
+        boxes = BOX, FaceBox(180, 92, 99, 91, 0.5)
+        faces = [pipeline.process(portrait, [box])[0] for box in boxes]
+        path = write(tmp_path / "faces.parquet", engine, (portrait, faces))
+    rows = list(read_rows(path))
+    assert [(r.source, r.frame, r.timestamp, r.width, r.height) for r in rows] == [
+        ("a/portrait.jpg", 3, 0.125, portrait.image.shape[1], portrait.image.shape[0])
+    ] * 2
+    for found, face in zip(read_faces(path), faces, strict=True):
+        assert_same(found, face)
+        assert off_px(found, face) <= 1e-4
+    stored = pq.read_table(path)
+    assert (
+        stored.schema.field("map_coefficients").type.list_size == 195
+    )  # 64 modes and a shift, 3 axes
+    assert np.isfinite(stored["map_coefficients"].to_pylist()).all()
+    assert stored["map_values"].null_count == 2
+    assert max(stored["map_error_px"].to_pylist()) <= 1e-4
+
+
+def test_a_face_takes_kilobytes(tmp_path, engine, portrait):
+    with FacePipeline(engine) as pipeline:
+        faces = [pipeline.process(portrait, [FaceBox(179 + i / 50, 88, 97, 90)])[0]
+                 for i in range(20)]  # fmt: skip
+    sizes = [
+        write(tmp_path / f"{n}.parquet", engine, (portrait, faces[:n])).stat().st_size
+        for n in (10, 20)
+    ]
+    assert (sizes[1] - sizes[0]) / 10 < 3000  # the map alone is 196,608
+
+
+def test_smoothed_maps_are_coefficients_too(tmp_path, engine, portrait):
+    with FaceTracker(engine, detector=GivenBoxes([BOX])) as tracker:
+        results = []
+        for index in range(6):
+            image = np.roll(portrait.image, 2 * index, axis=1)
+            frame = Frame(image, index=index, timestamp=index / 30)
+            results.append((frame, tracker.update(frame)))
+    faces = [face for _, found in results for face in found]
+    assert len(faces) == 6
+    path = write(tmp_path / "track.parquet", engine, *results)
+    assert pq.read_table(path)["map_values"].null_count == 6
+    assert [row.frame for row in read_rows(path)] == list(range(6))
+    for found, face in zip(read_faces(path), faces, strict=True):
+        assert_same(found, face)
+        assert off_px(found, face) <= 1e-6 * face.crop.side  # 135 px
+
+
+def test_maps_outside_the_span_are_kept_as_they_are(tmp_path, engine, portrait):
+    with FacePipeline(engine) as pipeline:
+        (face,) = pipeline.process(portrait, [BOX])
+    xyz = face.position_map.xyz.copy()
+    xyz[1, 40, 40] += 0.01
+    object.__setattr__(face, "position_map", PositionMap(xyz, face.position_map.layout))
+    path = write(tmp_path / "faces.parquet", engine, (portrait, [face]))
+    (found,) = read_faces(path)
+    assert np.array_equal(found.position_map.xyz, xyz)
+
+
+def test_a_network_without_modes(tmp_path, portrait):
+    with load_engine(write_constant_model(tmp_path / "m.onnx", "prnet", 64)) as engine:
+        with FacePipeline(engine) as pipeline:
+            faces = pipeline.process(portrait, [BOX])
+        assert engine.modes() is None
+        path = write(tmp_path / "faces.parquet", engine, (portrait, faces))
+    (found,) = read_faces(path)
+    assert_same(found, faces[0])
+    assert np.array_equal(found.position_map.xyz, faces[0].position_map.xyz)
+    assert "map_coefficients" not in pq.read_schema(path).names
+
+
+def test_a_face_without_a_map(tmp_path, engine, portrait):
+    with FacePipeline(engine, dense=False) as pipeline:
+        path = write(
+            tmp_path / "faces.parquet", engine, (portrait, pipeline.process(portrait, [BOX]))
+        )
+    assert [face.position_map for face in read_faces(path)] == [None]
+
+
+def test_rows_go_to_the_file_in_groups(tmp_path, engine, portrait, monkeypatch):
+    monkeypatch.setattr(parquet, "ROW_GROUP", 8)
+    with FacePipeline(engine, dense=False) as pipeline:
+        faces = pipeline.process(portrait, [BOX])
+    with ParquetSink(tmp_path / "faces.parquet", engine) as sink:
+        for _ in range(20):
+            sink.write(Result(portrait, faces))
+            assert len(sink._rows) < 8
+    found = pq.ParquetFile(tmp_path / "faces.parquet").metadata
+    assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == [8, 8, 4]
+
+
+def test_the_file_appears_whole_at_the_end(tmp_path, engine, portrait):
+    path = tmp_path / "faces.parquet"
+    path.write_bytes(b"before")
+    with ParquetSink(path, engine):
+        pass
+    assert path.read_bytes() == b"before"  # nothing was found: nothing is replaced
+    with FacePipeline(engine) as pipeline:
+        faces = pipeline.process(portrait, [BOX])
+    with ParquetSink(path, engine) as sink:
+        sink.write(Result(portrait, faces))
+        assert path.read_bytes() == b"before"
+    assert len(list(read_faces(path))) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["faces.parquet"]
+
+
+def foreign(path):
+    import pyarrow as pa
+
+    pq.write_table(pa.table({"city": ["Bern"], "people": [1]}), path)
+
+
+def cut(path):
+    foreign(path)
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (foreign, r"holds no faces of posgan-edge run --parquet \(columns: city, people\)"),
+        (cut, "not a Parquet file that can be read"),
+        (lambda p: p.write_text("hello"), "not a Parquet file that can be read"),
+        (lambda p: None, "not a Parquet file that can be read"),
+        (lambda p: p.mkdir(), "not a Parquet file that can be read"),
+    ],
+)
+def test_other_files_are_refused_at_once(tmp_path, make, message):
+    path = tmp_path / "x.parquet"
+    make(path)
+    with pytest.raises(BadInput, match=message) as caught:
+        read_faces(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_name_says_what_it_is(tmp_path, engine):
+    with pytest.raises(UsageError, match=r"give a name that ends in \.parquet"):
+        ParquetSink(tmp_path / "faces.json", engine)
+
+
+def test_without_pyarrow_one_line_says_what_to_install(tmp_path, engine, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(MissingRuntime, match=r"pip install 'posgan-edge\[parquet\]'"):
+        ParquetSink(tmp_path / "faces.parquet", engine)
+
+
+def test_modes_are_those_of_the_file(tmp_path, engine):
+    import onnx
+
+    from posgan_edge.build.export import export_onnx
+
+    graph = onnx.load(engine.file).graph
+    (modes,) = (onnx.numpy_helper.to_array(i) for i in graph.initializer if i.name == "modes")
+    assert np.array_equal(engine.modes(), modes)
+    generator = EdgeGenerator(modes=4, map_size=16)
+    generator.modes.normal_(0, 0.05)
+    export_onnx(generator, tmp_path / "small.onnx")
+    with load_engine(tmp_path / "small.onnx") as small:
+        assert np.array_equal(small.modes(), generator.modes.numpy())
+    assert np.array_equal(TorchEngine(generator, "t").modes(), generator.modes.numpy())
+    assert TorchEngine(UNetGenerator(2), "u").modes() is None
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x3a\xff\x7f", b"\x3f", b"\x80" * 20])
+def test_modes_of_a_broken_file(tmp_path, data):
+    (tmp_path / "x.onnx").write_bytes(data)
+    with pytest.raises(BadInput, match="not an ONNX file"):
+        onnx_modes(tmp_path / "x.onnx", 16)
+
+
+def test_maps_of_another_layout_or_size_are_refused():
+    code = MapCode(load_layout("ict"), 16, None)
+    wrong = [
+        PositionMap(np.zeros((3, 16, 16), np.float32), load_layout("prnet")),
+        PositionMap(np.zeros((3, 8, 8), np.float32), load_layout("ict")),
+    ]
+    for position_map in wrong:
+        with pytest.raises(BadInput, match="is among maps of 16 pixels of layout 'ict'"):
+            code.code(position_map, 1.0)
+
+
+def test_text_of_something_else_is_no_code():
+    with pytest.raises(BadInput, match="modes and layout cannot be read"):
+        MapCode.from_text(b"aGVsbG8=")
