@@ -163,6 +163,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", "synthetic:", "a.mp4"], 2, "one video, camera or stream at a time"),
         (["run", "synthetic:", "--passes", "2"], 2, "--passes is for pictures"),
         (["run", "synthetic:", "--npz", "a.txt"], 2, "ends in .npz"),
+        (["run", "synthetic:", "--parquet", "a.npz"], 2, "ends in .parquet"),
         (["run", "synthetic:", "--mesh", "m/a.stl"], 2, "give a folder"),
         (["run", "synthetic:", "--depth", "d/a.jpg"], 2, "give a folder"),
         (["run", "synthetic:", "--json", "/proc/a.jsonl"], 4, "cannot be written"),

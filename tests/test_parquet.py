@@ -16,7 +16,7 @@ from posgan_edge.jobs.parquet import ParquetSink, read_faces, read_rows
 from posgan_edge.live.sinks import Result
 from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.models.unet import UNetGenerator
-from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, write_constant_model
+from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines, write_constant_model
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 BOX = FaceBox(*PORTRAIT_BOX)
@@ -145,7 +145,7 @@ def test_rows_go_to_the_file_in_groups(tmp_path, engine, portrait, monkeypatch):
     with ParquetSink(tmp_path / "faces.parquet", engine) as sink:
         for _ in range(20):
             sink.write(Result(portrait, faces))
-            assert len(sink._rows) < 8
+            assert len(sink._file._rows) < 8
     found = pq.ParquetFile(tmp_path / "faces.parquet").metadata
     assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == [8, 8, 4]
 
@@ -244,3 +244,43 @@ def test_maps_of_another_layout_or_size_are_refused():
 def test_text_of_something_else_is_no_code():
     with pytest.raises(BadInput, match="modes and layout cannot be read"):
         MapCode.from_text(b"aGVsbG8=")
+
+
+@pytest.mark.parametrize(
+    "source", ["synthetic:?width=640&height=360&sway=0&roll=0&zoom=0", PORTRAIT]
+)
+def test_run_writes_parquet_like_json(tmp_path, run, source):
+    box = "275,112,95,92" if source != PORTRAIT else ",".join(map(str, PORTRAIT_BOX))
+    frames = () if source == PORTRAIT else ("--max-frames", 3)
+    code, _, err = run(
+        "run", source, "--box", box, *frames, "--no-window", "--json", tmp_path / "f.jsonl",
+        "--parquet", tmp_path / "f.parquet",
+    )  # fmt: skip
+    assert code == 0, err
+    lines, rows = read_lines(tmp_path / "f.jsonl"), list(read_rows(tmp_path / "f.parquet"))
+    assert len(rows) == len(lines) == (1 if source == PORTRAIT else 3)
+    for line, row in zip(lines, rows, strict=True):
+        assert (row.source, row.frame) == (line["source"], line["frame"])
+        assert (row.width, row.height) == (line["width"], line["height"])
+        (face,) = line["faces"]
+        assert np.round(row.face.landmarks.astype(float), 2).tolist() == face["landmarks"]
+        assert np.isfinite(row.face.dense_map.xyz).all()
+
+
+def test_run_replaces_no_parquet_file(tmp_path, run):
+    path = tmp_path / "f.parquet"
+    path.write_bytes(b"before")
+    code, _, err = run("run", PORTRAIT, "--box", "179,88,97,90", "--no-window", "--parquet", path)
+    assert code != 0
+    assert "f.parquet" in err
+    assert path.read_bytes() == b"before"
+
+
+def test_a_sink_without_an_engine_says_so(tmp_path, engine, portrait):
+    with FacePipeline(engine) as pipeline:
+        faces = pipeline.process(portrait, [BOX])
+    sink = ParquetSink(tmp_path / "f.parquet")
+    with pytest.raises(BadInput, match="give the sink the engine"):
+        sink.write(Result(portrait, faces))
+    sink.close()
+    assert not list(tmp_path.iterdir())

@@ -63,6 +63,8 @@ def command(
         stack.enter_context(capture)
         sinks = output.sinks(outputs, given.fps or source.rate, stack)
         engine = stack.enter_context(network.engine())
+        for sink in sinks:
+            sink.start(engine)
         layout = network.layout(engine.info.layout, output.masked())
         dense = any(sink.dense or (sink.draws and not drawn.no_dense) for sink in sinks)
         if pictures:

@@ -29,6 +29,7 @@ class OutputOptions(Group):
     save: Path | None
     json: Path | None
     npz: Path | None
+    parquet: Path | None
     mesh: Path | None
     depth: Path | None
     mask: Path | None
@@ -47,6 +48,8 @@ class OutputOptions(Group):
         click.option("--json", type=Path, help="JSON lines, one per frame; - for standard output."),
         click.option("--npz", type=Path,
                      help="Landmarks and pose of every frame as NumPy arrays."),
+        click.option("--parquet", type=Path,
+                     help="Faces with their maps, a row each (posgan_edge.read_faces reads it)."),
         click.option("--mesh", type=Path,
                      help="OBJ, PLY or GLB of each face; FOLDER for many pictures, or a video."),
         click.option("--depth", type=Path,
@@ -125,6 +128,10 @@ class OutputOptions(Group):
             yield sinks.JsonLinesSink(self.json, self.camera(), outputs)
         if self.npz is not None:
             yield sinks.NpzSink(self.npz, outputs)
+        if self.parquet is not None:
+            from posgan_edge.jobs.parquet import ParquetSink
+
+            yield ParquetSink(self.parquet, None, outputs)
         if self.mesh is not None:
             yield sinks.MeshesSink(self.mesh, outputs)
         for kind in ("depth", "mask", "texture"):

@@ -19,6 +19,7 @@ from posgan_edge.geometry.pose import Pose
 from posgan_edge.geometry.values import FaceBox
 from posgan_edge.jobs.mapcodes import MapCode, with_shift
 from posgan_edge.live.sinks.base import RESERVE, FileSink, Result
+from posgan_edge.live.sinks.outputs import Outputs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,56 +117,87 @@ def face_row(frame: Frame, face: Face, code: MapCode | None) -> dict[str, Any]:
 
 
 class ParquetSink(FileSink):
-    """One row for each face of each frame (``docs/formats.md`` lists the columns).
+    """One row for each face of each frame.
 
-    ``engine`` tells the modes of the maps; without them, and for maps outside their span, a map is
-    kept as it is in float32. ``layout`` is that of the maps, the engine's where None. Rows go to
-    the file every ``ROW_GROUP`` faces. Raises UsageError where the name does not end in .parquet,
-    MissingRuntime without pyarrow.
+    The modes of ``engine``, or of the one that ``start`` is called with, make the map of a row
+    short; without modes, and for maps outside their span, a map is kept as it is in float32. Rows
+    go to the file every ``ROW_GROUP`` faces. Raises UsageError where the name does not end in
+    .parquet, MissingRuntime without pyarrow.
     """
 
-    meshes = True
+    dense = True
 
-    def __init__(self, path: str | Path, engine: Engine, layout: UvLayout | None = None) -> None:
+    def __init__(
+        self, path: str | Path, engine: Engine | None = None, outputs: Outputs | None = None
+    ) -> None:
         if Path(path).suffix != ".parquet":
             raise UsageError(f"{path}: give a name that ends in .parquet")
-        arrow = load_pyarrow()
-        super().__init__(path)
-        info = engine.info
-        modes = engine.modes()
+        load_pyarrow()
+        super().__init__(path, outputs)
+        self._engine = engine
+        self._file: _Writer | None = None
+
+    def start(self, engine: Engine) -> None:
+        """See ``Sink``."""
+        self._engine = engine
+
+    def write(self, result: Result) -> None:
+        if not result.faces:
+            return
+        if self._file is None:
+            if self._engine is None:
+                raise BadInput(f"{self.path}: give the sink the engine that the faces are from")
+            first = result.faces[0].position_map
+            layout = None if first is None else first.layout
+            self._file = _Writer(self.temporary, self._engine, layout)
+        self.used = True
+        for face in result.faces:
+            self._file.add(result.frame, face)
+        if self._file.full:
+            self.check_room(3 * RESERVE)
+            self._file.flush()
+
+    def finish(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _Writer:
+    """The open file and the rows that wait for it."""
+
+    def __init__(self, path: Path, engine: Engine, layout: UvLayout | None) -> None:
+        info, modes = engine.info, engine.modes()
         modes = None if modes is None else with_shift(modes)
         self._code = MapCode(layout or load_layout(info.layout), info.map_size, modes)
         self._schema = schema(self._code.count)
         self._rows: list[dict[str, Any]] = []
         self._waiting = 0.0
-        self._stream = open(self.temporary, "wb")  # noqa: SIM115
-        self._writer = arrow.parquet.ParquetWriter(
+        self._stream = open(path, "wb")  # noqa: SIM115
+        self._writer = load_pyarrow().parquet.ParquetWriter(
             self._stream, self._schema, compression="zstd", use_dictionary=["source"]
         )
 
-    def write(self, result: Result) -> None:
-        for face in result.faces:
-            row = face_row(result.frame, face, self._code)
-            self._rows.append(row)
-            raw = row.get("map_values") is not None
-            self._waiting += 1 / RAW_ROW_GROUP if raw else 1 / ROW_GROUP
-        self.used = True
-        if self._waiting >= 1:
-            self.check_room(3 * RESERVE)
-            self._flush()
+    def add(self, frame: Frame, face: Face) -> None:
+        row = face_row(frame, face, self._code)
+        raw = row.get("map_values") is not None
+        self._waiting += 1 / (RAW_ROW_GROUP if raw else ROW_GROUP)
+        self._rows.append(row)
 
-    def _flush(self) -> None:
+    @property
+    def full(self) -> bool:
+        return self._waiting >= 1
+
+    def flush(self) -> None:
         rows, self._rows, self._waiting = self._rows, [], 0.0
         self._writer.write_table(table(rows, self._schema))
 
-    def finish(self) -> None:
+    def close(self) -> None:
         try:
             if self._rows:
-                self._flush()
-            if self.used:
-                self._writer.add_key_value_metadata(
-                    {_VERSION_KEY: VERSION, _CODE_KEY: self._code.to_text()}
-                )
+                self.flush()
+            self._writer.add_key_value_metadata(
+                {_VERSION_KEY: VERSION, _CODE_KEY: self._code.to_text()}
+            )
         finally:
             self._writer.close()
             self._stream.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from posgan_edge.arrays import Image
+from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.files import check_writable, temporary_name
@@ -54,6 +55,9 @@ class Sink:
     name = "sink"
     draws = False
     dense = False
+
+    def start(self, engine: Engine) -> None:
+        """Called once before the first result, with the engine that the faces come from."""
 
     def wants(self) -> bool:
         """Whether the next result is needed."""
