@@ -94,7 +94,7 @@ def _foreign_onnx(path):
     [
         ("m.onnx", lambda p: p.write_bytes(b"not onnx"), "not an ONNX model"),
         ("m.onnx", _foreign_onnx, "not a posgan-edge model"),
-        ("m.onnx", lambda p: None, r"no such model file \(shipped models: edge\)"),
+        ("m.onnx", lambda p: None, r"no such model file \(shipped models: edge, edge-int8\)"),
         ("m.tflite", lambda p: p.write_bytes(b"x"), "unknown model type '.tflite'"),
         ("unet", lambda p: None, "no unet weights are shipped"),
     ],
