@@ -25,7 +25,7 @@ from posgan_edge.geometry.pose import fit_pose, rotation_from_angles
 from posgan_edge.images import read_image
 from posgan_edge.live.sources.synthetic import lids_closed
 from posgan_edge.training.expressions import arkit_name
-from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, real_data
+from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines, real_data, write_constant_model
 
 CROP = Crop(60, 60, 120)
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "blendshapes.py"))
@@ -280,3 +280,47 @@ def test_single_pictures_follow_eyes_and_mouth_as_well_as_ratios_do(file, yaw):
     r = STUDY["correlations"](kept, labels[near])
     for part in ("eyes", "mouth"):
         assert r[f"{part}, blendshape"] > r[f"{part}, openness"] - 0.01
+
+
+def test_blendshapes_of_a_run(run, tmp_path):
+    code, _, err = run(
+        "run", "synthetic:?seconds=1", "--box", "570,290,190,180", "--blendshapes",
+        "--json", tmp_path / "a.jsonl", "--npz", tmp_path / "a.npz", "--no-window",
+    )  # fmt: skip
+    assert code == 0, err
+    faces = [line["faces"][0] for line in read_lines(tmp_path / "a.jsonl")]
+    assert all(tuple(face["blendshapes"]) == ARKIT_NAMES for face in faces)
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert tuple(arrays["blendshape_names"]) == ARKIT_NAMES
+        assert arrays["blendshapes"].shape == (len(faces), 52)
+        assert ((arrays["blendshapes"] >= 0) & (arrays["blendshapes"] <= 1)).all()
+        expected = [list(face["blendshapes"].values()) for face in faces]
+        np.testing.assert_allclose(arrays["blendshapes"], expected, atol=6e-4)
+
+
+def test_blendshapes_of_pictures(run, tmp_path):
+    box = ",".join(map(str, PORTRAIT_BOX))
+    for wanted in ([], ["--blendshapes"]):
+        lines = tmp_path / f"{len(wanted)}.jsonl"
+        assert run("run", PORTRAIT, "--box", box, "--json", lines, *wanted, "--no-window")[0] == 0
+        (face,) = read_lines(lines)[0]["faces"]
+        assert ("blendshapes" in face) == bool(wanted)
+    assert face["blendshapes"]["mouthSmileLeft"] > 0.1
+    assert face["blendshapes"]["tongueOut"] == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("ict", ["--blendshapes"], "--blendshapes needs --json, --npz or --serve"),
+        ("prnet", ["--blendshapes", "--json", "-"], "blendshapes need a model of UV layout 'ict'"),
+    ],
+)
+def test_blendshapes_that_cannot_be_had(run, tmp_path, model, arguments, message):
+    path = write_constant_model(tmp_path / "a.onnx", model, 128)
+    for source in (PORTRAIT, "synthetic:?seconds=1"):
+        wanted = ["--model", path, "--no-window", "--box", "179,88,97,90", *arguments]
+        code, _, err = run("run", source, *wanted)
+        assert code == 2
+        assert message in err
+        assert len(err.strip().splitlines()) == 1

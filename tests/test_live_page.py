@@ -159,8 +159,9 @@ def served(tmp_path):
     """``posgan-edge run`` on a moving portrait, paced; its page's address."""
     pytest.importorskip("mediapipe")
     process = subprocess.Popen(
-        [sys.executable, "-m", "posgan_edge", "run", "synthetic:?seconds=120&period=2",
-         "--drop-frames", "--serve", "0", "--no-window", "--json", str(tmp_path / "a.jsonl")],
+        [sys.executable, "-m", "posgan_edge", "run",
+         "synthetic:?seconds=120&period=2&blink=1.2", "--blendshapes", "--drop-frames",
+         "--serve", "0", "--no-window", "--json", str(tmp_path / "a.jsonl")],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
@@ -191,6 +192,17 @@ OVERLAY = """(() => {
 })()"""  # noqa: E501
 
 
+#: name -> [the number shown, the bar's width in percent]
+SHAPES = """Object.fromEntries([...document.querySelectorAll("#shapes > div")].map(row =>
+  [row.children[0].textContent, [+row.children[1].textContent, parseFloat(row.children[2].style.width)]]))"""  # noqa: E501
+
+
+def test_blendshapes_only_where_they_are_wanted():
+    for wanted in (False, True):
+        with LivePageSink("0", blendshapes=wanted) as sink:
+            assert sink.expressions == wanted
+
+
 def test_a_browser_shows_what_moves(served, browser):
     url, process, folder = served
     browser.open(url)
@@ -212,6 +224,11 @@ def test_a_browser_shows_what_moves(served, browser):
     stages = browser.ask("document.getElementById('stages').innerText")
     assert "network" in stages
     assert "capture to result" in stages
+    shown = browser.ask(SHAPES)
+    assert len(shown) == 43
+    assert "jawOpen" in shown
+    blinks = [browser.ask(SHAPES)["eyeBlinkLeft"] for _ in range(40) if not time.sleep(0.05)]
+    assert max(width for _, width in blinks) > min(width for _, width in blinks) + 3
     picture = browser.picture()
     if wanted := os.environ.get("POSGAN_KEEP_PICTURES"):
         with open(os.path.join(wanted, "live.png"), "wb") as stream:
@@ -224,8 +241,9 @@ def test_a_browser_shows_what_moves(served, browser):
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
     browser.until("document.getElementById('state').dataset.live === 'no'")
-    lines = (folder / "a.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["frame"] > first
+    lines = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()]
+    assert lines[-1]["frame"] > first
+    assert len(lines[-1]["faces"][0]["blendshapes"]) == 52
 
 
 def test_another_sites_page_gets_nothing(served, browser):

@@ -225,8 +225,9 @@ class FaceOptions(Group):
         return PictureFinder(pipeline, boxes, self.max_faces or ALL_FACES, report)
 
     def tracker(
-        self, engine: Engine, layout: UvLayout, dense: bool, background: bool, stack: ExitStack
-    ) -> Finder:
+        self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, background: bool,
+        stack: ExitStack,
+    ) -> Finder:  # fmt: skip
         """What follows faces from frame to frame."""
         from posgan_edge.faces.detector import GivenBoxes
         from posgan_edge.faces.tracker import FaceTracker
@@ -242,6 +243,7 @@ class FaceOptions(Group):
             FaceTracker(
                 engine, detector, self.max_faces or 1, self.redetect, not self.no_smooth,
                 dense=dense, background=background, mirror=self.mirror, layout=layout,
+                expressions=expressions,
             )
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ from posgan_edge.cli.options import (
     takes,
 )
 from posgan_edge.cli.run_outputs import OutputOptions
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import replaced
 
 if TYPE_CHECKING:
@@ -67,11 +67,17 @@ def command(
             sink.start(engine)
         layout = network.layout(engine.info.layout, output.masked())
         dense = any(sink.dense or (sink.draws and not drawn.no_dense) for sink in sinks)
+        expressions = any(sink.expressions for sink in sinks)
+        if expressions and layout.name != "ict":
+            raise UsageError(
+                f"blendshapes need a model of UV layout 'ict', and {engine.info.name} has "
+                f"{layout.name!r}: use --model edge, or leave them out"
+            )
         if pictures:
-            finder = wanted.pictures(engine, layout, dense, failed, stack)
+            finder = wanted.pictures(engine, layout, dense or expressions, failed, stack)
         else:
             # Where no frame is lost, what is found should not depend on how fast things go.
-            finder = wanted.tracker(engine, layout, dense, capture.drop, stack)
+            finder = wanted.tracker(engine, layout, dense, expressions, capture.drop, stack)
         if pictures:
             watch = _lines(output.lines_to_stdout)
         else:

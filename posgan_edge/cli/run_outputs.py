@@ -38,6 +38,7 @@ class OutputOptions(Group):
     intrinsics: str | None
     summary: Path | None
     overwrite: bool
+    blendshapes: bool
     serve: str | None
     token: str | None
     no_window: bool
@@ -64,6 +65,8 @@ class OutputOptions(Group):
         click.option("--summary", type=Path, help="What the run did, as JSON."),
         click.option("--overwrite", is_flag=True,
                      help="Replace files that are there (never one that is read)."),
+        click.option("--blendshapes", is_flag=True,
+                     help="ARKit blendshapes in --json, --npz and on the page of --serve."),
         click.option("--serve", metavar="[HOST:]PORT", help="Live page in the browser (loopback)."),
         click.option("--token",
                      help="Token for --serve beyond loopback (otherwise one is made up)."),
@@ -78,6 +81,8 @@ class OutputOptions(Group):
             raise UsageError("--intrinsics needs --json")
         if self.token is not None and self.serve is None:
             raise UsageError("--token needs --serve")
+        if self.blendshapes and (self.json, self.npz, self.serve) == (None, None, None):
+            raise UsageError("--blendshapes needs --json, --npz or --serve")
         self.camera()
 
     @property
@@ -125,9 +130,9 @@ class OutputOptions(Group):
             else:
                 yield sinks.ImagesSink(self.save, outputs)
         if self.json is not None:
-            yield sinks.JsonLinesSink(self.json, self.camera(), outputs)
+            yield sinks.JsonLinesSink(self.json, self.camera(), outputs, self.blendshapes)
         if self.npz is not None:
-            yield sinks.NpzSink(self.npz, outputs)
+            yield sinks.NpzSink(self.npz, outputs, self.blendshapes)
         if self.parquet is not None:
             from posgan_edge.jobs.parquet import ParquetSink
 
@@ -141,7 +146,7 @@ class OutputOptions(Group):
         if self.serve is not None:
             from posgan_edge.live.sinks.live_page import LivePageSink
 
-            page = LivePageSink(self.serve, self.token)
+            page = LivePageSink(self.serve, self.token, self.blendshapes)
             yield page
             click.echo(f"live page: {reachable(page.url)}", err=True)
         if self.window:

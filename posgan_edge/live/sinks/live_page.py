@@ -55,7 +55,8 @@ class LivePageSink(Sink):
     if the server cannot listen on the address.
     """
 
-    def __init__(self, address: str, token: str | None = None) -> None:
+    def __init__(self, address: str, token: str | None = None, blendshapes: bool = False) -> None:
+        self.expressions = blendshapes
         host, port = parse_address(address)
         self.local = is_loopback(host)
         if self.local and token is not None:
@@ -83,7 +84,7 @@ class LivePageSink(Sink):
         return self._viewers > 0
 
     def write(self, result: Result) -> None:
-        record = frame_record(result.frame, result.faces)
+        record = frame_record(result.frame, result.faces, blendshapes=self.expressions)
         record["latency_ms"] = round(result.latency_ms, 2)
         record["stages_ms"] = {k: round(v, 2) for k, v in result.stages_ms.items()}
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]

@@ -13,24 +13,24 @@ import numpy as np
 
 from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.faces.expression_basis import ARKIT_NAMES
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
 from posgan_edge.live.sinks.base import FileSink, Result
 from posgan_edge.live.sinks.outputs import Outputs
 
-_ROW = np.dtype(
-    [
-        ("frame", "i8"), ("timestamp", "f8"), ("id", "i4"), ("score", "f4"), ("box", "f4", 4),
-        ("landmarks", "f4", (68, 3)), ("facing", "f4", 68), ("pose", "f4", 3),
-        ("rotation", "f4", (3, 3)), ("scale", "f4"), ("translation", "f4", 3), ("source", "i4"),
-    ]
-)  # fmt: skip
+_ROW: list[Any] = [
+    ("frame", "i8"), ("timestamp", "f8"), ("id", "i4"), ("score", "f4"), ("box", "f4", 4),
+    ("landmarks", "f4", (68, 3)), ("facing", "f4", 68), ("pose", "f4", 3),
+    ("rotation", "f4", (3, 3)), ("scale", "f4"), ("translation", "f4", 3), ("source", "i4"),
+]  # fmt: skip
 
 
 class JsonLinesSink(FileSink):
     """One line per frame (see ``frame_record`` for its fields); the path ``-`` is stdout.
 
-    ``intrinsics`` (3, 3) adds the head's metric pose to each face.
+    ``intrinsics`` (3, 3) adds the head's metric pose to each face, ``blendshapes`` its 52 ARKit
+    blendshapes.
     """
 
     def __init__(
@@ -38,7 +38,9 @@ class JsonLinesSink(FileSink):
         path: str | Path,
         intrinsics: FloatArray | None = None,
         outputs: Outputs | None = None,
+        blendshapes: bool = False,
     ) -> None:
+        self.expressions = blendshapes
         self._whole, self._intrinsics = 0, intrinsics
         if str(path) == "-":
             self.name, self._open, self._stream = "-", False, sys.stdout.buffer
@@ -47,7 +49,9 @@ class JsonLinesSink(FileSink):
         self._stream = open(self.temporary, "wb", buffering=0)  # noqa: SIM115
 
     def write(self, result: Result) -> None:
-        record = frame_record(result.frame, result.faces, self._intrinsics, result.timings_ms)
+        record = frame_record(
+            result.frame, result.faces, self._intrinsics, result.timings_ms, self.expressions
+        )
         if result.latency_ms:
             record["latency_ms"] = round(result.latency_ms, 2)
         line = memoryview(json.dumps(record).encode() + b"\n")
@@ -74,21 +78,27 @@ class NpzSink(FileSink):
     """One row for each face of each frame: ``frame``, ``timestamp`` (s), ``id``, ``score``,
     ``box`` (4,), ``landmarks`` (68, 3), ``facing`` (68,), ``pose`` (pitch, yaw, roll in degrees),
     ``rotation`` (3, 3), ``scale``, ``translation`` (3,), ``source``: which of ``source_names``
-    (S,) the frame is of; and ``landmark_names`` (68,).
+    (S,) the frame is of; and ``landmark_names`` (68,). With ``blendshapes`` also ``blendshapes``
+    (52,), NaN where there are none, and ``blendshape_names`` (52,).
 
     Until the end, the rows are kept in a temporary file, not in memory.
     """
 
-    def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
+    def __init__(
+        self, path: str | Path, outputs: Outputs | None = None, blendshapes: bool = False
+    ) -> None:
         super().__init__(path, outputs)
         if self.path.suffix != ".npz":
             raise UsageError(f"{path}: give a name that ends in .npz")
+        self.expressions = blendshapes
+        added = [("blendshapes", "f4", len(ARKIT_NAMES))] if blendshapes else []
+        self._row = np.dtype([*_ROW, *added])
         self._sources: dict[str, int] = {}
         self._rows = self.temporary.with_suffix(".rows")
         self._stream = open(self._rows, "wb", buffering=0)  # noqa: SIM115
 
     def write(self, result: Result) -> None:
-        rows = np.zeros(len(result.faces), _ROW)
+        rows = np.zeros(len(result.faces), self._row)
         for row, face in zip(rows, result.faces, strict=True):
             pose, box = face.pose, face.box
             row["frame"], row["timestamp"] = result.frame.index, result.frame.timestamp
@@ -99,6 +109,9 @@ class NpzSink(FileSink):
             row["rotation"], row["scale"] = pose.rotation, pose.scale
             row["translation"] = pose.translation
             row["source"] = self._sources.setdefault(result.frame.name, len(self._sources))
+            if self.expressions:
+                shapes = face.blendshapes
+                row["blendshapes"] = np.nan if shapes is None else list(shapes.values())
         # At the end the arrays are written beside the rows, which takes the same space again.
         self.check_room(self._stream.tell())
         self._stream.write(rows.tobytes())
@@ -106,13 +119,15 @@ class NpzSink(FileSink):
 
     def finish(self) -> None:
         try:
-            whole = self._stream.tell() // _ROW.itemsize
+            whole = self._stream.tell() // self._row.itemsize
             self._stream.close()
-            rows = np.fromfile(self._rows, _ROW, whole)
+            rows = np.fromfile(self._rows, self._row, whole)
             with open(self.temporary, "wb") as stream:
                 names = np.array(LANDMARK_NAMES)
-                columns = {name: rows[name] for name in _ROW.names or ()}
+                columns = {name: rows[name] for name in self._row.names or ()}
                 columns |= {"source_names": np.array([*self._sources], np.str_)}
+                if self.expressions:
+                    columns |= {"blendshape_names": np.array(ARKIT_NAMES)}
                 np.savez_compressed(stream, **columns, landmark_names=names)
         finally:
             self._rows.unlink(missing_ok=True)
@@ -123,12 +138,14 @@ def frame_record(
     faces: Sequence[Face],
     intrinsics: FloatArray | None = None,
     timings_ms: Mapping[str, float] | None = None,
+    blendshapes: bool = False,
 ) -> dict[str, Any]:
     """A frame's faces as plain data: lengths in frame pixels, angles in degrees, times in s.
 
     ``timings_ms`` is added to each face. With ``intrinsics`` (3, 3) each face has ``metric``:
     rotation vector and translation in mm in OpenCV's camera axes, and the distance of the
-    landmarks from their projections; None if no such pose is found.
+    landmarks from their projections; None if no such pose is found. ``blendshapes``: each face has its 52
+    ARKit blendshapes by name; None where there are none (see ``Face.blendshapes``).
     """
     times = {name: round(value, 2) for name, value in (timings_ms or {}).items()}
     return {
@@ -138,7 +155,11 @@ def frame_record(
         "width": int(frame.image.shape[1]),
         "height": int(frame.image.shape[0]),
         "faces": [
-            _face_record(face) | {"timings_ms": times} | _metric(face, intrinsics) for face in faces
+            _face_record(face)
+            | {"timings_ms": times}
+            | _metric(face, intrinsics)
+            | (_blendshapes(face) if blendshapes else {})
+            for face in faces
         ],
     }
 
@@ -160,6 +181,11 @@ def _face_record(face: Face) -> dict[str, Any]:
             "angle": round(crop.angle, 2),
         },
     }
+
+
+def _blendshapes(face: Face) -> dict[str, Any]:
+    shapes = face.blendshapes
+    return {"blendshapes": shapes and {name: round(v, 3) for name, v in shapes.items()}}
 
 
 def _metric(face: Face, intrinsics: FloatArray | None) -> dict[str, Any]:
