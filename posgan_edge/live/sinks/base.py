@@ -49,8 +49,8 @@ class Result:
 class Sink:
     """Takes results one after the other. ``draws``: it needs the canvas; ``dense``: it needs
     position maps; ``expressions``: it needs blendshapes. ``write`` raises BadInput or OSError if it
-    cannot write; the caller then closes the sink and continues without it. The memory of frame and canvas is used
-    again after ``write``: copy what you keep."""
+    cannot write; the caller then closes the sink and continues without it. The memory of frame and
+    canvas is used again after ``write``: copy what you keep."""
 
     name = "sink"
     draws = False

@@ -144,8 +144,8 @@ def frame_record(
 
     ``timings_ms`` is added to each face. With ``intrinsics`` (3, 3) each face has ``metric``:
     rotation vector and translation in mm in OpenCV's camera axes, and the distance of the
-    landmarks from their projections; None if no such pose is found. ``blendshapes``: each face has its 52
-    ARKit blendshapes by name; None where there are none (see ``Face.blendshapes``).
+    landmarks from their projections; None if no such pose is found. ``blendshapes``: each face
+    has its 52 ARKit blendshapes by name; None if there are none (see ``Face.blendshapes``).
     """
     times = {name: round(value, 2) for name, value in (timings_ms or {}).items()}
     return {
