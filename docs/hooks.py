@@ -4,16 +4,18 @@ pages of files outside this folder."""
 from __future__ import annotations
 
 import ast
+import inspect
 import io
+import json
 import os
 import re
 import tokenize
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-import msgspec
 from mkdocs.structure.files import File, InclusionLevel
+from msgspec import NODEFAULT, Struct, structs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -150,54 +152,63 @@ def _home(package: Any, name: str) -> str:
 
 
 def recipe_keys() -> str:
-    """A table of keys, defaults and meanings for each part of a training recipe."""
-    recipe = import_module("posgan_edge.training.recipe")
-    parts = {"": recipe.Recipe}
-    hints = vars(recipe.Recipe)["__annotations__"]
-    for key, hint in hints.items():
-        section = getattr(recipe, str(hint), None)
-        if isinstance(section, type):
-            parts[f"{key}."] = section
-    return "\n".join(_keys(prefix, section) for prefix, section in parts.items())
+    """A table of keys, values, defaults and meanings for each part of a training recipe."""
+    recipe = import_module("posgan_edge.training.recipe").Recipe
+    parts = {"": recipe}
+    for field in structs.fields(recipe):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            parts[f"{field.name}."] = field.type
+    tables = [_keys(prefix, section) for prefix, section in parts.items()]
+    for name, (_, config) in import_module("posgan_edge.models.registry").GENERATORS.items():
+        tables.insert(1 - len(parts), _keys("generator.", config, f"generator, name: {name}"))
+    return "\n".join(tables)
 
 
-def _keys(prefix: str, section: type) -> str:
-    title = f"### `{prefix[:-1]}`" if prefix else "### The run"
-    rows = [title, "", (section.__doc__ or "").strip(), "", "| key | default | meaning |",
-            "|---|---|---|"]  # fmt: skip
-    meanings = field_comments(section)
-    for name, default in _defaults(section).items():
-        if default is not None:
-            rows.append(f"| `{prefix}{name}` | {default} | {meanings[name]} |")
+def _keys(prefix: str, section: type[Struct], title: str = "") -> str:
+    title = "### " + (f"`{title or prefix[:-1]}`" if prefix else "The run")
+    rows = [title, "", (section.__doc__ or "").strip(), "", "| key | values | default | meaning |",
+            "|---|---|---|---|"]  # fmt: skip
+    comments = field_comments(section)
+    for field in structs.fields(section):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            continue
+        if field.name not in comments:
+            raise LookupError(f"{section.__name__}.{field.name} has no comment")
+        default = "required" if field.default is NODEFAULT else f"`{_yaml(field.default)}`"
+        name, values = f"`{prefix}{field.name}`", _values(field.type)
+        rows.append(f"| {name} | {values} | {default} | {comments[field.name]} |")
     return "\n".join(rows) + "\n"
 
 
-def _defaults(section: type) -> dict[str, str | None]:
-    """What is shown as each field's default; None for a section of its own."""
-    shown: dict[str, str | None] = {}
-    if issubclass(section, msgspec.Struct):
-        for field in msgspec.structs.fields(section):
-            if field.default_factory is not msgspec.NODEFAULT:
-                value = field.default_factory()
-                shown[field.name] = None if isinstance(value, msgspec.Struct) else f"`{value!r}`"
-            else:
-                value = field.default
-                shown[field.name] = "required" if value is msgspec.NODEFAULT else f"`{value!r}`"
-        return shown
-    from dataclasses import MISSING, fields
+def _yaml(value: Any) -> str:
+    """A default as a recipe has it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return json.dumps(value)
 
-    for entry in fields(section):
-        if entry.default_factory is not MISSING:
-            shown[entry.name] = None
-        else:
-            shown[entry.name] = "required" if entry.default is MISSING else f"`{entry.default!r}`"
-    return shown
+
+def _values(hint: Any) -> str:
+    """The values that a key takes, in words."""
+    if get_origin(hint) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"{len(get_args(hint))} numbers, each {_values(get_args(hint)[0])}"
+    if get_origin(hint) is Annotated:
+        kind, *limits = get_args(hint)
+        low, most = limits[0].ge, limits[0].le
+        if low is None:
+            return "a list"
+        words = "above 0" if 0 < low < 1e-6 else f"at least {low:g}"
+        if most is None:
+            words = f"{low:g} to below {limits[0].lt:g}"
+        elif most < 1e6:  # larger limits only catch slips
+            words = f"{words}, at most {most:g}" if 0 < low < 1e-6 else f"{low:g} to {most:g}"
+        return words + (", whole" if kind is int else "")
+    return {bool: "`true`, `false`", str: "text"}.get(hint, "a mapping")
 
 
 def field_comments(section: type) -> dict[str, str]:
-    """The comment at each field of a class, from its source. Raises LookupError without one."""
-    import inspect
-
+    """The comments at or above the fields of a class, from its source."""
     source = inspect.getsource(section)
     found: dict[str, str] = {}
     pending: list[str] = []
@@ -216,53 +227,8 @@ def field_comments(section: type) -> dict[str, str]:
                 found[field] = " ".join(pending)
         elif token.type == tokenize.NEWLINE:
             pending = []
-    for name in _defaults(section):
-        found.setdefault(name, MEANINGS.get(f"{section.__name__}.{name}", ""))
-        if not found[name] and _defaults(section)[name] is not None:
-            raise LookupError(f"{section.__name__}.{name} has no comment that says what it means")
     return found
 
 
-#: Meanings of keys that have no comment in the source.
-MEANINGS = {
-    "Augmentation.flip": "probability of mirroring",
-    "Augmentation.rotation_std": "spread of the turn, degrees",
-    "Augmentation.scale_std": "spread of the logarithm of the scale",
-    "Augmentation.shift_std": "spread of the shift in x and y, parts of the crop's side",
-    "Augmentation.color": "probability of other gains and offsets of the colours",
-    "Augmentation.grey": "probability of a grey picture",
-    "Augmentation.blur": "probability of a Gaussian blur over 3 or 5 pixels",
-    "Augmentation.low_resolution": "probability of a picture made smaller and larger again",
-    "Augmentation.noise": "probability of noise of 2 to 10 grey levels",
-    "Augmentation.erase": "probability of rectangles of one colour",
-    "Augmentation.erase_most": "most rectangles in one picture",
-    "Losses.map": "weight of the L1 distance of the whole map",
-    "Losses.landmarks": "weight of the distance of the 68 landmarks in x and y",
-    "Losses.depth": "weight of the L1 distance of the landmarks in z",
-    "Optimizer.name": "`adamw`, `adam`, or `muon` (Muon for matrices, AdamW for the rest)",
-    "Optimizer.lr": "highest learning rate",
-    "Optimizer.betas": "Adam's two averaging factors",
-    "Optimizer.weight_decay": "decoupled weight decay (not with `adam`)",
-    "Optimizer.decay": "factor of the learning rate for each epoch of `exponential`",
-    "Optimizer.warmup_steps": "steps in which the learning rate rises from zero",
-    "Optimizer.clip_norm": "largest norm of the gradient",
-    "Adversarial.enabled": "train with a discriminator",
-    "Adversarial.weight": "weight of the adversarial term",
-    "Adversarial.ngf": "width of the discriminator",
-    "Adversarial.lr": "the discriminator's learning rate",
-    "Adversarial.gamma": "BEGAN's ratio of the generated and the real loss",
-    "Adversarial.lambda_k": "step of BEGAN's balance k",
-    "Adversarial.pretrain_epochs": "epochs of the discriminator alone before the first",
-    "Recipe.name": "name of the run",
-    "Recipe.generator": "`name` (`edge` or `unet`) and that network's own options",
-    "Recipe.epochs": "how often the whole training set is drawn",
-    "Recipe.batch_size": "faces in a step, for each process",
-    "Recipe.seed": "seed of the weights, the order and the random changes",
-    "Recipe.workers": "processes that load pictures",
-    "Recipe.ema": "factor of the averaged weights; 0: the weights themselves",
-    "Recipe.checkpoint_every": "epochs between two checkpoints",
-    "Recipe.expression_weight": "weight of those shapes beside the pack's maps",
-    "Recipe.mixed_precision": "bfloat16 on a GPU",
-}
 #: Marks in pages, and what takes their place.
 GENERATED = {"<!-- python-api -->": python_api, "<!-- recipe-keys -->": recipe_keys}

@@ -143,31 +143,42 @@ def test_the_site_names_all_that_is_public(site):
             assert parameter.opts[0] in commands or not parameter.opts[0].startswith("-")
 
 
-def test_the_site_has_every_recipe_key_with_its_default(site):
+def test_the_site_has_every_recipe_key_with_its_values_default_and_meaning(site):
     rows = re.findall(
-        r"<td><code>([\w.]+)</code></td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>",
-        (site / "training.html").read_text(),
+        r"<td><code>([\w.]+)</code></td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>\s*<td>(.*?)</td>",
+        (site / "training.html").read_text().partition('id="keys-of-a-recipe"')[2],
     )
-    table = {key: (html.unescape(re.sub("<.*?>", "", d)), meaning) for key, d, meaning in rows}
+    table = {key: [html.unescape(re.sub("<.*?>", "", c)) for c in cells] for key, *cells in rows}
     expected = {
-        "generator": "required", "epochs": "40", "optimizer.lr": "0.002", "losses.gaps": "0.0",
-        "optimizer.betas": "(0.9, 0.99)", "adversarial.gamma": "0.5", "augmentation.flip": "0.5",
-        "init": "''",
-    }  # fmt: skip
-    assert {key: table[key][0] for key in expected} == expected
-    assert all(meaning for _, meaning in table.values())
-    assert set(recipe_keys()) <= set(table)
+        "generator": ["a mapping", "required"],
+        "generator.map_size": ["4 to 4096, whole", "128"],
+        "epochs": ["at least 1, whole", "40"],
+        "optimizer.lr": ["above 0", "0.002"],
+        "init": ["text", '""'],
+        "optimizer.name": ["adamw, adam, muon", '"adamw"'],
+        "optimizer.betas": ["2 numbers, each 0 to below 1", "[0.9, 0.99]"],
+        "augmentation.flip": ["0 to 1", "0.5"],
+        "adversarial.enabled": ["true, false", "false"],
+    }
+    assert {key: table[key][:2] for key in expected} == expected
+    assert table["ema"][2] == "factor of the averaged weights; 0: the weights themselves"
+    assert all(all(cells) for cells in table.values())
+    assert set(recipe_keys()) == set(table)
 
 
-def recipe_keys(name="Recipe", prefix=""):
-    """The keys of a recipe by the annotations of its type."""
-    from posgan_edge.training import recipe
+def recipe_keys():
+    """The keys of a recipe, by the document that a run saves of it."""
+    from posgan_edge.documents import plain
+    from posgan_edge.models.config import EdgeConfig, UNetConfig
+    from posgan_edge.training.recipe import Recipe
 
-    for key, hint in vars(getattr(recipe, name))["__annotations__"].items():
-        if isinstance(getattr(recipe, str(hint), None), type):
-            yield from recipe_keys(hint, f"{key}.")
-        elif "ClassVar" not in str(hint):
-            yield prefix + key
+    for config in (EdgeConfig(), UNetConfig()):
+        yield from (f"generator.{key}" for key in plain(config))
+    for key, value in plain(Recipe("r", {})).items():
+        if isinstance(value, dict) and key != "generator":
+            yield from (f"{key}.{inner}" for inner in value)
+        else:
+            yield key
 
 
 def test_the_site_fetches_nothing_from_elsewhere(site):

@@ -32,14 +32,15 @@ class EdgeConfig(Document, frozen=True):
 
     kind: ClassVar[str] = "configuration"
 
-    modes: Annotated[int, Meta(ge=1, le=4096)] = 32
-    map_size: Annotated[int, Meta(ge=4, le=4096)] = 128
-    layout: str = "ict"
-    stem: tuple[_Width, _Width] = (16, 32)
+    modes: Annotated[int, Meta(ge=1, le=4096)] = 32  # modes of the basis
+    map_size: Annotated[int, Meta(ge=4, le=4096)] = 128  # side of the maps, as in the pack
+    layout: str = "ict"  # UV layout; that of the data set unless given
+    stem: tuple[_Width, _Width] = (16, 32)  # channels of the first two convolutions
+    # stages of the encoder: repeats, channels, stride, expansion, and whether its blocks are fused
     stages: Annotated[tuple[_Stage, ...], Meta(min_length=1, max_length=32)] = STAGES
-    neck: _Width = 64
-    hidden: Annotated[int, Meta(ge=1, le=1 << 16)] = 256
-    skip: Annotated[int, Meta(ge=0, le=4096)] = 0
+    neck: _Width = 64  # channels of the features at 4x4
+    hidden: Annotated[int, Meta(ge=1, le=1 << 16)] = 256  # width of the first fully connected layer
+    skip: Annotated[int, Meta(ge=0, le=4096)] = 0  # channels of the features at 8x8; 0: none
 
     def __post_init__(self) -> None:
         if prod(stage[2] for stage in self.stages) != 8:
@@ -67,5 +68,5 @@ class UNetConfig(Document, frozen=True):
 
     kind: ClassVar[str] = "configuration"
 
-    ngf: Annotated[int, Meta(ge=1, le=128)] = 64
-    layout: str = "prnet"
+    ngf: Annotated[int, Meta(ge=1, le=128)] = 64  # channels of the first convolution
+    layout: str = "prnet"  # UV layout; that of the data set unless given
