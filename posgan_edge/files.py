@@ -93,8 +93,9 @@ def read_names(path: Path | None) -> list[str] | None:
         return None
     try:
         text = read_limited(path, _NAMES_LIMIT).decode()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: cannot be read as a list of names: {error}") from error
+    except (BadInput, UnicodeDecodeError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BadInput(f"{path}: cannot be read as a list of names: {reason}") from error
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     if not any(lines):
         raise BadInput(f"{path}: holds no names")

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.progress import Progress, silent
+
 
 def take_turns(
     calls: Mapping[str, Callable[[], Any]],
     rounds: int,
     warm_up: int = 5,
-    on_round: Callable[[], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, NDArray[np.float64]]:
     """Times (rounds,) in milliseconds of each call, one of each a round, in changing order."""
     times = {name: np.empty(rounds) for name in calls}
@@ -29,6 +31,5 @@ def take_turns(
             taken = time.perf_counter() - start
             if round_ >= 0:
                 times[name][round_] = taken * 1e3
-        if on_round is not None:
-            on_round()
+        progress("calls in turns", round_ + warm_up + 1, rounds + warm_up)
     return times

@@ -8,12 +8,16 @@ from typing import Annotated, ClassVar
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from posgan_edge.build.calibration import CalibrationRecord
 from posgan_edge.build.recipe import load_build_recipe
-from posgan_edge.documents import LIMIT, Document, load, save
+from posgan_edge.documents import LIMIT, Document, load, nan_to_none, plain, save
 from posgan_edge.engines.manifest import load_manifest
 from posgan_edge.errors import BadInput
+from posgan_edge.evaluation.compare import compare
+from posgan_edge.evaluation.document import load_benchmark
+from posgan_edge.evaluation.report.tables import tables_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,6 +132,118 @@ def test_documents_come_back_as_they_were_written(tmp_path):
     assert load(tmp_path / "x.json", Outer) == document
     with pytest.raises(AttributeError):
         document.name = "y"
+
+
+RECORDED = sorted(
+    path
+    for path in (ROOT / "benchmarks" / "results").glob("*.json")
+    if b'"schema": 2' in path.read_bytes()[:40]
+)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda p: p.stem)
+def test_recorded_benchmarks_read_as_they_were_written(path, tmp_path):
+    """All figures stay; what was "not measured" or NaN is None, and is written as null."""
+    document = load_benchmark(path)
+    raw = json.loads(path.read_text())
+    for name, row in raw["engines"].items():
+        found = plain(document.engines[name])
+        for key, value in row.items():
+            assert found[key] == (None if value == "not measured" else nan_to_none(value)), key
+    save(tmp_path / "again.json", document)
+    assert load_benchmark(tmp_path / "again.json") == document
+    assert "not measured" not in (tmp_path / "again.json").read_text()
+    assert all(not change.worse for change in compare(document, document))
+    texts = [cell for table in tables_of(document) for row in table["rows"] for cell in row]
+    assert "not measured" in texts
+    assert not {"nan", "None"} & set(texts)
+
+
+def test_recorded_benchmarks_are_many():
+    assert len(RECORDED) >= 5
+
+
+def changed(*places, value=None, remove=False):
+    """A change of the content at a place in nested mappings and lists."""
+
+    def change(content):
+        *parents, last = places
+        for key in parents:
+            content = content[key]
+        if remove:
+            del content[last]
+        else:
+            content[last] = value
+
+    return change
+
+
+EDGE = ("engines", "edge")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (changed("schema", value=1), "benchmark schema 1, not 2: run the benchmark again"),
+        (changed("schema", value="2"), "benchmark schema 2, not 2"),
+        (changed("engines", value=None), "engines: expected a mapping, got null"),
+        (changed("engines", value=[]), "engines: expected a mapping, got a list"),
+        (changed(*EDGE, value=3), "expected a mapping, got int"),
+        (changed("fases", value={}), "unknown key 'fases'"),
+        (changed("settings", remove=True), "key 'settings' is missing"),
+        (changed("settings", "passes", value=1.5), "settings.passes: expected int, got float"),
+        (changed("settings", "pases", value=1), "unknown key 'pases' in settings"),
+        (changed(*EDGE, "megabytes", value="11"), "megabytes: expected float, got str"),
+        (changed(*EDGE, "megabyte", value=11), "unknown key 'megabyte'"),
+        (changed(*EDGE, "engine", "cores", value=2), "unknown key 'cores' in engines.edge.engine"),
+        (
+            changed(*EDGE, "labels", "original", "mean", value=None),
+            "mean: expected float, got null",
+        ),
+        (changed(*EDGE, "labels", "original", "worst", value=1), "unknown key 'worst' in "),
+        (changed(*EDGE, "missed", value="image00002"), "missed: expected a list, got str"),
+        (changed(*EDGE, "per_face", value=[1]), "per_face: expected a mapping, got a list"),
+        (changed("faces", "image00002", value=["a"]), "expected float, got str"),
+        (changed("faces", "image00002", 0, value=float("inf")), "inf is not a finite number"),
+    ],
+)
+def test_changed_benchmarks_name_file_and_field(tmp_path, change, reason):
+    content = json.loads((ROOT / "benchmarks/results/aflw2000-edge-gt.json").read_text())
+    change(content)
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    with pytest.raises(BadInput) as error:
+        load_benchmark(tmp_path / "b.json")
+    assert str(error.value).startswith(f"{tmp_path / 'b.json'}: ")
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        (["edge"], ["edge"], {"edge"}),
+        (["edge"], ["edge-int8.onnx"], {"edge -> edge-int8.onnx"}),
+        (["edge", "reference: torch"], ["e.onnx"], {"edge -> e.onnx"}),
+        (["edge", "a"], ["edge", "b"], {"edge"}),
+        (["edge", "a"], ["b"], "no engine in common: edge, a and b"),
+        ([], ["b"], "no engine in common: none and b"),
+    ],
+)
+def test_engines_of_two_benchmarks_are_paired(before, after, names):
+    document = load_benchmark(ROOT / "benchmarks/results/aflw2000-edge-gt.json")
+    row = document.engines["edge"]
+
+    def having(engines):
+        rows = {n: structs.replace(row, reference=n.startswith("reference")) for n in engines}
+        return structs.replace(document, engines=rows)
+
+    if isinstance(names, str):
+        with pytest.raises(BadInput, match=names):
+            compare(having(before), having(after))
+    else:
+        changes = compare(having(before), having(after))
+        assert {change.engine for change in changes} == names
+        assert {change.delta for change in changes} == {0.0}
 
 
 def test_calibration_record_of_version_0_1():

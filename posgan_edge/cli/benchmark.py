@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from posgan_edge.errors import BadInput, MissingRuntime, UsageError
 
 if TYPE_CHECKING:
     from posgan_edge.evaluation.aflw2000 import LabelledFace
+    from posgan_edge.evaluation.document import Benchmark
     from posgan_edge.evaluation.study import Study
     from posgan_edge.faces.detector import Detector
 
@@ -73,11 +73,13 @@ def command(
     """Score and time engines on labelled faces, beside a PyTorch reference."""
     from posgan_edge.cli.compare import report_changes
     from posgan_edge.cli.progress import reporting
-    from posgan_edge.evaluation import compare
+    from posgan_edge.documents import save
     from posgan_edge.evaluation.aflw2000 import turned
+    from posgan_edge.evaluation.compare import compare
     from posgan_edge.evaluation.datasets import open_faces, sampled
-    from posgan_edge.evaluation.study import Settings, run_study
-    from posgan_edge.files import check_writable, read_names, replaced
+    from posgan_edge.evaluation.document import Settings, load_benchmark
+    from posgan_edge.evaluation.study import run_study
+    from posgan_edge.files import check_writable, read_names
 
     if limit is not None and sample is not None:
         raise UsageError("--limit takes the first faces and --sample draws some: give one of them")
@@ -88,7 +90,7 @@ def command(
 
         check_report(report_path)
     written: list[Path] = []
-    before = compare.load_document(baseline) if baseline is not None else None
+    before = load_benchmark(baseline) if baseline is not None else None
     with open_faces(dataset, reannotated) as every, reporting() as progress:
         faces = list(every)
         if exclude is not None:
@@ -113,8 +115,7 @@ def command(
         )
         study = run_study(settings, faces, _detector(crop, settings.rounds), progress)
         if json_path is not None:
-            with replaced(json_path) as temporary:
-                temporary.write_text(json.dumps(study.document, indent=1) + "\n")
+            save(json_path, study.document)
             written.append(json_path)
         if report_path is not None:
             progress("writing the report", 0, 1)
@@ -123,7 +124,7 @@ def command(
     for path in written:
         click.echo(f"wrote {path}")
     if before is not None:
-        report_changes(compare.compare(before, study.document, fail_above), str(baseline))
+        report_changes(compare(before, study.document, fail_above), str(baseline))
 
 
 def _detector(crop: str, rounds: int) -> Detector | None:
@@ -170,7 +171,7 @@ def _print(study: Study) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from posgan_edge.evaluation.report.write import tables_of
+    from posgan_edge.evaluation.report.tables import tables_of
 
     console = Console()
     for content in tables_of(study.document):
@@ -185,9 +186,9 @@ def _print(study: Study) -> None:
     _print_missing(study.document, console)
 
 
-def _print_missing(document: dict[str, Any], console: Any) -> None:
-    for name, row in document["engines"].items():
-        if row["missed"]:
-            console.print(f"{name}: {len(row['missed'])} not found: {', '.join(row['missed'])}")
-    for name, why in document["unreadable"].items():
+def _print_missing(document: Benchmark, console: Any) -> None:
+    for name, row in document.engines.items():
+        if row.missed:
+            console.print(f"{name}: {len(row.missed)} not found: {', '.join(row.missed)}")
+    for name, why in document.unreadable.items():
         click.echo(f"{name}: left out, cannot be read: {why}", err=True)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
               help="Fail where p90 is more than this many times the old one.")  # fmt: skip
 def command(before: Path, after: Path, fail_above: float, fail_slower: float | None) -> None:
     """Print what changed between two benchmark --json files; exit 1 where it became worse."""
-    from posgan_edge.evaluation import compare
+    from posgan_edge.evaluation.compare import compare
+    from posgan_edge.evaluation.document import load_benchmark
 
-    documents = compare.load_document(before), compare.load_document(after)
-    report_changes(compare.compare(*documents, fail_above, fail_slower), str(before))
+    documents = load_benchmark(before), load_benchmark(after)
+    report_changes(compare(*documents, fail_above, fail_slower), str(before))
 
 
 def report_changes(changes: Sequence[Change], before: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from posgan_edge.errors import BadInput
-from posgan_edge.evaluation.study import SCHEMA
+from posgan_edge.evaluation.document import Benchmark, EngineRow, Openness
 
 #: Points of NME by which a mean may rise before it counts as worse.
 TOLERANCE = 0.02
@@ -31,25 +28,13 @@ class Change:
         return self.after - self.before
 
 
-def load_document(path: str | Path) -> dict[str, Any]:
-    """A document that ``benchmark --json`` wrote. Raises BadInput for any other file."""
-    try:
-        document = json.loads(Path(path).read_text())
-        schema = document["schema"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadInput(f"{path}: not a benchmark's JSON: {type(error).__name__} {error}") from error
-    if schema != SCHEMA:
-        raise BadInput(f"{path}: benchmark schema {schema}, not {SCHEMA}: run the benchmark again")
-    return dict(document)
-
-
 def compare(
-    before: dict[str, Any],
-    after: dict[str, Any],
+    before: Benchmark,
+    after: Benchmark,
     fail_above: float = TOLERANCE,
     slower_above: float | None = None,
 ) -> list[Change]:
-    """Figures of the engines in both, by name.
+    """Figures of the engines in both, by name; or of the only ones, where each has one.
 
     Worse: an NME that rises by more than ``fail_above`` points, a correlation of eye or mouth
     openness that falls by more than ``R_TOLERANCE``, more faces missed, and with
@@ -58,24 +43,22 @@ def compare(
     or the documents share no engine.
     """
     for key in ("crop", "passes", "mirror", "turn"):
-        old, new = before["settings"][key], after["settings"][key]
+        old, new = getattr(before.settings, key), getattr(after.settings, key)
         if old != new:
             raise BadInput(f"cannot be compared: {key} is {old} in one and {new} in the other")
-    if before["faces"].keys() != after["faces"].keys():
+    if before.faces.keys() != after.faces.keys():
         raise BadInput(
-            f"cannot be compared: {len(before['faces'])} faces in one, {len(after['faces'])} in "
+            f"cannot be compared: {len(before.faces)} faces in one, {len(after.faces)} in "
             "the other, or others"
         )
-    shared = [name for name in before["engines"] if name in after["engines"]]
-    if not shared:
-        raise BadInput(
-            f"no engine in common: {', '.join(before['engines'])} and {', '.join(after['engines'])}"
-        )
+    pairs = {name: name for name in before.engines if name in after.engines}
+    if not pairs:
+        pairs = _only(before, after)
     changes: list[Change] = []
-    for name in shared:
-        old, new = before["engines"][name], after["engines"][name]
-        figures = _figures(old), _figures(new)
-        for figure in figures[0].keys() & figures[1].keys():
+    for name, other in pairs.items():
+        figures = _figures(before.engines[name]), _figures(after.engines[other])
+        shown = name if name == other else f"{name} -> {other}"
+        for figure in sorted(figures[0].keys() & figures[1].keys()):
             a, b = figures[0][figure], figures[1][figure]
             worse = (
                 (figure.startswith("NME") and b - a > fail_above)
@@ -84,33 +67,48 @@ def compare(
             )
             if figure == "p90, ms" and slower_above is not None:
                 worse = b > a * slower_above
-            changes.append(Change(name, figure, a, b, worse))
-    return sorted(changes, key=lambda c: (shared.index(c.engine), c.figure))
+            changes.append(Change(shown, figure, a, b, worse))
+    return changes
 
 
-def _figures(row: dict[str, Any]) -> dict[str, float]:
-    figures = {"faces missed": float(len(row["missed"])), "megabytes": row["megabytes"]}
-    for label_set, scores in row["labels"].items():
-        figures[f"NME {label_set}, mean of all"] = scores["mean"]
-        if scores["mean_of_yaw_bins"] is not None:
-            figures[f"NME {label_set}, mean of yaw bins"] = scores["mean_of_yaw_bins"]
-    if row["pose_mae"] is not None:
-        figures["head pose, degrees"] = row["pose_mae"]["mean"]
-    if row.get("expression") is not None:
-        figures |= _expression(row["expression"])
-    if isinstance(row.get("deviation_px"), dict):
-        figures["deviation from the reference, px"] = row["deviation_px"]["mean"]
-    if "latency_ms" in row:
-        figures["p90, ms"] = row["latency_ms"]["p90"]
-        figures["jitter, %"] = row["jitter_percent"]
-    return {name: value for name, value in figures.items() if value == value}
+def _only(before: Benchmark, after: Benchmark) -> dict[str, str]:
+    """The engines that are not references, where each document has just one."""
+    names = [
+        [name for name, row in document.engines.items() if not row.reference]
+        for document in (before, after)
+    ]
+    if [len(found) for found in names] != [1, 1]:
+        both = (", ".join(document.engines) or "none" for document in (before, after))
+        raise BadInput(f"no engine in common: {' and '.join(both)}")
+    return {names[0][0]: names[1][0]}
 
 
-def _expression(scores: dict[str, Any]) -> dict[str, float]:
+def _figures(row: EngineRow) -> dict[str, float]:
+    figures: dict[str, float | None] = {
+        "faces missed": float(len(row.missed)),
+        "megabytes": row.megabytes,
+    }
+    for label_set, scores in row.labels.items():
+        figures[f"NME {label_set}, mean of all"] = scores.mean
+        figures[f"NME {label_set}, mean of yaw bins"] = scores.mean_of_yaw_bins
+    if row.pose_mae is not None:
+        figures["head pose, degrees"] = row.pose_mae["mean"]
+    if row.expression is not None:
+        figures |= _expression(row.expression)
+    if row.deviation_px is not None:
+        figures["deviation from the reference, px"] = row.deviation_px.mean
+    if row.latency_ms is not None:
+        figures["p90, ms"] = row.latency_ms.p90
+        figures["jitter, %"] = row.jitter_percent
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _expression(scores: Openness) -> dict[str, float]:
     """The figures of a set with human points. A correlation that does not exist counts as 0."""
-    figures = {"NME human, inner points": scores["nme"]["inner"]}
-    figures |= {f"{part}: NME, %": scores["nme"][part] for part in ("eyes", "mouth")}
-    figures |= {f"r of {part} openness": scores[part]["r"] or 0.0 for part in ("eyes", "mouth")}
-    if scores["closed"]["auc"] is not None:
-        figures["closed eyes, area under the ROC"] = scores["closed"]["auc"]
+    figures = {"NME human, inner points": scores.nme["inner"]}
+    figures |= {f"{part}: NME, %": scores.nme[part] for part in ("eyes", "mouth")}
+    for part, agreement in (("eyes", scores.eyes), ("mouth", scores.mouth)):
+        figures[f"r of {part} openness"] = agreement.r or 0.0
+    if scores.closed.auc is not None:
+        figures["closed eyes, area under the ROC"] = scores.closed.auc
     return figures

@@ -23,6 +23,7 @@ from posgan_edge.faces.detector import Detector
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.values import FaceBox
+from posgan_edge.progress import Progress, silent
 from posgan_edge.render.draw import draw_faces
 from posgan_edge.timing import take_turns
 
@@ -41,11 +42,11 @@ class Turns:
 
 
 def engines_in_turns(
-    engines: Mapping[str, Engine], rounds: int, on_round: Callable[[], None] | None = None
+    engines: Mapping[str, Engine], rounds: int, progress: Progress = silent
 ) -> dict[str, NDArray[np.float64]]:
     """Times (rounds,) in milliseconds of each engine: host clock, end to end, batch 1."""
     calls = {name: _call(engine, 1) for name, engine in engines.items()}
-    return take_turns(calls, rounds, 10, on_round)
+    return take_turns(calls, rounds, 10, progress)
 
 
 def summed_up(sittings: Sequence[Mapping[str, NDArray[np.float64]]]) -> Turns:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
 from posgan_edge.engines.base import Engine
-from posgan_edge.errors import PosganError
+from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.human68 import BadLabels
 from posgan_edge.evaluation.metrics import (
@@ -29,6 +28,7 @@ from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.metrics import nme, nme_3d
 from posgan_edge.geometry.pose import fit_pose
 from posgan_edge.geometry.values import FaceBox
+from posgan_edge.progress import Progress, silent
 
 #: Head-pose error is counted over faces whose angles all lie within this, in degrees.
 POSE_LIMIT = 99.0
@@ -66,12 +66,13 @@ def predict_from_labels(
     engine: Engine,
     faces: Sequence[LabelledFace],
     batch: int = 16,
-    on_face: Callable[[], None] | None = None,
+    progress: Progress = silent,
     on_unreadable: OnUnreadable | None = None,
 ) -> Iterator[Prediction | None]:
     """Predictions on the ground-truth crop, one per face; None for a photo that cannot be read."""
     layout, size = load_layout(engine.info.layout), engine.info.input_size
     batch = min(batch, engine.info.batch or batch)
+    done = 0
     for start in range(0, len(faces), batch):
         group = faces[start : start + batch]
         photos = [_photo(face, on_unreadable) for face in group]
@@ -91,8 +92,8 @@ def predict_from_labels(
                     face.crop.to_frame(layout.landmarks(position_map)),
                     np.array([pose.pitch, pose.yaw, pose.roll]),
                 )
-            if on_face:
-                on_face()
+            done += 1
+            progress("scoring", done, len(faces))
 
 
 def predict_from_photos(
@@ -101,7 +102,7 @@ def predict_from_photos(
     detector: Detector | None,
     passes: int = 2,
     mirror: bool = False,
-    on_face: Callable[[], None] | None = None,
+    progress: Progress = silent,
     on_unreadable: OnUnreadable | None = None,
 ) -> Iterator[Prediction | None]:
     """Predictions the way ``run`` makes them, on the photo as it is; None for a face not found.
@@ -111,7 +112,7 @@ def predict_from_photos(
     detector the label boxes are used.
     """
     pipeline = FacePipeline(engine, None, passes, mirror, dense=False)
-    for face in faces:
+    for index, face in enumerate(faces):
         image, truth = _photo(face, on_unreadable), FaceBox.around(face.original)
         box: FaceBox | None = truth
         if image is None:
@@ -127,8 +128,7 @@ def predict_from_photos(
             (result,) = pipeline.process(Frame(image, name=face.name), [box], keep_all=True)
             pose = result.pose
             yield Prediction(result.landmarks, np.array([pose.pitch, pose.yaw, pose.roll]))
-        if on_face:
-            on_face()
+        progress("scoring", index + 1, len(faces))
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,15 @@ class LabelScores:
     """2D-68 NME in percent against one label set.
 
     ``auc`` (to 10 %) and ``failure_rate`` (above 10 %) count faces that were not found as failed.
-    Faces without labelled angles have no bins: lists and ``counts`` are then empty.
+    Faces without labelled angles have no bins: lists and ``counts`` are then empty. The mean of a
+    bin without faces is None, and so is that of all bins.
     """
 
     mean: float
     mean_of_yaw_bins: float | None
-    yaw: list[float]
-    pitch: list[float]
-    roll: list[float]
+    yaw: list[float | None]
+    pitch: list[float | None]
+    roll: list[float | None]
     counts: dict[str, list[int]]
     auc: float
     failure_rate: float
@@ -160,7 +161,7 @@ class Scores:
     missed: list[str]
     labels: dict[str, LabelScores]
     nme_3d: float | None
-    pose_mae: dict[str, float] | None
+    pose_mae: dict[str, float | None] | None
     per_face: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
@@ -169,8 +170,13 @@ def score(
     predictions: Sequence[Prediction | None],
     label_sets: Sequence[str] = ("original", "reannotated"),
 ) -> Scores:
-    """Scores predictions, one per face; None where no face was found (listed, not averaged)."""
+    """Scores predictions, one per face; None where no face was found (listed, not averaged).
+
+    Raises BadInput where not one was found.
+    """
     pairs = [(f, p) for f, p in zip(faces, predictions, strict=True) if p is not None]
+    if not pairs:
+        raise BadInput(f"no face was found in any of {len(faces)} photos")
     labelled = [f.angles for f, _ in pairs if f.angles is not None]
     angles = np.array(labelled).reshape(-1, 3) if len(labelled) == len(pairs) else None
     per_face: dict[str, dict[str, float]] = {f.name: {} for f, _ in pairs}
@@ -192,7 +198,7 @@ def score(
     )
 
 
-def summary(scores: Scores) -> dict[str, Any]:
+def summary(scores: Scores) -> dict[str, float]:
     """The few figures that a training log keeps."""
     return {f"nme_{name}": labels.mean for name, labels in scores.labels.items()}
 
@@ -201,7 +207,7 @@ def _bins(
     errors: NDArray[np.float64], angles: NDArray[np.float64] | None, missed: int
 ) -> LabelScores:
     bins: dict[str, NDArray[np.int64]] = {}
-    means: dict[str, list[float]] = {"yaw": [], "pitch": [], "roll": []}
+    means: dict[str, list[float | None]] = {"yaw": [], "pitch": [], "roll": []}
     if angles is not None:
         pitch, yaw, roll = angles.T
         bins = {
@@ -212,8 +218,8 @@ def _bins(
         means = {n: [_mean(errors[b == i]) for i in range(3)] for n, b in bins.items()}
     counts = {n: [int((b == i).sum()) for i in range(3)] for n, b in bins.items()}
     return LabelScores(
-        mean=_mean(errors),
-        mean_of_yaw_bins=float(np.mean(means["yaw"])) if angles is not None else None,
+        mean=float(errors.mean()),
+        mean_of_yaw_bins=_mean_of(means["yaw"]),
         counts=counts,
         auc=area_under_curve(errors, missed),
         failure_rate=failure_rate(errors, missed),
@@ -221,13 +227,20 @@ def _bins(
     )
 
 
-def _pose_error(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, float]:
+def _pose_error(
+    predicted: NDArray[np.float64], truth: NDArray[np.float64]
+) -> dict[str, float | None]:
     keep = (np.abs(truth) <= POSE_LIMIT).all(axis=1)
     error = np.abs(wrap_roll(predicted[keep] - truth[keep]))
     means = [_mean(column) for column in error.T]
-    names = ("pitch", "yaw", "roll")
-    return {**dict(zip(names, means, strict=True)), "mean": float(np.mean(means))}
+    return {**dict(zip(("pitch", "yaw", "roll"), means, strict=True)), "mean": _mean_of(means)}
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _mean_of(means: Sequence[float | None]) -> float | None:
+    """The mean of means; None where there are none, or one is None."""
+    known = [mean for mean in means if mean is not None]
+    return float(np.mean(known)) if known and len(known) == len(means) else None

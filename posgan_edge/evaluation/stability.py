@@ -44,9 +44,9 @@ def deviation(
     return Deviation(float(all_.mean()), float(np.percentile(all_, 99)), float(all_.max()))
 
 
-def jitter(engine: Engine, faces: Sequence[LabelledFace]) -> float:
+def jitter(engine: Engine, faces: Sequence[LabelledFace]) -> float | None:
     """Landmarks' RMS distance from their mean over slightly other crops of one photo, in percent
-    of the face's size; mean over faces."""
+    of the face's size; mean over faces, None where there are none."""
     layout = load_layout(engine.info.layout)
     found = []
     for index, face in enumerate(faces):
@@ -69,4 +69,4 @@ def jitter(engine: Engine, faces: Sequence[LabelledFace]) -> float:
         )
         square = np.square(points - points.mean(0)).sum(-1).mean()
         found.append(100 * float(np.sqrt(square)) / box_size(face.original))
-    return float(np.mean(found)) if found else float("nan")
+    return float(np.mean(found)) if found else None

@@ -11,23 +11,25 @@ from posgan_edge.evaluation.report.plots import LINES, figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from posgan_edge.evaluation.document import Benchmark, Openness
 
-def tables(document: dict[str, Any]) -> list[dict[str, Any]]:
+
+def tables(document: Benchmark) -> list[dict[str, Any]]:
     """Title, header and rows of text: NME by part, and openness."""
-    rows = {n: row["expression"] for n, row in document["engines"].items()}
-    parts = [[name, *(f"{row['nme'][part]:.3f}" for part in PARTS)] for name, row in rows.items()]
+    rows = _openness(document)
+    parts = [[name, *(f"{row.nme[part]:.3f}" for part in PARTS)] for name, row in rows.items()]
     openness = []
     for name, row in rows.items():
         cells = [name]
-        for what in ("eyes", "mouth"):
-            cells += [_number(row[what]["r"]), _number(row[what]["mae"])]
-        closed = row["closed"]
+        for agreement in (row.eyes, row.mouth):
+            cells += [_number(agreement.r), _number(agreement.mae)]
+        closed = row.closed
         cells += [
-            _number(closed["auc"]),
-            f"{closed['closed']} of {closed['closed'] + closed['open']}",
+            _number(closed.auc),
+            f"{closed.closed} of {closed.closed + closed.open}",
         ]
         openness.append(cells)
-    below = next(iter(rows.values()))["closed"]["below"]
+    below = next(iter(rows.values())).closed.below
     return [
         {
             "title": "2D NME by part of the face, human points (%)",
@@ -45,20 +47,24 @@ def tables(document: dict[str, Any]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _openness(document: Benchmark) -> dict[str, Openness]:
+    return {n: row.expression for n, row in document.engines.items() if row.expression}
+
+
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "not measured" if value is None else f"{value:.3f}"
 
 
-def pictures(document: dict[str, Any], engine: str) -> Iterator[tuple[str, str]]:
+def pictures(document: Benchmark, engine: str) -> Iterator[tuple[str, str]]:
     """Title and SVG element: openness of one engine against the human one, ROC of all."""
-    row = document["engines"][engine]["expression"]
+    row = _openness(document)[engine]
     for what, keys in (("eyes", EYES), ("mouth", ("mouth",))):
         yield f"Openness of the {what}, {engine} against people", _scatter(row, what, keys)
     yield "Telling closed eyes by their openness", _roc_curves(document)
 
 
-def _scatter(row: dict[str, Any], what: str, keys: tuple[str, ...]) -> str:
-    pairs = [(row["human"][n][k], row["ours"][n][k]) for n in row["human"] for k in keys]
+def _scatter(row: Openness, what: str, keys: tuple[str, ...]) -> str:
+    pairs = [(row.human[n][k], row.ours[n][k]) for n in row.human for k in keys]
 
     def draw(axes: Axes) -> None:
         x, y = zip(*pairs, strict=True)
@@ -67,21 +73,21 @@ def _scatter(row: dict[str, Any], what: str, keys: tuple[str, ...]) -> str:
         axes.scatter(x, y, s=9, alpha=0.5, color=LINES[0], linewidths=0)
         axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
         axes.set(xlabel="height over width, human points", ylabel="measured")
-        r = row[what]["r"]
+        r = (row.eyes if what == "eyes" else row.mouth).r
         if r is not None:
             axes.set_title(f"r = {r:.3f}", loc="left", fontsize=9)
 
     return figure(draw, (4.6, 4.2))
 
 
-def _roc_curves(document: dict[str, Any]) -> str:
+def _roc_curves(document: Benchmark) -> str:
     def draw(axes: Axes) -> None:
-        for index, (name, row) in enumerate(document["engines"].items()):
-            closed = row["expression"]["closed"]
-            if closed["auc"] is not None:
+        for index, (name, row) in enumerate(_openness(document).items()):
+            closed = row.closed
+            if closed.auc is not None:
                 axes.plot(
-                    closed["false_alarms"], closed["hits"], color=LINES[index % len(LINES)],
-                    linewidth=1.6, label=f"{name}: {closed['auc']:.3f}",
+                    closed.false_alarms, closed.hits, color=LINES[index % len(LINES)],
+                    linewidth=1.6, label=f"{name}: {closed.auc:.3f}",
                 )  # fmt: skip
         axes.plot([0, 1], [0, 1], ":", color=LINES[-1], linewidth=0.8, label="chance: 0.500")
         axes.set(xlim=(0, 1), ylim=(0, 1.005), aspect="equal")

@@ -15,6 +15,8 @@ from posgan_edge.evaluation.metrics import FAILURE, ROLL_BINS, bin_of, cumulativ
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from posgan_edge.evaluation.document import Benchmark
+
 #: Stands for the page's text colour until the SVG is written.
 _TEXT = "#123456"
 _BINS = ("#2a9d8f", "#e9a23b", "#d1495b")
@@ -48,18 +50,18 @@ def figure(draw: Callable[[Axes], None], size: tuple[float, float] = (7.0, 3.2))
     return text[text.index("<svg") :].replace(_TEXT, "currentColor")
 
 
-def errors_of(document: dict[str, Any], engine: str, label_set: str) -> tuple[list[str], NDArray]:
+def errors_of(document: Benchmark, engine: str, label_set: str) -> tuple[list[str], NDArray]:
     """Names and NME (n,) of the faces that an engine found."""
-    per_face = document["engines"][engine]["per_face"]
+    per_face = document.engines[engine].per_face
     names = list(per_face)
     return names, np.array([per_face[name][label_set] for name in names])
 
 
-def _angles(document: dict[str, Any], names: Sequence[str]) -> NDArray[np.float64]:
-    return np.array([document["faces"][name] for name in names]).reshape(-1, 3)
+def _angles(document: Benchmark, names: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([document.faces[name] for name in names]).reshape(-1, 3)
 
 
-def sorted_bars(document: dict[str, Any], engine: str, label_set: str, angle: str) -> str:
+def sorted_bars(document: Benchmark, engine: str, label_set: str, angle: str) -> str:
     """Every face's NME in rising order, coloured by the bin of one angle."""
     names, errors = errors_of(document, engine, label_set)
     degrees = _angles(document, names)[:, ANGLES.index(angle)]
@@ -85,13 +87,13 @@ def sorted_bars(document: dict[str, Any], engine: str, label_set: str, angle: st
     return figure(draw)
 
 
-def cumulative_curves(document: dict[str, Any], label_set: str) -> str:
+def cumulative_curves(document: Benchmark, label_set: str) -> str:
     """Share of faces up to each NME, a line an engine."""
 
     def draw(axes: Axes) -> None:
-        for index, (name, row) in enumerate(document["engines"].items()):
+        for index, (name, row) in enumerate(document.engines.items()):
             _, errors = errors_of(document, name, label_set)
-            x, y = cumulative(errors, len(row["missed"]))
+            x, y = cumulative(errors, len(row.missed))
             style = ("-", "--", "-.", ":")[index % 4]
             color = LINES[index % len(LINES)]
             axes.plot(x, 100 * y, style, color=color, linewidth=1.6, label=name)
@@ -101,7 +103,7 @@ def cumulative_curves(document: dict[str, Any], label_set: str) -> str:
     return figure(draw)
 
 
-def against_angle(document: dict[str, Any], engine: str, label_set: str, angle: str) -> str:
+def against_angle(document: Benchmark, engine: str, label_set: str, angle: str) -> str:
     """Each face's NME at its angle, with the running median."""
     names, errors = errors_of(document, engine, label_set)
     degrees = wrap_roll(_angles(document, names)[:, ANGLES.index(angle)])
@@ -159,7 +161,7 @@ def draw_history(axes: Axes, history: list[dict[str, Any]]) -> None:
         "nme_reannotated": "AFLW2000-3D, re-annotated",
     }
     for key, label in labels.items():
-        points = [(h["samples"] / 1e3, h[key]) for h in history if key in h]
+        points = [(h["samples"] / 1e3, h[key]) for h in history if h.get(key) is not None]
         if points:
             best = min(y for _, y in points)
             axes.plot(*zip(*points, strict=True), marker=".", label=f"{label} (best {best:.2f})")

@@ -1,0 +1,133 @@
+"""The document that a benchmark writes, and that ``compare`` and the report read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from msgspec import field
+
+from posgan_edge.documents import Document, load, nan_to_none
+from posgan_edge.engines.base import EngineInfo
+from posgan_edge.errors import BadInput
+from posgan_edge.evaluation.expression import Agreement, Roc
+from posgan_edge.evaluation.latency import Latency, Ratio
+from posgan_edge.evaluation.power import Energy
+from posgan_edge.evaluation.probe import ColdStart
+from posgan_edge.evaluation.scoring import LabelScores
+from posgan_edge.evaluation.stability import Deviation
+
+SCHEMA = 2
+#: What version 0.1 wrote for a figure that was not measured, which is None now.
+_NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured. ``reference`` is a model that the others are compared with, or empty."""
+
+    engines: tuple[str, ...]
+    label_sets: tuple[str, ...]
+    reference: str = ""
+    crop: str = "gt"
+    passes: int = 1
+    mirror: bool = False
+    turn: float = 0.0
+    excluded: str = ""
+    sample: int | None = None  # faces drawn at random
+    seed: int | None = None  # of the draw
+    rounds: int = 0  # of latency; 0: accuracy alone
+
+
+class Timing(Document, frozen=True):
+    """Latency of one image (see ``Latency``), and its ratio to the last engine's."""
+
+    clock: str
+    n: int
+    warm_up: int
+    min: float
+    median: float
+    mean: float
+    p90: float
+    p95: float
+    p99: float | None
+    max: float
+    variation: float
+    unstable: bool
+    ratio: Ratio
+
+
+class Openness(Document, frozen=True):
+    """Figures of a set with human points (see ``expression.Expression``)."""
+
+    nme: dict[str, float]
+    eyes: Agreement
+    mouth: Agreement
+    closed: Roc
+    ours: dict[str, dict[str, float]]
+    human: dict[str, dict[str, float]]
+
+
+class EngineRow(Document, frozen=True):
+    """One engine's figures (see ``scoring.Scores``); None for what was not measured.
+
+    ``megabytes`` is the size of its file, ``jitter_percent`` in percent of the face's size.
+    """
+
+    engine: EngineInfo
+    megabytes: float
+    reference: bool
+    faces: int
+    missed: list[str]
+    labels: dict[str, LabelScores]
+    nme_3d: float | None
+    pose_mae: dict[str, float | None] | None
+    per_face: dict[str, dict[str, float]]
+    expression: Openness | None = None
+    deviation_px: Deviation | None = None
+    jitter_percent: float | None = None
+    gpu_compute_ms: Latency | None = None
+    device_pipeline_ms: Latency | None = None
+    batch_ms: dict[str, Latency] | None = None
+    threads_ms: dict[str, Latency] | None = None
+    stages_ms: dict[str, Latency] | None = None
+    cold_start: ColdStart | None = None
+    energy: Energy | None = None
+    latency_ms: Timing | None = None
+
+
+class Benchmark(Document, frozen=True):
+    """A whole benchmark. ``faces`` maps names to labelled angles in degrees (pitch, yaw, roll),
+    empty where the labels have none; ``unreadable`` maps names to the reason."""
+
+    kind: ClassVar[str] = "benchmark"
+
+    settings: Settings
+    machine: dict[str, Any]
+    faces: dict[str, list[float]]
+    engines: dict[str, EngineRow]
+    unreadable: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def load_benchmark(path: str | Path) -> Benchmark:
+    """A document that ``benchmark --json`` wrote, of this version or 0.1.
+
+    Raises BadInput in one line for any other file.
+    """
+
+    def upgrade(content: Any) -> Any:
+        if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
+            raise BadInput(
+                f"{path}: benchmark schema {content['schema']}, not {SCHEMA}: "
+                "run the benchmark again"
+            )
+        content = nan_to_none(content)
+        engines = content.get("engines") if isinstance(content, dict) else None
+        for row in engines.values() if isinstance(engines, dict) else ():
+            if isinstance(row, dict):
+                row.update({k: None for k, value in row.items() if value == _NOT_MEASURED})
+        return content
+
+    return load(path, Benchmark, upgrade)
