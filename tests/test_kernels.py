@@ -172,22 +172,26 @@ def test_shrinking_averages_and_the_border_is_blended():
     assert edge[:, 20, 18:22].tolist() == [[0, 0, 1, 1]] * 3
 
 
+@pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("matrix", ["bt601", "bt709"])
-def test_nv12_equals_its_bgr_picture(matrix):
+def test_nv12_equals_its_bgr_picture(matrix, full_range):
     rng = np.random.default_rng(0)
     luma = cv2.GaussianBlur(rng.integers(16, 236, (60, 80), np.uint8), (0, 0), 2)
     chroma = rng.integers(60, 196, (30, 40, 2), np.uint8)
-    if matrix == "bt601":
+    if matrix == "bt601" and not full_range:
         bgr = cv2.cvtColorTwoPlane(luma, chroma, cv2.COLOR_YUV2BGR_NV12)
     else:
-        y = 255 / 219 * (luma.astype(float) - 16)
-        u, v = (np.kron(chroma[..., k] - 128.0, np.ones((2, 2))) * 255 / 224 for k in (0, 1))
-        kr, kb = 0.2126, 0.0722
+        y = luma.astype(float) if full_range else 255 / 219 * (luma.astype(float) - 16)
+        stretch = 1 if full_range else 255 / 224
+        u, v = (np.kron(chroma[..., k] - 128.0, np.ones((2, 2))) * stretch for k in (0, 1))
+        kr, kb = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}[matrix]
         r, b = y + 2 * (1 - kr) * v, y + 2 * (1 - kb) * u
         bgr = np.stack([b, (y - kr * r - kb * b) / (1 - kr - kb), r], -1)
         bgr = np.clip(bgr, 0, 255).round().astype(np.uint8)
     transforms = matrices(Crop(40, 30, 30, 20), Crop(40, 30, 90))
-    found = kernels.crop_normalize_nv12(luma, chroma, transforms, 32, matrix=matrix)
+    found = kernels.crop_normalize_nv12(
+        luma, chroma, transforms, 32, matrix=matrix, full_range=full_range
+    )
     expected = kernels.crop_normalize(bgr, transforms, 32)
     assert np.abs(found - expected).max() * 255 < 1.6
 

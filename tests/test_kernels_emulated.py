@@ -46,38 +46,49 @@ def transforms_of(*crops):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(("faces", "height", "width"), [(1, 128, 128), (8, 96, 96), (3, 7, 33)])
-@pytest.mark.parametrize("facing", [False, True])
-def test_landmarks_equal_the_host_s_bit_for_bit(emulator, dtype, faces, height, width, facing):
+@pytest.mark.parametrize(("facing", "rest"), [(False, 0), (True, 0), (True, 141)])
+def test_landmarks_equal_the_host_s_bit_for_bit(
+    emulator, dtype, faces, height, width, facing, rest
+):
     rng = np.random.default_rng(0)
     maps = rng.random((faces, 3, height, width)).astype(dtype)
     maps[0, 1, 2, 3] = np.nan
-    uv = rng.uniform(-0.1, 1.1, (300, 2)).astype(np.float32)
+    uv = rng.uniform(-0.1, 1.1, (300 + rest, 2)).astype(np.float32)
     uv[0] = 3.5 / width, 2.5 / height
     transforms = transforms_of(*(Crop(300 + i, 200, 150 + i, 30 * i) for i in range(faces)))
     transforms[-1, :, :2] *= faces != 3  # one without a scale
     points, cosines = np.zeros((faces, 300, 3), np.float32), np.zeros((faces, 300), np.float32)
-    outputs = [points, cosines] if facing else [points]
+    others = np.zeros((faces, rest, 3), np.float32)
     expected, found = both(
         emulator,
         "extract_landmarks",
-        [maps, dtype == np.float16, uv, transforms, points, cosines if facing else None, faces,
-         300, height, width],
-        outputs,
+        [maps, dtype == np.float16, uv, transforms, points, cosines if facing else None, others,
+         faces, 300, rest, height, width],
+        [points, others, cosines] if facing else [points, others],
     )  # fmt: skip
     assert np.isnan(expected[0]).any()
     for one in found:
         for ours, theirs in zip(one, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+    if rest:  # the same as two launches
+        apart, _ = both(
+            emulator,
+            "extract_landmarks",
+            [maps, dtype == np.float16, np.ascontiguousarray(uv[300:]), transforms, others, None,
+             None, faces, rest, 0, height, width],
+            [others],
+        )  # fmt: skip
+        np.testing.assert_array_equal(expected[1], apart[0])
 
 
-def crops(emulator, frame, chroma, pitches, transforms, size, dtype, bt709=False):
+def crops(emulator, frame, chroma, pitches, transforms, size, dtype, bt709=False, full=False):
     out = np.zeros((len(transforms), 3, size, size), dtype)
     height, width = frame.shape[:2]
     expected, found = both(
         emulator,
         "crop_normalize",
-        [frame, chroma, *pitches, height, width, bt709, transforms, out, dtype == np.float16,
-         len(transforms), size, 1.0, 2.0, 3.0],
+        [frame, chroma, *pitches, height, width, bt709, full, transforms, out,
+         dtype == np.float16, len(transforms), size, 1.0, 2.0, 3.0],
         [out],
     )  # fmt: skip
     assert expected[0].std() > 0
@@ -96,12 +107,13 @@ def test_crops_equal_the_host_s_bit_for_bit(emulator, dtype, side):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("bt709", [False, True])
-def test_crops_of_nv12_equal_the_host_s_bit_for_bit(emulator, dtype, bt709):
+@pytest.mark.parametrize("full", [False, True])
+def test_crops_of_nv12_equal_the_host_s_bit_for_bit(emulator, dtype, bt709, full):
     rng = np.random.default_rng(0)
     luma = rng.integers(0, 256, (61, 80), np.uint8)
     chroma = rng.integers(0, 256, (31, 40, 2), np.uint8)
     transforms = transforms_of(Crop(40, 30, 50, 20), Crop(10, 30, 90))
-    crops(emulator, luma, chroma, (80, 80), transforms, 32, dtype, bt709)
+    crops(emulator, luma, chroma, (80, 80), transforms, 32, dtype, bt709, full)
 
 
 def pose_arguments(faces, stride, torn=0):
@@ -120,6 +132,25 @@ def test_poses_equal_the_host_s_to_rounding_in_every_order(emulator, stride, tor
     for (one,) in found:
         np.testing.assert_array_equal(one, found[0][0])
         assert_pose(one, expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(1000, dtype=np.float32),
+        np.full(300, 0.1, np.float32),
+        np.random.default_rng(0).exponential(size=997).astype(np.float32),
+        np.random.default_rng(1).integers(0, 0x7F800000, 500, np.uint32).view(np.float32),
+        np.arange(400, dtype=np.uint32).view(np.float32),  # below the smallest normal number
+        np.array([np.inf, 0, 1e38, np.inf, 1e-45], np.float32),
+        np.array([7], np.float32),
+    ],
+)
+def test_the_median_is_the_one_of_sorting(emulator, values):
+    values = np.random.default_rng(2).permutation(values)
+    ordered = np.sort(values)
+    for rank in {0, len(values) // 3, len(values) // 2, len(values) - 1}:
+        assert emulator.value_of_rank(values, rank) == ordered[rank]
 
 
 def test_a_face_without_a_pose_is_nan_on_the_device_too(emulator):
@@ -159,16 +190,22 @@ def test_memory_mapped_in_pieces_is_one_allocation(emulator, chunks, address, si
     assert said is None if message is None else message in said
 
 
-#: A line of kernels.cu, counted from 1 among its equals, what stands there instead, and what the
+SYNC = "    __syncthreads();"
+#: A piece of kernels.cu, counted from 1 among its equals, what stands there instead, and what the
 #: emulator says.
 MUTATIONS = {
-    "no barrier before sums are read": ("    __syncthreads();", 1, "", "race|not initialised"),
-    "no barrier after sums are read": ("    __syncthreads();", 2, "", "race"),
-    "no barrier before counts are read": ("    __syncthreads();", 3, "", "race|not initialised"),
-    "no barrier after counts are read": ("    __syncthreads();", 4, "", "race"),
+    "no barrier before sums are read": (SYNC, 1, "", "race|not initialised"),
+    "no barrier after sums are read": (SYNC, 2, "", "race"),
+    "no barrier after bins are emptied": (SYNC, 3, "", "race|not initialised"),
+    "no barrier before bins are read": (SYNC, 4, "", "race"),
+    "no barrier before warps are added": (SYNC, 5, "", "race|not initialised"),
+    "no barrier before the bin is told": (SYNC, 6, "", "race|not initialised"),
+    "counts that are not atomic": ("atomicAdd(bins + bin, 1)", 1, "bins[bin] += 1", "race"),
     "a barrier for one warp alone": (
-        "    __syncthreads();", 1, "if (threadIdx.x < 32) __syncthreads();",
-        "divergence|race|not initialised",
+        SYNC, 1, "if (threadIdx.x < 32) __syncthreads();", "divergence|race|not initialised",
+    ),
+    "a barrier that one thread passes by": (
+        SYNC, 6, "if (threadIdx.x != 77) __syncthreads();", "divergence|race|not initialised",
     ),
     "a shuffle for half a warp": (
         "    for (int k = 0; k < N; ++k)", 1,
@@ -180,6 +217,8 @@ MUTATIONS = {
         "out of bounds",
     ),
     "two threads for one pixel": ("blockIdx.x * 32", 1, "blockIdx.x * 16", "race"),
+    "a median of the rank above": ("const int within = *rank", 1, "const int within = 1 + *rank",
+                                   "another pose|not initialised"),
 }  # fmt: skip
 
 
@@ -207,20 +246,26 @@ def mutants(common, tmp_path_factory):
 def found_by(emulator, order):
     """What the emulator says of the kernels in one order, or None."""
     emulator.order(order)
-    arguments, _ = pose_arguments(1, 792)
+    arguments, pose = pose_arguments(1, 792, 90)
     uv, matrix = np.full((3, 2), 0.5, np.float32), transforms_of(Crop(40, 30, 50, 20))
     points, maps = np.zeros((1, 3, 3), np.float32), np.zeros((1, 3, 4, 4), np.float32)
     frame, out = np.zeros((60, 80, 3), np.uint8), np.zeros((1, 3, 40, 40), np.float32)
     for name, values in (
-        ("extract_landmarks", [maps, False, uv, matrix, points, None, 1, 3, 4, 4]),
+        ("extract_landmarks", [maps, False, uv, matrix, points, None, None, 1, 3, 0, 4, 4]),
         ("crop_normalize",
-         [frame, None, 240, 0, 60, 80, False, matrix, out, False, 1, 40, 0.0, 0.0, 0.0]),
+         [frame, None, 240, 0, 60, 80, False, False, matrix, out, False, 1, 40, 0.0, 0.0, 0.0]),
         ("pose_fit", arguments),
     ):  # fmt: skip
         try:
             emulator.run(name, True, values)
         except RuntimeError as error:
             return str(error)
+    fitted = pose.copy()
+    emulator.run("pose_fit", False, arguments)
+    try:
+        assert_pose(fitted, pose)
+    except AssertionError:
+        return "another pose"
     return None
 
 

@@ -59,9 +59,10 @@ def test_landmarks(cuda, launch, dtype, faces, height, width):
     rng = np.random.default_rng(0)
     maps = rng.random((faces, 3, height, width)).astype(dtype)
     maps[0, 1, 2, 3] = np.nan
-    uv = rng.uniform(-0.1, 1.1, (300, 2)).astype(np.float32)
+    uv = rng.uniform(-0.1, 1.1, (400, 2)).astype(np.float32)
     transforms = matrices(*(Crop(300 + i, 200, 150 + i, 30 * i) for i in range(faces)))
     points, facing = torch.zeros(faces, 300, 3).cuda(), torch.zeros(faces, 300).cuda()
+    rest = torch.zeros(faces, 100, 3).cuda()
     inputs = [device(v) for v in (maps, uv, transforms)]
     launch(
         lambda stream: cuda.extract_landmarks(
@@ -70,15 +71,18 @@ def test_landmarks(cuda, launch, dtype, faces, height, width):
             transforms=inputs[2].data_ptr(),
             points=points.data_ptr(),
             facing=facing.data_ptr(),
+            rest=rest.data_ptr(),
             shape=(faces, height, width),
             count=300,
+            rest_count=100,
             dtype=dtype,
             stream=stream,
         )
     )
     expected = kernels.extract_landmarks(maps, uv, transforms, facing=True)
-    np.testing.assert_allclose(points.cpu().numpy(), expected[0], atol=1e-4)
-    np.testing.assert_allclose(facing.cpu().numpy(), expected[1], atol=1e-5)
+    found = np.concatenate([points.cpu().numpy(), rest.cpu().numpy()], 1)
+    np.testing.assert_allclose(found, expected[0], atol=1e-4)
+    np.testing.assert_allclose(facing.cpu().numpy(), expected[1][:, :300], atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -107,7 +111,8 @@ def test_crop(cuda, launch, dtype, side):
     np.testing.assert_allclose(out.cpu().numpy(), expected, atol=limit)
 
 
-def test_nv12(cuda, launch):
+@pytest.mark.parametrize("full_range", [False, True])
+def test_nv12(cuda, launch, full_range):
     rng = np.random.default_rng(0)
     luma, chroma = (
         rng.integers(0, 256, (61, 80), np.uint8),
@@ -126,10 +131,13 @@ def test_nv12(cuda, launch):
             faces=1,
             size=32,
             matrix="bt709",
+            full_range=full_range,
             stream=stream,
         )
     )
-    expected = kernels.crop_normalize_nv12(luma, chroma, transforms, 32, matrix="bt709")
+    expected = kernels.crop_normalize_nv12(
+        luma, chroma, transforms, 32, matrix="bt709", full_range=full_range
+    )
     np.testing.assert_allclose(out.cpu().numpy(), expected, atol=1e-5)
 
 

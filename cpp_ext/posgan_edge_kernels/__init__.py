@@ -76,13 +76,17 @@ def crop_normalize_nv12(
     dtype: str = "float32",
     border: Sequence[float] = (0, 0, 0),
     matrix: str = "bt601",
+    full_range: bool = False,
 ) -> NDArray[np.floating]:
-    """``crop_normalize`` of an NV12 frame, limited range, by the BT.601 or BT.709 matrix.
+    """``crop_normalize`` of an NV12 frame, by the BT.601 or BT.709 matrix.
 
     ``luma`` (H, W) uint8, ``chroma`` (ceil(H / 2), ceil(W / 2), 2) uint8, U before V; each
-    chroma sample serves its four pixels.
+    chroma sample serves its four pixels. ``full_range``: both use all of 0 to 255, as of JPEG and
+    most webcams; otherwise luma spans 16 to 235 and chroma 16 to 240, as in video.
     """
-    return _native.crop_normalize_nv12(luma, chroma, transforms, size, dtype, list(border), matrix)
+    return _native.crop_normalize_nv12(
+        luma, chroma, transforms, size, dtype, list(border), matrix, full_range
+    )
 
 
 def pose_fit(

@@ -43,17 +43,20 @@ def extract_landmarks(
     shape: tuple[int, int, int],
     count: int,
     facing: int = 0,
+    rest: int = 0,
+    rest_count: int = 0,
     dtype: str = "float32",
     stream: int = 0,
 ) -> None:
     """``posgan_edge_kernels.extract_landmarks``, in one launch.
 
     ``shape`` is (N, H, W) of ``maps`` (N, 3, H, W) in ``dtype`` float32 or float16; ``count`` is
-    P. ``facing`` 0: not wanted.
+    P. ``facing`` 0: not wanted. With ``rest_count`` R, ``uv`` (P + R, 2) goes on with points that
+    are written to ``rest`` (N, R, 3), without facing.
     """
     _native.cuda.extract_landmarks(
-        maps=maps, uv=uv, transforms=transforms, points=points, facing=facing, shape=shape,
-        count=count, dtype=dtype, stream=stream,
+        maps=maps, uv=uv, transforms=transforms, points=points, facing=facing, rest=rest,
+        shape=shape, count=count, rest_count=rest_count, dtype=dtype, stream=stream,
     )  # fmt: skip
 
 
@@ -89,13 +92,14 @@ def crop_normalize_nv12(
     dtype: str = "float32",
     border: tuple[float, float, float] = (0, 0, 0),
     matrix: str = "bt601",
+    full_range: bool = False,
     stream: int = 0,
 ) -> None:
     """``posgan_edge_kernels.crop_normalize_nv12``, in one launch; ``shape`` is luma's."""
     _native.cuda.crop_normalize_nv12(
         luma=luma, chroma=chroma, transforms=transforms, out=out, shape=shape,
         chroma_pitch=chroma_pitch, faces=faces, size=size, dtype=dtype, border=list(border),
-        matrix=matrix, stream=stream,
+        matrix=matrix, full_range=full_range, stream=stream,
     )  # fmt: skip
 
 

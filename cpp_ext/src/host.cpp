@@ -7,7 +7,8 @@ namespace posgan::host {
 namespace {
 
 template <class Functor>
-void each_point(const Functor& functor, size_t faces, size_t count) {
+void each_point(const Functor& functor, size_t faces) {
+  const size_t count = functor.count + functor.rest_count;
   for (size_t face = 0; face < faces; ++face)
     for (size_t point = 0; point < count; ++point) functor(face, point);
 }
@@ -16,9 +17,9 @@ void each_point(const Functor& functor, size_t faces, size_t count) {
 
 void extract_landmarks(const LandmarkBatch& batch) {
   if (batch.half) {
-    each_point(functor<Half>(batch), batch.faces, batch.count);
+    each_point(functor<Half>(batch), batch.faces);
   } else {
-    each_point(functor<float>(batch), batch.faces, batch.count);
+    each_point(functor<float>(batch), batch.faces);
   }
 }
 
@@ -37,9 +38,10 @@ void crop_normalize(const CropBatch& batch) {
 
 void pose_fit(const PoseBatch& batch) {
   std::vector<float> residuals(batch.count);
+  int bins[kBins];
   const FitPose<HostTeam> fit{batch.points, batch.mean,   batch.out,
                               batch.count,  batch.stride, batch.iterations};
-  for (size_t face = 0; face < batch.faces; ++face) fit(HostTeam{}, face, residuals.data());
+  for (size_t face = 0; face < batch.faces; ++face) fit(HostTeam{bins}, face, residuals.data());
 }
 
 }  // namespace posgan::host

@@ -26,6 +26,7 @@ __global__ void __launch_bounds__(kThreads) each_pixel(Functor functor, int size
 struct BlockTeam {
   static constexpr int kMost = 10;  // values added at once
   float* room;                      // shared: kMost floats for each warp
+  int* bins;                        // shared: kBins, one for each warp, and two
 
   __device__ static int rank() { return threadIdx.x; }
   __device__ static int size() { return kThreads; }
@@ -46,34 +47,58 @@ struct BlockTeam {
     __syncthreads();
   }
 
-  __device__ int sum(int value) const {
-    int* counts = reinterpret_cast<int*>(room);
-    for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
-    if (threadIdx.x % 32 == 0) counts[threadIdx.x / 32] = value;
+  __device__ void clear() const {
+    for (int i = threadIdx.x; i < kBins; i += kThreads) bins[i] = 0;
     __syncthreads();
-    value = counts[0];
-    for (int warp = 1; warp < kWarps; ++warp) value += counts[warp];
+  }
+
+  __device__ void count(uint32_t bin) const { atomicAdd(bins + bin, 1); }
+
+  // Each thread has two bins; the one of the rank tells the others.
+  __device__ uint32_t locate(int* rank) const {
+    static_assert(kBins == 2 * kThreads, "two bins for each thread");
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int* warps = bins + kBins;
+    int* found = warps + kWarps;
     __syncthreads();
-    return value;
+    const int low = bins[2 * threadIdx.x], both = low + bins[2 * threadIdx.x + 1];
+    int upto = both;  // values in this thread's bins and all before
+    for (int step = 1; step < 32; step *= 2) {
+      const int before = __shfl_up_sync(0xffffffffu, upto, step);
+      upto += lane >= step ? before : 0;
+    }
+    if (lane == 31) warps[warp] = upto;
+    __syncthreads();
+    for (int i = 0; i < warp; ++i) upto += warps[i];
+    const int within = *rank - (upto - both);
+    if (within >= 0 && within < both) {
+      found[0] = 2 * threadIdx.x + (within >= low ? 1 : 0);
+      found[1] = within - (within >= low ? low : 0);
+    }
+    __syncthreads();
+    *rank = found[1];
+    return found[0];
   }
 };
 
 __global__ void __launch_bounds__(kThreads, 1) each_face(FitPose<BlockTeam> fit) {
   __shared__ float room[BlockTeam::kMost * kWarps];
+  __shared__ int bins[kBins + kWarps + 2];
   extern __shared__ float residuals[];
-  fit(BlockTeam{room}, blockIdx.x, residuals);
+  fit(BlockTeam{room, bins}, blockIdx.x, residuals);
 }
 
 }  // namespace
 
 void extract_landmarks(const LandmarkBatch& b, uintptr_t stream) {
-  const dim3 grid(static_cast<unsigned>((b.count + kThreads - 1) / kThreads),
+  const size_t count = b.count + b.rest_count;
+  const dim3 grid(static_cast<unsigned>((count + kThreads - 1) / kThreads),
                   static_cast<unsigned>(b.faces));
   const auto queue = reinterpret_cast<cudaStream_t>(stream);
   if (b.half) {
-    each_point<<<grid, kThreads, 0, queue>>>(functor<Half>(b), b.count);
+    each_point<<<grid, kThreads, 0, queue>>>(functor<Half>(b), count);
   } else {
-    each_point<<<grid, kThreads, 0, queue>>>(functor<float>(b), b.count);
+    each_point<<<grid, kThreads, 0, queue>>>(functor<float>(b), count);
   }
   check(cudaGetLastError(), "extract_landmarks");
 }

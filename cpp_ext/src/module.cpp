@@ -90,7 +90,8 @@ nb::object crop_normalize(nb::handle frame_, nb::handle transforms, int64_t size
 
 nb::object crop_normalize_nv12(nb::handle luma_, nb::handle chroma_, nb::handle transforms,
                                int64_t size, const std::string& dtype,
-                               const std::array<float, 3>& border, const std::string& matrix) {
+                               const std::array<float, 3>& border, const std::string& matrix,
+                               bool full_range) {
   const Array luma = array("luma", luma_, {kByte}, {kAny, kAny}, true);
   CropBatch batch{};
   FrameView& frame = batch.frame;
@@ -104,6 +105,7 @@ nb::object crop_normalize_nv12(nb::handle luma_, nb::handle chroma_, nb::handle 
   frame.pitch = static_cast<size_t>(luma.stride(0));
   frame.chroma_pitch = static_cast<size_t>(chroma.stride(0));
   frame.bt709 = is_bt709(matrix);
+  frame.full = full_range;
   return cropped(batch, transforms, size, dtype, border);
 }
 
@@ -134,7 +136,8 @@ NB_MODULE(_native, module) {
   module.def("crop_normalize", &crop_normalize, "frame"_a, "transforms"_a, "size"_a,
              "dtype"_a = "float32", "border"_a = black);
   module.def("crop_normalize_nv12", &crop_normalize_nv12, "luma"_a, "chroma"_a, "transforms"_a,
-             "size"_a, "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601");
+             "size"_a, "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601",
+             "full_range"_a = false);
   module.def("pose_fit", &pose_fit, "points"_a, "mean"_a, "iterations"_a = 4);
   module.attr("built") = POSGAN_BUILT;
 #if defined(POSGAN_WITH_CUDA)

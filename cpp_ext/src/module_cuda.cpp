@@ -28,13 +28,15 @@ void need_device() {
 }
 
 void extract_landmarks(Address maps, Address uv, Address transforms, Address points,
-                       Address facing, const std::tuple<int64_t, int64_t, int64_t>& shape,
-                       int64_t count, const std::string& dtype, Address stream) {
+                       Address facing, Address rest,
+                       const std::tuple<int64_t, int64_t, int64_t>& shape, int64_t count,
+                       int64_t rest_count, const std::string& dtype, Address stream) {
   LandmarkBatch batch{};
   batch.faces = bounded("shape (faces)", std::get<0>(shape), 0, kMostFaces);
   batch.height = static_cast<int>(bounded("shape (height)", std::get<1>(shape), 1, 1 << 14));
   batch.width = static_cast<int>(bounded("shape (width)", std::get<2>(shape), 1, 1 << 14));
   batch.count = bounded("count", count, 1, 1 << 28);
+  batch.rest_count = bounded("rest_count", rest_count, 0, 1 << 28);
   batch.half = is_half("dtype", dtype);
   need_device();
   device::check_stream(stream);
@@ -42,15 +44,19 @@ void extract_landmarks(Address maps, Address uv, Address transforms, Address poi
   const size_t map = static_cast<size_t>(batch.height) * batch.width;
   device::check_pointer("maps", maps, batch.faces * 3 * map * width(batch.half),
                         width(batch.half));
-  device::check_pointer("uv", uv, batch.count * 8, 4);
+  device::check_pointer("uv", uv, (batch.count + batch.rest_count) * 8, 4);
   device::check_pointer("transforms", transforms, batch.faces * 24, 4);
   device::check_pointer("points", points, batch.faces * batch.count * 12, 4);
+  if (batch.rest_count) {
+    device::check_pointer("rest", rest, batch.faces * batch.rest_count * 12, 4);
+  }
   if (facing) device::check_pointer("facing", facing, batch.faces * batch.count * 4, 4);
   batch.maps = pointer<const void>(maps);
   batch.uv = pointer<const float>(uv);
   batch.transforms = pointer<const float>(transforms);
   batch.points = pointer<float>(points);
   batch.facing = pointer<float>(facing);
+  batch.rest = pointer<float>(rest);
   device::extract_landmarks(batch, stream);
 }
 
@@ -104,13 +110,14 @@ void crop_normalize_nv12(Address luma, Address chroma, Address transforms, Addre
                          const FrameShape& shape, int64_t chroma_pitch, int64_t faces,
                          int64_t size, const std::string& dtype,
                          const std::array<float, 3>& border, const std::string& matrix,
-                         Address stream) {
+                         bool full_range, Address stream) {
   CropBatch batch{};
   batch.frame.nv12 = true;
   set_frame(batch.frame, shape, 1);
   batch.frame.chroma_pitch =
       bounded("chroma_pitch", chroma_pitch, (batch.frame.width + 1) / 2 * 2, 1 << 24);
   batch.frame.bt709 = is_bt709(matrix);
+  batch.frame.full = full_range;
   batch.frame.data = pointer<const uint8_t>(luma);
   batch.frame.chroma = pointer<const uint8_t>(chroma);
   cropped(batch, transforms, out, faces, size, dtype, border, stream);
@@ -150,14 +157,15 @@ void add_device(nb::module_& module) {
     return nb::make_tuple(count, reason);
   });
   cuda.def("extract_landmarks", &extract_landmarks, nb::kw_only(), "maps"_a, "uv"_a,
-           "transforms"_a, "points"_a, "facing"_a = 0, "shape"_a, "count"_a,
-           "dtype"_a = "float32", "stream"_a = 0);
+           "transforms"_a, "points"_a, "facing"_a = 0, "rest"_a = 0, "shape"_a,
+           "count"_a, "rest_count"_a = 0, "dtype"_a = "float32", "stream"_a = 0);
   cuda.def("crop_normalize", &crop_normalize, nb::kw_only(), "frame"_a, "transforms"_a, "out"_a,
            "shape"_a, "faces"_a, "size"_a, "dtype"_a = "float32", "border"_a = black,
            "stream"_a = 0);
   cuda.def("crop_normalize_nv12", &crop_normalize_nv12, nb::kw_only(), "luma"_a, "chroma"_a,
            "transforms"_a, "out"_a, "shape"_a, "chroma_pitch"_a, "faces"_a, "size"_a,
-           "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601", "stream"_a = 0);
+           "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601", "full_range"_a = false,
+           "stream"_a = 0);
   cuda.def("pose_fit", &pose_fit, nb::kw_only(), "points"_a, "mean"_a, "out"_a, "faces"_a,
            "count"_a, "stride"_a = 0, "iterations"_a = 4, "stream"_a = 0);
   nb::class_<device::Graph>(cuda, "Graph")

@@ -10,11 +10,12 @@ namespace posgan {
 struct LandmarkBatch {
   const void* maps;  // (faces, 3, height, width), float or Half
   bool half;
-  const float* uv;          // (count, 2)
+  const float* uv;          // (count + rest_count, 2)
   const float* transforms;  // (faces, 2, 3)
   float* points;            // (faces, count, 3)
   float* facing;            // (faces, count) or null
-  size_t faces, count;
+  float* rest;              // (faces, rest_count, 3)
+  size_t faces, count, rest_count;
   int height, width;
 };
 
@@ -25,6 +26,7 @@ struct FrameView {
   size_t pitch, chroma_pitch;
   int height, width;
   bool bt709;  // NV12 only; BT.601 otherwise
+  bool full;   // NV12 only: all of 0..255 is used; luma of 16..235, chroma of 16..240 otherwise
 };
 
 struct CropBatch {
@@ -47,8 +49,8 @@ struct PoseBatch {
 
 template <class T>
 ExtractLandmarks<T> functor(const LandmarkBatch& b) {
-  return {static_cast<const T*>(b.maps), b.uv, b.transforms, b.points, b.facing,
-          b.height, b.width, b.count};
+  return {static_cast<const T*>(b.maps), b.uv, b.transforms, b.points, b.facing, b.rest,
+          b.height, b.width, b.count, b.rest_count};
 }
 
 // Calls visit with the functor of the frame's format and the output's type.
@@ -65,14 +67,17 @@ void with_functor(const CropBatch& b, Visit visit) {
                                          {b.border[0], b.border[1], b.border[2]}});
     }
   };
+  // From luma and chroma to R, G and B, of full range; limited range stretches both.
+  const YuvMatrix bt601{1.0f, 0.0f, 1.402f, 0.344136f, 0.714136f, 1.772f};
+  const YuvMatrix bt709{1.0f, 0.0f, 1.5748f, 0.187324f, 0.468124f, 1.8556f};
+  const YuvMatrix bt601_limited{1.164384f, 16.0f, 1.596027f, 0.391762f, 0.812968f, 2.017232f};
+  const YuvMatrix bt709_limited{1.164384f, 16.0f, 1.792741f, 0.213249f, 0.532909f, 2.112402f};
   if (!f.nv12) {
     typed(BgrFrame{f.data, f.pitch, f.height, f.width});
-  } else if (f.bt709) {
-    typed(Nv12Frame{f.data, f.chroma, f.pitch, f.chroma_pitch, f.height, f.width,
-                    1.792741f, 0.213249f, 0.532909f, 2.112402f});
   } else {
-    typed(Nv12Frame{f.data, f.chroma, f.pitch, f.chroma_pitch, f.height, f.width,
-                    1.596027f, 0.391762f, 0.812968f, 2.017232f});
+    const YuvMatrix& matrix =
+        f.full ? (f.bt709 ? bt709 : bt601) : (f.bt709 ? bt709_limited : bt601_limited);
+    typed(Nv12Frame{f.data, f.chroma, f.pitch, f.chroma_pitch, f.height, f.width, matrix});
   }
 }
 

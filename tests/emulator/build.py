@@ -82,6 +82,12 @@ class Emulator:
         """Why the library refuses an address, or None."""
         return self._call("check_pointer", address, size, alignment)
 
+    def value_of_rank(self, values: np.ndarray, rank: int) -> float:
+        """The value of a rank, as the host path finds it for the median residual."""
+        function = self._library.value_of_rank
+        function.restype = ctypes.c_float
+        return function(ctypes.c_void_p(values.ctypes.data), len(values), rank)
+
     def run(self, name: str, on_device: bool, arguments: Sequence[Any]) -> None:
         """Calls an operation. Arrays are passed as addresses; on the device, as copies there,
         which are copied back. Raises RuntimeError with what the emulator found."""

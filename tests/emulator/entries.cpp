@@ -72,20 +72,21 @@ extern "C" {
 
 const char* extract_landmarks(bool device, const void* maps, bool half, const float* uv,
                               const float* transforms, float* points, float* facing,
-                              size_t faces, size_t count, int height, int width) {
-  const posgan::LandmarkBatch batch{maps,   half,  uv,    transforms, points,
-                                    facing, faces, count, height,     width};
+                              float* rest, size_t faces, size_t count, size_t rest_count,
+                              int height, int width) {
+  const posgan::LandmarkBatch batch{maps, half,  uv,    transforms, points, facing,
+                                    rest, faces, count, rest_count, height, width};
   return guarded([&] {
     device ? posgan::device::extract_landmarks(batch, 0) : posgan::host::extract_landmarks(batch);
   });
 }
 
 const char* crop_normalize(bool device, const uint8_t* data, const uint8_t* chroma, size_t pitch,
-                           size_t chroma_pitch, int height, int width, bool bt709,
+                           size_t chroma_pitch, int height, int width, bool bt709, bool full,
                            const float* transforms, void* out, bool half, size_t faces, int size,
                            float blue, float green, float red) {
   const posgan::CropBatch batch{
-      {chroma != nullptr, data, chroma, pitch, chroma_pitch, height, width, bt709},
+      {chroma != nullptr, data, chroma, pitch, chroma_pitch, height, width, bt709, full},
       transforms, out, half, faces, size, {blue, green, red}};
   return guarded([&] {
     device ? posgan::device::crop_normalize(batch, 0) : posgan::host::crop_normalize(batch);
@@ -97,6 +98,12 @@ const char* pose_fit(bool device, const float* points, const float* mean, float*
   const posgan::PoseBatch batch{points, mean, out, faces, stride, count, iterations};
   return guarded(
       [&] { device ? posgan::device::pose_fit(batch, 0) : posgan::host::pose_fit(batch); });
+}
+
+float value_of_rank(const float* values, int count, int rank) {
+  int bins[posgan::kBins];
+  const posgan::FitPose<posgan::HostTeam> fit{nullptr, nullptr, nullptr, count, 0, 0};
+  return fit.select(posgan::HostTeam{bins}, values, rank);
 }
 
 // Names what the driver calls an allocation; of no bytes: forgets them all.

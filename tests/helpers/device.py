@@ -151,17 +151,17 @@ class Kernels:
         self.stream.put(work)
 
     def extract_landmarks(
-        self, *, maps, uv, transforms, points, shape, count, facing=0, stream=0
+        self, *, maps, uv, transforms, points, facing, rest, shape, count, rest_count, stream
     ):  # fmt: skip
         def work():
             faces, height, width = shape
             found, cosines = host.extract_landmarks(
-                at(maps, (faces, 3, height, width)), at(uv, (count, 2)),
+                at(maps, (faces, 3, height, width)), at(uv, (count + rest_count, 2)),
                 at(transforms, (faces, 2, 3)), True,
             )  # fmt: skip
-            at(points, (faces, count, 3))[:] = found
-            if facing:
-                at(facing, (faces, count))[:] = cosines
+            at(points, (faces, count, 3))[:] = found[:, :count]
+            at(rest, (faces, rest_count, 3))[:] = found[:, count:]
+            at(facing, (faces, count))[:] = cosines[:, :count]
 
         self.stream.put(work)
 

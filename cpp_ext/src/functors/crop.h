@@ -22,20 +22,25 @@ struct BgrFrame {
   POSGAN_HD Color fetch_inside(int column, int row) const { return load_color(at(column, row)); }
 };
 
-// Luma plane, then interleaved chroma at half the resolution; limited range.
+// What luma is multiplied by once its lowest value is taken off, and chroma's parts of each colour.
+struct YuvMatrix {
+  float stretch, lowest, red_v, green_u, green_v, blue_u;
+};
+
+// Luma plane, then interleaved chroma at half the resolution.
 struct Nv12Frame {
   const uint8_t* luma;
   const uint8_t* chroma;
   size_t luma_pitch, chroma_pitch;
   int height, width;
-  float red_v, green_u, green_v, blue_u;
+  YuvMatrix m;
 
   POSGAN_HD Color fetch(int column, int row) const {
     const uint8_t* uv = chroma + chroma_pitch * (row / 2) + 2 * static_cast<size_t>(column / 2);
-    const float y = 1.164384f * (luma[luma_pitch * row + column] - 16.0f);
+    const float y = m.stretch * (luma[luma_pitch * row + column] - m.lowest);
     const float u = uv[0] - 128.0f, v = uv[1] - 128.0f;
-    return color(clamp(y + blue_u * u), clamp(y - green_u * u - green_v * v),
-                 clamp(y + red_v * v));
+    return color(clamp(y + m.blue_u * u), clamp(y - m.green_u * u - m.green_v * v),
+                 clamp(y + m.red_v * v));
   }
   POSGAN_HD Color fetch_inside(int column, int row) const { return fetch(column, row); }
 

@@ -57,7 +57,8 @@ struct Point {
 // enough to pass over the folds of lids and lips.
 constexpr float kFacingStep = 1.0f / 32.0f;
 
-// maps (N, 3, H, W), uv (P, 2), transforms (N, 2, 3) -> points (N, P, 3), facing (N, P) or null.
+// maps (N, 3, H, W), uv (P + R, 2), transforms (N, 2, 3) -> points (N, P, 3), facing (N, P) or null,
+// and rest (N, R, 3).
 template <class T>
 struct ExtractLandmarks {
   const T* maps;
@@ -65,8 +66,9 @@ struct ExtractLandmarks {
   const float* transforms;
   float* points;
   float* facing;
+  float* rest;
   int height, width;
-  size_t count;
+  size_t count, rest_count;  // P and R
 
   POSGAN_HD float read(const T* plane, const Tap& t) const {
     const T* p = plane + t.offset;
@@ -92,13 +94,14 @@ struct ExtractLandmarks {
     const float u = uv[2 * point], v = uv[2 * point + 1];
     const Point p = read(map, u, v);
     const size_t index = face * count + point;
-    float* out = points + 3 * index;
+    float* out = point < count ? points + 3 * index
+                               : rest + 3 * (face * rest_count + (point - count));
     // Adding 0 * scale turns a transform that is no use into NaN in every coordinate.
     const float bad = 0.0f * to_frame.scale;
     out[0] = (to_frame.a * p.x + to_frame.b * p.y) + to_frame.x + bad;
     out[1] = (to_frame.c * p.x + to_frame.d * p.y) + to_frame.y + bad;
     out[2] = p.z * to_frame.scale;
-    if (facing != nullptr) {
+    if (facing != nullptr && point < count) {
       const Point a = along(map, u, v, kFacingStep, 0.0f), b = along(map, u, v, 0.0f, kFacingStep);
       const float x = a.y * b.z - a.z * b.y, y = a.z * b.x - a.x * b.z, z = a.x * b.y - a.y * b.x;
       const float length = sqrtf(x * x + y * y + z * z);

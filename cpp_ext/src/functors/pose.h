@@ -2,8 +2,9 @@
 //
 // Rotation by Horn's quaternion method (Horn, "Closed-form solution of absolute orientation using
 // unit quaternions", J. Opt. Soc. Am. A 4, 1987). A Team is the threads that share one face:
-// rank() and size() deal the points out, always the same ones to the same thread, and sum() adds
-// over them all, for all to have.
+// rank() and size() deal the points out, always the same ones to the same thread; sum() adds over
+// them all, for all to have. count() counts values in bins which clear() has emptied, and locate()
+// gives all of them the bin that holds a rank, and the rank within it.
 #pragma once
 
 #include "common.h"
@@ -13,12 +14,22 @@ namespace posgan {
 constexpr int kPoseSize = 14;  // scale, rotation (3, 3) row by row, translation, residual
 constexpr int kMostPosePoints = 8192;
 
+constexpr int kBins = 256;
+
 struct HostTeam {
+  int* bins;  // kBins
+
   static int rank() { return 0; }
   static int size() { return 1; }
   template <int N>
   static void sum(float (&)[N]) {}
-  static int sum(int value) { return value; }
+  void clear() const { memset(bins, 0, kBins * sizeof(int)); }
+  void count(uint32_t bin) const { ++bins[bin]; }
+  uint32_t locate(int* rank) const {
+    uint32_t bin = 0;
+    for (; bin + 1 < kBins && bins[bin] <= *rank; ++bin) *rank -= bins[bin];
+    return bin;
+  }
 };
 
 // Turns row and column p and q of m so that m[p][q] becomes zero; v gathers the turns.
@@ -93,7 +104,8 @@ struct Fit {
 };
 
 // points (N, stride, 3) of which the first `count` are fitted, mean (count, 3) -> out (N, 14):
-// points ~ scale * R @ mean + t, and the root-mean-square distance between the two over scale. `residuals` is room for `count` floats of this team's.
+// points ~ scale * R @ mean + t, and the root-mean-square distance between the two over scale.
+// `residuals` is room for `count` floats of this team's.
 template <class Team>
 struct FitPose {
   const float* points;
@@ -206,16 +218,17 @@ struct FitPose {
     r[2][2] = w * w - x * x - y * y + z * z;
   }
 
-  // The value of this rank among values that are not negative, bit by bit from the top: such
+  // The value of this rank among values that are not negative, byte by byte from the top: such
   // floats have the order of their bits.
   POSGAN_HD float select(const Team& team, const float* values, int rank) const {
     uint32_t found = 0;
-    for (int bit = 30; bit >= 0; --bit) {
-      const uint32_t candidate = found | (1u << bit);
-      int below = 0;
-      for (int i = team.rank(); i < count; i += team.size())
-        below += as_bits(values[i]) < candidate ? 1 : 0;
-      if (team.sum(below) <= rank) found = candidate;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      team.clear();
+      for (int i = team.rank(); i < count; i += team.size()) {
+        const uint32_t bin = (as_bits(values[i]) ^ found) >> shift;
+        if (bin < kBins) team.count(bin);  // the bytes above are those found
+      }
+      found |= team.locate(&rank) << shift;
     }
     return as_float(found);
   }

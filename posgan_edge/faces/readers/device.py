@@ -113,16 +113,10 @@ class DeviceReader:
         points, facing, fits = (
             int(device) + 4 * offset for offset in _offsets(count)[:3]
         )  # fmt: skip
-        sampled = {
-            "maps": engine.map_address, "transforms": int(matrices),
-            "shape": (count, info.map_size, info.map_size), "stream": handle,
-        }  # fmt: skip
         self._kernels.extract_landmarks(
-            uv=int(self._uv), points=points, facing=facing, count=_POINTS, **sampled
-        )
-        self._kernels.extract_landmarks(
-            uv=int(self._uv) + 8 * _POINTS, points=int(self._fitted), count=self._pose_points,
-            **sampled,
+            maps=engine.map_address, uv=int(self._uv), transforms=int(matrices), points=points,
+            facing=facing, rest=int(self._fitted), count=_POINTS, rest_count=self._pose_points,
+            shape=(count, info.map_size, info.map_size), stream=handle,
         )  # fmt: skip
         self._kernels.pose_fit(
             points=int(self._fitted), mean=int(self._mean), out=fits, faces=count,
