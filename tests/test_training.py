@@ -512,7 +512,7 @@ def test_train_command_writes_all_it_promises(tmp_path):
     assert done.returncode == 0, done.stderr
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert {"last.pth", "checkpoint-001.pth", "checkpoint-002.pth", "history.json",
-            "tracking.png", "tensorboard"} == names  # fmt: skip
+            "history.png", "tensorboard"} == names  # fmt: skip
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert [h["epoch"] for h in history] == [1, 2]
     again = subprocess.run(

@@ -75,7 +75,7 @@ class RunFolder:
         self._write_events(add)
         with replaced(self.folder / "history.json") as temporary:
             temporary.write_text(json.dumps(trainer.history, indent=1))
-        plot_history(trainer.history, self.folder / "tracking.png")
+        plot_history(trainer.history, self.folder / "history.png")
 
     def _write_events(self, write: Any) -> None:
         if self.writer is None:
@@ -88,7 +88,7 @@ class RunFolder:
 
 
 def plot_history(history: list[dict[str, int | float | None]], path: Path) -> None:
-    """The NME of every checkpoint and epoch against samples seen (the original's tracking plot)."""
+    """Draws the NME of each epoch and checkpoint against the samples seen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -151,7 +151,7 @@ def tracking(history: list[dict[str, Any]]) -> str:
 
 
 def draw_history(axes: Axes, history: list[dict[str, Any]]) -> None:
-    """The NME of every checkpoint and epoch against samples seen (the original's tracking plot)."""
+    """Draws the NME of each epoch and checkpoint against the samples seen."""
     from matplotlib.ticker import LogLocator, ScalarFormatter
 
     labels = {
