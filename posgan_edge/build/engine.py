@@ -30,6 +30,7 @@ from posgan_edge.build.trial import check_convertible
 from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
 from posgan_edge.engines.runtimes import load_tensorrt, runtime_version
+from posgan_edge.engines.signing import load_private_key, sign_manifest
 from posgan_edge.errors import BadInput, UsageError, missing
 from posgan_edge.files import check_writable, replaced
 from posgan_edge.geometry.layout import load_layout
@@ -70,6 +71,7 @@ class BuildRequest:
     timing_cache: Path | None = None
     faster_only: bool = True
     fp16_io: bool = False
+    sign: Path | None = None  # Ed25519 private key, PEM
     command: str = ""
 
 
@@ -87,6 +89,7 @@ class Converted:
 def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest:
     """Builds the engine and its manifest; earlier files stay until the new ones are whole."""
     _check(request)
+    key = None if request.sign is None else load_private_key(request.sign)
     start = time.perf_counter()
     source = source_model(request.model, progress)
     converted = convert(request, source, progress)
@@ -138,6 +141,8 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
     with replaced(request.output) as temporary:
         temporary.write_bytes(payload)
     manifest.save(request.output)
+    if key is not None:
+        sign_manifest(request.output, key)
     return manifest
 
 

@@ -44,6 +44,7 @@ _FLAGS = {
 @click.option("--fp16-io", is_flag=True, help="Inputs and outputs in FP16 too (onnxruntime).")
 @click.option("--even-if-slower", is_flag=True,
               help="Keep INT8 on onnxruntime and openvino where FP32 is faster here.")  # fmt: skip
+@click.option("--sign", type=Path, metavar="KEY", help="Sign the manifest: Ed25519 key, PEM.")
 @click.pass_context
 def command(context: click.Context, /, recipe: Path | None, **options: Any) -> None:
     """Build an engine: export, conversion, calibration and building, as needed."""
@@ -73,6 +74,7 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
         timing_cache=options["timing_cache"],
         fp16_io=options["fp16_io"],
         faster_only=not options["even_if_slower"],
+        sign=options["sign"],
         command=shlex.join(["posgan-edge", *sys.argv[1:]]),
     )
     try:

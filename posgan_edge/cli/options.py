@@ -139,6 +139,7 @@ class EngineOptions(Group):
     model: str
     threads: int | None
     provider: str | None
+    verify: Path | None
     uv_mask: Path | None
 
     declared = (
@@ -148,6 +149,8 @@ class EngineOptions(Group):
                      help="Network threads."),
         click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
                      help="Where an ONNX model runs.  [default: what it was built for]"),
+        click.option("--verify", type=Path, metavar="PUBKEY",
+                     help="Refuse an engine that the owner of this key did not sign."),
         click.option("--uv-mask", type=Path,
                      help="Face mask of the UV layout, for layouts without one."),
     )  # fmt: skip
@@ -156,7 +159,7 @@ class EngineOptions(Group):
         """The engine, loaded."""
         from posgan_edge.engines import load_engine
 
-        return load_engine(self.model, self.threads, self.provider)
+        return load_engine(self.model, self.threads, self.provider, self.verify)
 
     def layout(self, name: str, masked: Sequence[str]) -> UvLayout:
         """The model's layout, with the mask of --uv-mask. Raises UsageError where one of the

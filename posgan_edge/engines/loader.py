@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from posgan_edge.engines.base import Engine
-from posgan_edge.engines.manifest import load_manifest, manifest_path
+from posgan_edge.engines.manifest import Manifest, load_manifest, manifest_path
 from posgan_edge.engines.signature import check_threads
 from posgan_edge.errors import BadInput
 
@@ -19,7 +19,10 @@ _PLANS = (".engine", ".plan")
 
 
 def load_engine(
-    model: str | Path, threads: int | None = None, provider: str | None = None
+    model: str | Path,
+    threads: int | None = None,
+    provider: str | None = None,
+    verify: str | Path | None = None,
 ) -> Engine:
     """An engine from a shipped name or a file, by its suffix: ONNX, plan, checkpoint.
 
@@ -29,7 +32,8 @@ def load_engine(
     ``threads`` is the number of CPU threads; None takes the runtime's ``DEFAULT_THREADS``.
     ``provider`` is where an ONNX model runs: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or
     ``openvino``; the name ``openvino:edge`` says the same. None takes the one that the model's
-    manifest names, else the CPU.
+    manifest names, else the CPU. ``verify`` is a public key (Ed25519, PEM): an engine whose
+    manifest was not signed by its owner is refused.
 
     Raises BadInput if the file cannot be run, or if a provider is named for a file that is not
     ONNX; MissingRuntime if something has to be installed.
@@ -44,8 +48,13 @@ def load_engine(
         raise BadInput(f"{model}: names the provider {named}, and {provider} is asked for too")
     provider = provider or named
     path = model_path(model)
+    manifest = None
+    if verify is not None:
+        from posgan_edge.engines.signing import signed_manifest
+
+        manifest = signed_manifest(path, verify)
     if path.suffix == ".onnx":
-        return _onnx_engine(path, threads, provider or _built_for(path))
+        return _onnx_engine(path, threads, provider, manifest)
     known = path.suffix in (*_CHECKPOINTS, *_PLANS)
     if known and provider is not None:
         runtime = "PyTorch" if path.suffix in _CHECKPOINTS else "TensorRT"
@@ -59,30 +68,33 @@ def load_engine(
     if path.suffix in _PLANS:
         from posgan_edge.engines.tensorrt import TensorRtEngine
 
-        return TensorRtEngine(path)
+        return TensorRtEngine(path, manifest)
     raise BadInput(
         f"{path}: unknown model type {path.suffix!r}: give .onnx, .engine, .plan, .pth, .pt, "
         ".ckpt or .safetensors"
     )
 
 
-def _onnx_engine(path: Path, threads: int | None, provider: str) -> Engine:
+def _onnx_engine(
+    path: Path, threads: int | None, provider: str | None, manifest: Manifest | None
+) -> Engine:
+    provider = provider or _built_for(path, manifest)
     if provider not in PROVIDERS:
         raise BadInput(f"unknown provider {provider!r}: use {', '.join(PROVIDERS)}")
     if provider == "openvino":
         from posgan_edge.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, threads)
+        return OpenVinoEngine(path, threads, manifest)
     from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(path, threads, provider)
+    return OnnxRuntimeEngine(path, threads, provider, manifest)
 
 
-def _built_for(path: Path) -> str:
+def _built_for(path: Path, manifest: Manifest | None) -> str:
     """The provider that an ONNX engine's manifest names."""
-    if manifest_path(path).is_file() and load_manifest(path).runtime == "openvino":
-        return "openvino"
-    return "cpu"
+    if manifest is None and manifest_path(path).is_file():
+        manifest = load_manifest(path)
+    return "openvino" if manifest is not None and manifest.runtime == "openvino" else "cpu"
 
 
 def _named_provider(model: str | Path) -> tuple[str | None, str]:

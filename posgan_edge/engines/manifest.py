@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from posgan_edge.documents import Document, load, nan_to_none, save
+from posgan_edge.documents import Document, convert, nan_to_none, read, save
 from posgan_edge.errors import BadInput
 
 SCHEMA = 1
@@ -64,13 +64,14 @@ def load_manifest(engine: str | Path) -> Manifest:
     path = manifest_path(engine)
     if not path.is_file():
         raise BadInput(f"{engine}: has no manifest {path.name}; build it with build-engine")
+    return manifest_of(read(path, Manifest.kind), path)
 
-    def upgrade(content: Any) -> Any:
-        if isinstance(content, dict) and content.get("schema") != SCHEMA:
-            raise BadInput(f"{path}: manifest version {content.get('schema')}, not {SCHEMA}")
-        return nan_to_none(content)
 
-    return load(path, Manifest, upgrade)
+def manifest_of(content: Any, path: Path) -> Manifest:
+    """A manifest from its plain content; ``path`` is named in errors."""
+    if isinstance(content, dict) and content.get("schema") != SCHEMA:
+        raise BadInput(f"{path}: manifest version {content.get('schema')}, not {SCHEMA}")
+    return convert(nan_to_none(content), Manifest, path)
 
 
 def checked_manifest(engine: str | Path) -> Manifest:
@@ -78,13 +79,14 @@ def checked_manifest(engine: str | Path) -> Manifest:
     return vouched(engine)[0]
 
 
-def vouched(engine: str | Path) -> tuple[Manifest, bytes]:
+def vouched(engine: str | Path, manifest: Manifest | None = None) -> tuple[Manifest, bytes]:
     """The manifest of an engine file and the file's bytes, read once and checked against it.
 
+    ``manifest`` is one that was read, and whose signature was checked, before.
     Raises BadInput if hash or header do not agree. Load the bytes that are returned: the file may
     change after the check.
     """
-    manifest = load_manifest(engine)
+    manifest = manifest or load_manifest(engine)
     try:
         data = Path(engine).read_bytes()
     except OSError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine, EngineInfo
-from posgan_edge.engines.manifest import manifest_path, vouched
+from posgan_edge.engines.manifest import Manifest, manifest_path, vouched
 from posgan_edge.engines.signature import Port, check_signature, check_threads
 from posgan_edge.errors import BadInput, missing, one_line
 from posgan_edge.files import sha256
@@ -31,15 +31,17 @@ class OpenVinoEngine(Engine):
     BadInput if OpenVINO cannot run the file, MissingRuntime if OpenVINO is not installed.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, threads: int | None = None, manifest: Manifest | None = None
+    ) -> None:
         self.file = path = Path(path)
         check_threads(threads)
         openvino = load_openvino()
         self._core = openvino.Core()
         self._threads = threads or DEFAULT_THREADS
         try:
-            if manifest_path(path).is_file():
-                manifest, data = vouched(path)
+            if manifest is not None or manifest_path(path).is_file():
+                manifest, data = vouched(path, manifest)
                 digest, self._model = manifest.engine_sha256, self._core.read_model(data)
             else:
                 digest, self._model = sha256(path), self._core.read_model(str(path))

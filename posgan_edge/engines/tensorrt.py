@@ -42,9 +42,9 @@ class TensorRtEngine(DeviceEngine):
     or if memory runs out; MissingRuntime without TensorRT, pycuda, a driver or a GPU.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, manifest: Manifest | None = None) -> None:
         path = Path(path)
-        manifest, plan = vouched(path)
+        manifest, plan = vouched(path, manifest)
         trt = _matching_runtime(path, manifest)
         self.cuda = first_gpu()
         _check_gpu(path, manifest)
