@@ -149,8 +149,7 @@ class EngineOptions(Group):
                      help="Network threads."),
         click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
                      help="Where an ONNX model runs.  [default: what it was built for]"),
-        click.option("--verify", type=Path, metavar="PUBKEY",
-                     help="Refuse an engine that the owner of this key did not sign."),
+        click.option("--verify", type=Path, help="Public key; an engine must be signed by it."),
         click.option("--uv-mask", type=Path,
                      help="Face mask of the UV layout, for layouts without one."),
     )  # fmt: skip
