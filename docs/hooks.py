@@ -108,6 +108,7 @@ ROOMS = {
     "geometry": "Geometry",
     "render": "Drawing and files",
     "images": "Pictures",
+    "jobs": "Many pictures",
     "errors": "Errors",
 }
 

@@ -38,6 +38,17 @@ def test_webcam(tmp_path):
 
 
 @pytest.mark.usefixtures("detector")
+def test_blendshapes(tmp_path):
+    source = "synthetic:?seconds=1&width=640&height=360&blink=0.9"
+    out = example("blendshapes.py", source, 52, cwd=tmp_path)
+    lines = [dict(zip(*[iter(line.split())] * 2, strict=True)) for line in out.splitlines()]
+    assert len(lines) == 30
+    assert all(len(line) == 52 and min(map(float, line.values())) >= 0 for line in lines)
+    blinks = [float(line["eyeBlinkLeft"]) for line in lines]
+    assert max(blinks) > min(blinks) + 0.3
+
+
+@pytest.mark.usefixtures("detector")
 def test_folder(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", "b.jpg"):

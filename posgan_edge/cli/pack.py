@@ -35,6 +35,7 @@ def command(
     INPUT has InputImage/NAME.jpg (square) and LabelImage_npy/NAME.npy (256, 256, 3), the x, y and
     z of each point in pixels of the 256-pixel picture, UV layout prnet.
     """
+    from posgan_edge.cli.options import with_flags
     from posgan_edge.cli.progress import reporting
     from posgan_edge.training.pack import PackOptions, make_pack
 
@@ -43,7 +44,7 @@ def command(
         with reporting() as progress:
             made = make_pack(source, output, options, progress)
     except UsageError as error:
-        raise UsageError(f"{error} (--overwrite)") from error
+        raise with_flags(error) from error
     for line in made.bad:
         click.echo(f"left out: {line}", err=True)
     left_out = f", {len(made.bad)} left out" if made.bad else ""

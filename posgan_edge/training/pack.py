@@ -92,7 +92,7 @@ def make_pack(
     source, output = Path(source), Path(output)
     old = [p for name in ("basis.npz", "train-*.npz", "val.npz") for p in output.glob(name)]
     if old and not options.overwrite:
-        raise UsageError(f"{old[0]}: exists already: name another folder or overwrite", "overwrite")
+        raise UsageError(f"{old[0]}: is there already", "overwrite")
     check_writable(output / "basis.npz")
     pictures = sorted((source / "InputImage").glob("*.jpg"))
     if not pictures:
