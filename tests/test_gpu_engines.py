@@ -7,6 +7,7 @@ from posgan_edge import Crop, load_engine
 from posgan_edge.evaluation.profile import gpu_clocks
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.images import read_image
+from posgan_edge.system import gpu_here
 from tests.helpers.data import PORTRAIT
 
 pytestmark = pytest.mark.gpu
@@ -39,3 +40,20 @@ def test_engine_equals_torch(run, tmp_path, images, target, precision, limit):
     clocks = gpu_clocks(engine, 20)
     assert 0 < np.median(clocks["gpu_compute"]) < np.median(clocks["device_pipeline"]) < 50
     engine.close()
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_providers_of_onnx_runtime_equal_torch(images, provider):
+    import onnxruntime
+
+    from posgan_edge.engines.onnxruntime import PROVIDERS
+
+    if PROVIDERS[provider] not in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime has no {provider} provider")
+    if not gpu_here()[0]:
+        pytest.skip("no NVIDIA GPU is here")
+    reference = load_engine(PORTRAIT.with_name("edge.safetensors"))
+    with load_engine("edge", provider=provider) as engine:
+        for count in (1, 8, 3, 1):
+            off = engine.infer(images[:count]) - reference.infer(images[:count])
+            assert np.abs(off).max() < 1e-3

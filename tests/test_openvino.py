@@ -68,6 +68,13 @@ def test_int8_is_within_the_budget_of_the_build(run, tmp_path, images):
         load_engine(path)
 
 
+def test_the_shipped_int8_network_is_within_the_budget(images):
+    want = load_engine("edge").infer(images)
+    with load_engine("openvino:edge-int8") as engine:
+        off = np.linalg.norm(engine.infer(images) - want, axis=1).mean() * 256
+    assert 0 < off < 0.5
+
+
 def test_int8_that_is_slower_gives_way_to_fp32(run, tmp_path, monkeypatch):
     import posgan_edge.build.engine as build
 
