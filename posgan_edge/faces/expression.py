@@ -1,8 +1,9 @@
-"""Facial expression in ARKit's terms: blendshape values from the points of a position map.
+"""Facial expression as ARKit blendshapes, from the points of a position map.
 
-The points, freed of the head's pose, are explained by ICT-FaceKit's expressions, its identity
-modes, what is left of the pose, and noise. Values are bounded to [0, 1]; identity and pose are
-removed with their uncertainty, so that one small problem of E unknowns is left for each face.
+The head's pose is removed from the points. What is left is modelled as the sum of ICT-FaceKit's
+expressions, its identity modes, a remaining error of the pose, and noise. Identity and pose are
+marginalised (they are Gaussian), so that for each face a least-squares problem with E unknowns, the
+values of the expressions in [0, 1], has to be solved.
 """
 
 from __future__ import annotations
@@ -56,18 +57,18 @@ _MOST_STEPS = 12
 
 @dataclass(frozen=True)
 class _Problem:
-    """The bounded least squares for one state of knowledge: ``gram`` (E, E) float64 and
-    ``projection`` (E, R) float32, which makes its right side of a reading."""
+    """The least-squares problem for one level of knowledge about a person: ``gram`` (E, E) float64,
+    and ``projection`` (E, R) float32, which gives the right side for a reading."""
 
     gram: NDArray[np.float64]
     projection: NDArray[np.float32]
 
 
 class ExpressionSolver:
-    """Blendshape values of faces on the UV layout ``ict``; holds no face's state.
+    """Computes blendshape values of faces on the UV layout ``ict``. It keeps no state of a face.
 
-    A reading is an (R,) float32 array in cm: where the points of a map lie without the head's
-    pose, less where they lie on a resting face, and the same of the gaps between lids and lips.
+    A reading is an (R,) float32 array in cm: the positions of a map's points, without the head's
+    pose, minus those of a resting face; and the same for the gaps between lids and lips.
 
     >>> solver = ExpressionSolver()                                        # doctest: +SKIP
     >>> reading = solver.read(face.dense_map, face.crop, face.pose)        # doctest: +SKIP
@@ -84,7 +85,7 @@ class ExpressionSolver:
         self._uv = np.concatenate([basis.point_uv, corners])
         self._rest = sample_map(basis.neutral, basis.point_uv) + basis.point_rest
         deltas = sample_map(basis.expression[seen], self._uv)
-        # Lips can be held together no further than the jaw is open. The unknowns are the jaw's
+        # Lips can only be closed as far as the jaw is open. The unknowns are the jaw's
         # opening with the lips apart and that with the lips together, each above zero.
         self._jaw, self._close = self.names.index("jawOpen"), self.names.index("mouthClose")
         deltas[self._close] += deltas[self._jaw]
@@ -99,7 +100,7 @@ class ExpressionSolver:
 
     @property
     def levels(self) -> int:
-        """How many states of knowledge about a person there are; 0 is none."""
+        """The number of levels of knowledge about a person; at level 0 nothing is known."""
         return len(self._problems)
 
     def read(self, position_map: PositionMap, crop: Crop, pose: Pose) -> NDArray[np.float32]:
@@ -111,7 +112,7 @@ class ExpressionSolver:
         return np.concatenate([off.ravel(), gaps]).astype(np.float32)
 
     def values(self, reading: FloatArray) -> NDArray[np.float64]:
-        """(52,) in the order of ARKIT_NAMES, of a reading (R,) of a person never seen."""
+        """(52,) in the order of ARKIT_NAMES, of a reading (R,) of an unknown person."""
         wider = np.zeros(self._deltas.shape[1], np.float32)
         wider[-len(_GAPS) :] = _WIDER
         return self.named(self.solve(np.asarray(reading, np.float32) - wider))
@@ -131,7 +132,7 @@ class ExpressionSolver:
         return solve_bounded(problem.gram, right, start)
 
     def change(self, unknowns: NDArray[np.float64]) -> NDArray[np.float32]:
-        """What the unknowns (E,) do to a reading: (R,) in cm."""
+        """The change of a reading by the unknowns (E,): (R,) in cm."""
         return np.asarray(unknowns.astype(np.float32) @ self._deltas, np.float32)
 
     def named(self, unknowns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -145,12 +146,12 @@ class ExpressionSolver:
 
 @lru_cache(maxsize=1)
 def expression_solver() -> ExpressionSolver:
-    """The solver, made once in a process (about a tenth of a second)."""
+    """The solver. It is made once in a process, in about 0.1 seconds."""
     return ExpressionSolver()
 
 
 def picture_values(position_map: PositionMap, crop: Crop, pose: Pose) -> NDArray[np.float64] | None:
-    """(52,) in the order of ARKIT_NAMES, of a single picture; None where the map is of another
+    """(52,) in the order of ARKIT_NAMES, of a single picture; None if the map is of another
     UV layout than ``ict`` or not finite."""
     if position_map.layout.name != "ict":
         return None
@@ -171,8 +172,8 @@ def solve_bounded(
 ) -> NDArray[np.float64]:
     """The x (E,) in [0, 1] with the least ``x @ gram @ x / 2 - right @ x``.
 
-    An active-set method: unknowns at a bound are held there, the others solved for; those that
-    leave the bounds are held next, and those whose gradient points inside are let go. ``gram``
+    An active-set method: unknowns at a bound are fixed, the others are solved for. Then those that
+    left the bounds are fixed, and those whose gradient points inside are freed. ``gram``
     must be positive definite.
     """
     x = np.linalg.solve(gram, right) if start is None else start
@@ -204,7 +205,7 @@ def mean_face_to_basis(
 def without_pose(
     points: FloatArray, pose: Pose, turn: FloatArray, shift: FloatArray
 ) -> NDArray[np.float32]:
-    """Points (..., 3) in frame pixels -> where they lie on the upright face, in cm; ``turn`` and
+    """Points (..., 3) in frame pixels -> their positions on the upright face, in cm; ``turn`` and
     ``shift`` are those of ``mean_face_to_basis``."""
     matrix = turn @ (pose.rotation.T * _Y_UP) / pose.scale
     offset = shift - turn @ (pose.rotation.T @ pose.translation) / pose.scale
@@ -220,7 +221,7 @@ def _problems(
     """The problem at each share of ``_UNKNOWN``; ``deltas`` (E, R), ``identity`` (K, P, 3), the
     points ``rest`` (P, 3)."""
     padding = ((0, 0), (0, len(_GAPS)))
-    # How open a face's eyes are at rest is no part of who it is.
+    # How open the eyes are at rest is not part of the identity.
     identity = np.pad(identity.reshape(len(identity), -1), padding)
     changes = np.pad(_pose_changes(rest), padding)
     known = np.linspace(0, 1, len(_UNKNOWN))
@@ -251,7 +252,7 @@ def _problem(
     spreads = np.array([_spread(name, known) for name in names])
     gram = expression.T @ expression - shared.T @ part + np.diag(1 / spreads**2)
     projection = (expression - identity @ part).T
-    # What a pose does to a reading is removed here too: once, not in every frame.
+    # The effect of the pose is removed here too, once and not in every frame.
     projection = (projection - (projection @ pose) @ pose.T) * weight
     return _Problem(gram, np.ascontiguousarray(projection, np.float32))
 

@@ -1,4 +1,4 @@
-"""The ARKit blendshape names and the basis that gives each of them a shape."""
+"""The ARKit blendshape names, and the shape of each."""
 
 from __future__ import annotations
 

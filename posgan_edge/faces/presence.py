@@ -1,4 +1,4 @@
-"""Whether what the network found is a face, and whether two are the same."""
+"""Tests whether a result is a face, and whether two results are the same face."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from posgan_edge.faces.values import Face
 from posgan_edge.geometry.pose import NO_FACE
 
-#: Boxes of landmarks that overlap more than this are of one face.
+#: Two results are one face if their landmark boxes overlap by more than this.
 SAME_IOU = 0.5
-#: Landmarks that lie closer together on average, in sizes of the larger box, are of one face.
+#: Two results are one face if their landmarks are closer on average, in sizes of the larger box.
 SAME_DISTANCE = 0.25
 #: Boxes whose middles lie closer together than this, in sizes of the larger one, are of one person:
 #: an ear or a forehead that passes for a face. Heads side by side are further apart.
@@ -20,8 +20,8 @@ SAME_MIDDLE = 0.65
 
 
 def is_face(face: Face, height: int, width: int) -> bool:
-    """Whether the mean face fits what the network found, and its middle lies in the picture (or
-    outside by at most a quarter of its box)."""
+    """Whether the mean face fits the result, and its centre is inside the picture, or outside by at
+    most a quarter of its box."""
     x, y = face.box.center
     return (
         face.pose.residual <= NO_FACE  # False for NaN
@@ -31,7 +31,7 @@ def is_face(face: Face, height: int, width: int) -> bool:
 
 
 def same_face(a: Face, b: Face) -> bool:
-    """Whether two readings of a frame are of one face: they cover each other."""
+    """Whether two results of a frame are the same face: they overlap."""
     if a.box.iou(b.box) >= SAME_IOU:
         return True
     apart = np.linalg.norm(a.landmarks[:, :2] - b.landmarks[:, :2], axis=1).mean()
@@ -39,7 +39,7 @@ def same_face(a: Face, b: Face) -> bool:
 
 
 def same_person(a: Face, b: Face) -> bool:
-    """Whether two readings are of one face or too close together for two heads."""
+    """Whether two results are the same face, or too close to each other for two heads."""
     apart = math.dist(a.box.center, b.box.center)
     return apart < SAME_MIDDLE * _larger(a, b) or same_face(a, b)
 

@@ -13,14 +13,14 @@ from posgan_edge.faces.values import Face
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.values import FaceBox
 
-#: Times closer than this, in seconds, say nothing of a face's speed.
+#: Shorter intervals than this, in seconds, are not used to measure a face's speed.
 _LEAST_SECONDS = 1e-3
 
 
 @dataclass
 class Track:
-    """One face over time: its last unfiltered state, its filter, and its expression where that is
-    wanted. ``dense`` False: faces with an expression carry no map."""
+    """One face over time: its last unfiltered state, its filter, and its expression if that is
+    wanted. With ``dense`` False, faces with an expression have no map."""
 
     id: int
     face: Face
@@ -32,7 +32,7 @@ class Track:
     dense: bool = True
 
     def crop(self, timestamp: float) -> Crop:
-        """Where the face is expected, level with its head."""
+        """The crop where the face is expected, turned so that the head is upright in it."""
         crop = Crop.from_landmarks(self.face.landmarks, self.face.pose.in_plane)
         x, y = self._moved(timestamp)
         return Crop(crop.center_x + x, crop.center_y + y, crop.side, crop.angle)

@@ -1,4 +1,4 @@
-"""Following faces from frame to frame, with the detector off the hot path."""
+"""Following faces from frame to frame; the detector runs beside it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from posgan_edge.geometry.values import FaceBox
 
 __all__ = ["MOST_MISSES", "NO_FACE", "FaceTracker", "Track"]
 
-#: Frames in a row without a face after which a track ends.
+#: A track ends after this many frames in a row without its face.
 MOST_MISSES = 3
 #: A detection that overlaps a track by less than this is not of its face.
 LEAST_IOU = 0.2
@@ -40,22 +40,22 @@ LEAST_IOU = 0.2
 class FaceTracker:
     """Faces of a video, each with an id that stays.
 
-    Every frame costs one crop and one network pass a face, at the place where the last landmarks
-    say the face goes. The detector runs on the first frame, when every face is lost, and every
-    ``redetect`` seconds while there may be more faces (on a thread of its own when
-    ``background``). A track ends when the network finds no face in its crop, or finds the face of
-    another track.
+    In each frame, each face takes one crop and one pass of the network, at the place that its last
+    landmarks and its speed predict. The detector runs on the first frame, when all faces are lost,
+    and every ``redetect`` seconds while there are fewer faces than ``max_faces``; with
+    ``background`` it has a thread of its own. A track ends if the network finds no face in its
+    crop, or the face of another track.
 
-    ``engine`` is an engine or what ``load_engine`` takes; ``detector`` None makes a
-    ``MediaPipeDetector``. ``smooth`` False switches the filters off; ``dense`` False leaves
-    position maps out; ``mirror``, ``layout`` and ``reader`` are those of ``FacePipeline``.
-    ``expressions``: faces carry blendshapes (see ``Face.blendshapes``) that learn each person's
-    resting face over the track; this needs a model of UV layout ``ict``.
+    ``engine`` is an ``Engine``, or a name or file for ``load_engine``; with ``detector`` None, a
+    ``MediaPipeDetector`` is made. ``smooth`` False switches the filters off, ``dense`` False leaves
+    out position maps; ``mirror``, ``layout`` and ``reader`` are those of ``FacePipeline``. With
+    ``expressions``, faces have blendshapes (see ``Face.blendshapes``), measured from each person's
+    resting face, which is learned during the track; this needs a model with UV layout ``ict``.
 
     After an ``update``, ``timings_ms`` holds its milliseconds (``crop``, ``network``,
-    ``landmarks``, ``total``; empty where there was nothing to read) and ``detect_ms`` those of the
-    detection that it used, 0 where it used none. A tracker is a context manager and closes the
-    engine and the detector only where it made them.
+    ``landmarks``, ``total``; empty if no crop was read), and ``detect_ms`` those of the detection
+    whose result it used, 0 if none. A tracker is a context manager; it closes the engine and the
+    detector only if it made them.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FaceTracker, GivenBoxes, read_image
@@ -123,10 +123,10 @@ class FaceTracker:
     def update(self, image: Image | Frame, timestamp: float | None = None) -> list[Face]:
         """The faces of the next frame or picture (H, W, 3) uint8 BGR, oldest track first.
 
-        ``timestamp`` is in seconds and rises from call to call; None takes that of a ``Frame``, or
-        the clock's (``time.perf_counter``) for a picture. Raises BadInput for what is not a picture
-        or not a time, and where the tracker is closed; PosganError where the detector fails. The
-        tracker can be used on after an error.
+        ``timestamp`` is in seconds and must rise from call to call; None takes that of a ``Frame``,
+        or ``time.perf_counter()`` for a picture. Raises BadInput for an argument that is not a
+        picture or a time, and if the tracker is closed; PosganError if the detector fails. After an
+        error the tracker can still be used.
         """
         frame = self._next_frame(image, timestamp)
         self.timings_ms, self.detect_ms = {}, 0.0
@@ -137,10 +137,10 @@ class FaceTracker:
         return faces
 
     def set_neutral(self, id: int | None = None) -> None:
-        """Takes the last face of a track, or of every track, for the person at rest.
+        """Makes the last face of a track, or of every track, the resting face of its person.
 
-        Blendshapes are measured from it, from the next frame on. Raises BadInput where no such
-        face is followed, or the tracker was made without ``expressions``.
+        From the next frame on, blendshapes are measured from it. Raises BadInput if there is no
+        such face, or if the tracker was made without ``expressions``.
         """
         if not self._expressions:
             raise BadInput(
@@ -175,7 +175,7 @@ class FaceTracker:
         return faces
 
     def _follow(self, frame: Frame) -> list[Face]:
-        """One pass at the expected crops; tracks without a face are counted out."""
+        """Reads the expected crops once. Tracks without a face for too long end."""
         now = frame.timestamp
         crops = [track.crop(now) for track in self.tracks]
         scores = [track.face.box.score for track in self.tracks]
@@ -193,18 +193,18 @@ class FaceTracker:
         return faces
 
     def _look(self, frame: Frame) -> list[FaceBox]:
-        """The boxes of a detection that is done; starts one where it is time for it."""
+        """The boxes of a detection that has finished; starts a new one if it is time."""
         now = frame.timestamp
         if self._pending is not None:
             if not self._pending.done():
                 return []
-            # A result is taken once, also where it is an error.
+            # A result is used once, also if it is an error.
             pending, self._pending = self._pending, None
             boxes, self.detect_ms = pending.result()
             return boxes
         lost = not any(track.misses == 0 for track in self.tracks)
         first = self._looked is None
-        # Times that jump back must not put the next search off.
+        # If time stamps jump back, the next detection must not wait for long.
         since = math.inf if self._looked is None else abs(now - self._looked)
         due = len(self.tracks) < self.max_faces and since >= self.redetect
         if not (due or (lost and since >= min(self.redetect, 0.2))):
@@ -214,19 +214,19 @@ class FaceTracker:
         if self._pool is None or first:
             boxes, self.detect_ms = self._detect(frame.image)
             return boxes
-        # The caller may reuse the picture's memory for the next frame.
+        # A copy, because the caller may use the picture's memory for the next frame.
         picture = frame.image.copy()
         self._pending = self._pool.submit(self._detect, picture)
         return []
 
     def _detect(self, picture: Image) -> tuple[list[FaceBox], float]:
-        """Boxes and milliseconds; may run on the detector's thread, so it changes nothing."""
+        """Boxes and milliseconds. May run on the detector's thread, so it changes no attribute."""
         start = time.perf_counter()
         boxes = detected(self.detector, picture, self.max_faces)
         return boxes, (time.perf_counter() - start) * 1e3
 
     def _begin(self, frame: Frame, boxes: list[FaceBox]) -> list[Face]:
-        """Tracks for the detections that no track explains."""
+        """Starts tracks for the detections that belong to no track."""
         now = frame.timestamp
         if self.tracks:
             expected = [track.box(now) for track in self.tracks]
@@ -254,16 +254,16 @@ class FaceTracker:
 
     @property
     def rejected(self) -> int:
-        """How many crops so far held no face; see ``FacePipeline.process``."""
+        """The number of crops so far that held no face; see ``FacePipeline.process``."""
         return self.pipeline.rejected
 
     def close(self) -> None:
-        """Ends the threads and closes the engine and the detector where the tracker made them. A
+        """Ends the threads, and closes the engine and the detector if the tracker made them. A
         second call does nothing."""
         if self._closed:
             return
         self._closed = True
-        # The thread first: it may still be using the detector.
+        # First the thread, which may still use the detector.
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
         self.pipeline.close()
