@@ -23,6 +23,7 @@ from posgan_edge.engines.kernels import Graphs, NotEnqueued, device_kernels
 from posgan_edge.engines.manifest import Manifest, vouched
 from posgan_edge.engines.rtx import RtxRuntime
 from posgan_edge.engines.runtimes import MODULES, load_tensorrt, runtime_version
+from posgan_edge.engines.signature import MOST_IMAGES
 from posgan_edge.errors import BadInput
 from posgan_edge.system import gpu_here
 
@@ -46,6 +47,8 @@ class TensorRtEngine(DeviceEngine):
         path = Path(path)
         manifest, plan = vouched(path, manifest)
         trt = _matching_runtime(path, manifest)
+        if not 1 <= manifest.batch <= MOST_IMAGES:
+            raise BadInput(f"{path}: its manifest says a batch of {manifest.batch}")
         self.cuda = first_gpu()
         _check_gpu(path, manifest)
         self.info = EngineInfo(
@@ -55,7 +58,7 @@ class TensorRtEngine(DeviceEngine):
             input_size=manifest.input_size,
             map_size=manifest.map_size,
             precision=manifest.precision,
-            batch=max(1, manifest.batch),
+            batch=manifest.batch,
             model_hash=manifest.onnx_sha256,
         )
         self.kernels = device_kernels()
