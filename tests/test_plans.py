@@ -122,18 +122,15 @@ def test_plans_that_do_not_fit_are_one_line_and_leave_nothing(
 @pytest.mark.parametrize(
     "values",
     [{key: value} for key in ("batch", "input_size", "map_size")
-     for value in (-1, 0, 17, 257, 10**9, 10**18)],
+     for value in (-1, 0, 257, 10**9, 10**18)],
     ids=str,
 )  # fmt: skip
 def test_manifests_with_senseless_sizes_are_one_line(monkeypatch, tmp_path, values):
     path = write_plan(tmp_path, **values)
     with gpu(monkeypatch, tmp_path) as (_, driver, _):
-        try:
-            load_engine(path).close()
-        except BadInput as error:
-            assert "\n" not in str(error)
-        else:
-            assert values in ({"batch": 17},)
+        with pytest.raises(BadInput, match="its manifest says") as caught:
+            load_engine(path)
+        assert "\n" not in str(caught.value)
         assert all(m.freed for m in [*driver.allocated, *driver.pinned])
 
 
