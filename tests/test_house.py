@@ -24,7 +24,7 @@ FLOORS = (
     ("engines", "models"),
     ("geometry",),
     ("system", "documents", "images", "timing"),
-    ("files", "progress", "assets"),
+    ("files", "progress", "assets", "archives"),
     ("errors", "arrays"),
 )
 FLOOR = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}

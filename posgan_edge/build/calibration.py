@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.faces.detector import MediaPipeDetector
 from posgan_edge.files import replaced, sha256
 from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.values import FaceBox
 from posgan_edge.images import read_image
 from posgan_edge.progress import Progress, silent
@@ -31,6 +33,7 @@ from posgan_edge.progress import Progress, silent
 if TYPE_CHECKING:
     import onnx
 
+_log = logging.getLogger(__name__)
 METHODS = ("minmax", "percentile", "mse")
 #: Fewer faces than this do not show a network's ranges.
 FEWEST_FACES = 32
@@ -38,6 +41,7 @@ FEWEST_FACES = 32
 WEIGHTED_OPS = ["Conv", "ConvTranspose", "Gemm"]
 QUANTIZED_OPS = [*WEIGHTED_OPS, "Add", "Relu", "LeakyRelu", "Resize", "Concat"]
 _SCHEMA = 1
+_Bound = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
 _AT_A_TIME = 8
 
 
@@ -46,11 +50,13 @@ class CalibrationFaces:
     """Network inputs (N, 3, S, S) float32 and the name and SHA-256 of each picture.
 
     ``landmarks`` (N, 68, 2) float32 are labels in crop units, NaN where a picture has none.
+    ``unreadable`` names pictures that could not be read and were left out.
     """
 
     images: NDArray[np.float32]
     sources: tuple[tuple[str, str], ...]
     landmarks: NDArray[np.float32]
+    unreadable: tuple[str, ...] = ()
 
 
 class CalibrationRecord(Document, frozen=True):
@@ -66,8 +72,23 @@ class CalibrationRecord(Document, frozen=True):
     percentile: Annotated[float, msgspec.Meta(gt=0, le=100)]
     layout: str
     images: tuple[tuple[str, str], ...]
-    ranges: dict[str, tuple[float, float]]
+    ranges: dict[str, tuple[_Bound, _Bound]]
     schema: int = _SCHEMA
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.ranges.items():
+            if low > high:
+                raise ValueError(f"the range of {name!r} ends below its start")
+
+    def check_model(self, model: onnx.ModelProto, source: str | Path) -> None:
+        """Raises BadInput, beginning with ``source``, where the record is of another model."""
+        needed = activations(model)
+        strange = sorted(needed.symmetric_difference(self.ranges))
+        if self.model_sha256 != model_digest(model):
+            raise BadInput(f"{source}: was made from another model; calibrate this one")
+        if strange:
+            has = "has no range for" if strange[0] in needed else "has a range for the unknown"
+            raise BadInput(f"{source}: {has} {strange[0]!r}; calibrate again")
 
     @property
     def digest(self) -> str:
@@ -96,9 +117,25 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def activations(model: onnx.ModelProto) -> set[str]:
+    """Names of the values that a record has ranges of: what goes into and out of those layers
+    that may be quantised."""
+    weights = {i.name for i in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in QUANTIZED_OPS]
+    return {name for n in nodes for name in (*n.input, *n.output) if name} - weights
+
+
 def model_digest(model: onnx.ModelProto) -> str:
     """SHA-256 of a model's bytes."""
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+def check_method(method: str, percentile: float) -> None:
+    """Raises BadInput for a method or a percentile that there is not."""
+    if method not in METHODS:
+        raise BadInput(f"unknown calibration method {method!r}: use {', '.join(METHODS)}")
+    if not 0 < percentile <= 100:
+        raise BadInput(f"percentile: {percentile:g} is not above 0 and at most 100")
 
 
 def calibrate(
@@ -117,10 +154,8 @@ def calibrate(
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
-    if method not in METHODS:
-        raise BadInput(f"unknown calibration method {method!r}: use {', '.join(METHODS)}")
-    if not 0 < percentile <= 100:
-        raise BadInput(f"percentile: {percentile:g} is not above 0 and at most 100")
+    check_method(method, percentile)
+    load_layout(layout)
     if len(faces.images) < FEWEST_FACES:
         raise BadInput(
             f"{len(faces.images)} faces were found for calibration, {FEWEST_FACES} are needed"
@@ -141,7 +176,10 @@ def calibrate(
         )
         # The calibrator keeps every activation of one call in memory: a few faces at a time.
         for start in range(0, len(faces.images), _AT_A_TIME):
-            calibrator.collect_data(_Reader(faces.images[start : start + _AT_A_TIME]))
+            try:
+                calibrator.collect_data(_Reader(faces.images[start : start + _AT_A_TIME]))
+            except ValueError as error:  # a histogram of values that are not finite
+                raise _not_finite() from error
             done = min(start + _AT_A_TIME, len(faces.images))
             progress("calibrating", done, len(faces.images))
         if method == "mse":
@@ -155,9 +193,15 @@ def calibrate(
             }
     if wrong := [name for name, range_ in ranges.items() if not np.isfinite(range_).all()]:
         raise BadInput(f"the model: {wrong[0]} holds numbers that are not finite")
+    if not np.isfinite(list(ranges.values())).all():
+        raise _not_finite()
     return CalibrationRecord(
         model_digest(model), method, percentile, layout, faces.sources, dict(sorted(ranges.items()))
     )
+
+
+def _not_finite() -> BadInput:
+    return BadInput("the model's values on these faces are not finite: nothing can be calibrated")
 
 
 class _Reader:
@@ -219,7 +263,8 @@ def folder_faces(
 
     ``labels`` holds landmarks (68, 2 or more) in photo pixels by file stem: such a picture is cut
     at its landmarks' box, others where the detector finds a face. ``names`` (file stems)
-    restricts which are taken. Pictures without a face are left out.
+    restricts which are taken. Pictures without a face are left out, and those that cannot be read,
+    which are logged and named in the result.
     """
     labels = labels or {}
     folder = Path(folder)
@@ -229,8 +274,14 @@ def folder_faces(
         pictures = [p for p in pictures if p.stem in wanted]
     detector = MediaPipeDetector() if any(p.stem not in labels for p in pictures) else None
     images, sources, landmarks = [], [], []
+    unreadable: list[str] = []
     for index, path in enumerate(pictures):
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except BadInput as error:
+            _log.warning("left out: %s", error)
+            unreadable.append(path.name)
+            continue
         points = labels.get(path.stem)
         box = FaceBox.around(points) if points is not None else None
         if box is None and detector is not None:
@@ -244,5 +295,7 @@ def folder_faces(
         progress("reading faces", index + 1, len(pictures))
     if not images:
         empty = np.empty((0, 3, input_size, input_size), np.float32)
-        return CalibrationFaces(empty, (), np.empty((0, 68, 2), np.float32))
-    return CalibrationFaces(np.stack(images), tuple(sources), np.stack(landmarks))
+        return CalibrationFaces(empty, (), np.empty((0, 68, 2), np.float32), tuple(unreadable))
+    return CalibrationFaces(
+        np.stack(images), tuple(sources), np.stack(landmarks), tuple(unreadable)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,6 @@ from posgan_edge.build.calibration import (
     CalibrationRecord,
     calibrate,
     folder_faces,
-    model_digest,
 )
 from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import float16_ends, load_model, props, set_props, sizes
@@ -41,6 +41,7 @@ from posgan_edge.timing import take_turns
 if TYPE_CHECKING:
     import onnx
 
+_log = logging.getLogger(__name__)
 TARGETS = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 #: Targets whose engine is an ONNX file, and the provider that runs it.
 ONNX_TARGETS = {"onnxruntime": "cpu", "openvino": "openvino"}
@@ -51,7 +52,7 @@ FP16_SCALES_OPSET = 19
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build; see ``posgan-edge build-engine --help``.
+    """What to build.
 
     ``labels`` holds landmarks (68, 2 or more) of ``images`` by file stem: see ``folder_faces``.
     """
@@ -212,8 +213,7 @@ def _calibration(
         faces = folder_faces(request.images, size, request.names, request.labels, progress)
     if request.record is not None and request.record.is_file():
         record = CalibrationRecord.load(request.record)
-        if record.model_sha256 != model_digest(source):
-            raise BadInput(f"{request.record}: was made from another model; calibrate this one")
+        record.check_model(source, request.record)
         if faces is not None and record.images != faces.sources:
             raise BadInput(f"{request.record}: was made from other pictures than {request.images}")
         return faces, record
@@ -228,7 +228,7 @@ def _faster(
 ) -> Converted:
     """The INT8 model, or the FP32 one where INT8 is slower on this machine (interleaved runs)."""
     ratio = latency_ratio(source, converted.model, provider=provider)
-    progress(f"INT8 takes {ratio:.2f} of FP32's time on this machine", 1, 1)
+    _log.info("INT8 takes %.2f of FP32's time on this machine", ratio)
     if ratio <= 1.0:
         return Converted(
             converted.model, "int8", converted.kept, converted.calibration,

@@ -34,6 +34,7 @@ def command(
     from posgan_edge.evaluation.aflw2000 import landmark_labels
     from posgan_edge.files import check_writable, read_names
 
+    calibration.check_method(method, percentile)
     check_writable(output)
     if sensitivity is not None:
         costs.check_plot()
@@ -54,4 +55,5 @@ def command(
     click.echo(
         f"{output}: {len(record.ranges)} ranges by {record.method} from {len(record.images)} "
         f"faces, digest {record.digest[:12]}"
+        + (f"; {len(faces.unreadable)} pictures could not be read" if faces.unreadable else "")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -35,7 +36,7 @@ def command(engine: Path) -> None:
         for key, value in props(model).items():
             click.echo(f"{key}: {value}")
         click.echo(f"layers with weights: {len(layers(model))}")
-    if engine.suffix == ".onnx" and not manifest_path(engine).is_file():
+    if engine.suffix == ".onnx" and not os.path.lexists(manifest_path(engine)):
         return
     manifest = load_manifest(engine)
     for key, value in plain(manifest).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from posgan_edge.errors import BadInput
 SCHEMA = 1
 #: First bytes of a plan, and the runtime that reads it.
 PLAN_MAGIC = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
+_Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
 
 
 class Manifest(Document, frozen=True):
@@ -33,9 +34,9 @@ class Manifest(Document, frozen=True):
     precision: str
     name: str
     layout: str
-    input_size: int
-    map_size: int
-    batch: int
+    input_size: _Size
+    map_size: _Size
+    batch: Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
     command: str
     compute_capability: str = ""
     gpu: str = ""
@@ -43,7 +44,7 @@ class Manifest(Document, frozen=True):
     kept_float: tuple[str, ...] = ()
     calibration: str = ""
     timing_cache: str = ""
-    build_seconds: float = 0.0
+    build_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     accuracy: dict[str, float | None] = msgspec.field(default_factory=dict)
     machine: dict[str, Any] = msgspec.field(default_factory=dict)
     schema: int = SCHEMA

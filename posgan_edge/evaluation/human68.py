@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.archives import read_arrays
 from posgan_edge.arrays import FloatArray, Image
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -21,10 +20,6 @@ HUMAN = "human"
 #: face that the border cuts off.
 _OUTSIDE = 0.1
 _KEYS = ("jpeg", "offsets", "pts68", "name")
-#: What numpy raises on a file that is no .npz, or half of one.
-_BROKEN = (
-    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error,
-)  # fmt: skip
 _PHOTOS = (".jpg", ".jpeg", ".png", ".bmp")
 
 
@@ -78,12 +73,9 @@ def load_human_npz(path: str | Path) -> list[HumanFace]:
     """
     path = Path(path)
     try:
-        with np.load(path) as data:
-            jpeg, offsets, points, names = (data[key] for key in _KEYS)
-    except _BROKEN as error:
-        raise BadInput(
-            f"{path}: not a set with human points: an .npz needs {', '.join(_KEYS)}: {error}"
-        ) from error
+        jpeg, offsets, points, names = read_arrays(path, _KEYS).values()
+    except BadInput as error:
+        raise BadInput(f"{error}; a set with human points needs {', '.join(_KEYS)}") from error
     if points.ndim != 3 or points.shape[1:] != (2, 68):
         raise BadInput(f"{path}: pts68 is {points.shape}, not (n, 2, 68)")
     count = len(points)

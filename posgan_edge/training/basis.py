@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from posgan_edge.archives import check_array, read_arrays
 from posgan_edge.errors import BadInput
 from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.training.datasets import FaceMaps, PackMaps
@@ -52,12 +53,14 @@ def read_expressions(path: str | Path, weight: float) -> NDArray[np.float64]:
     The file is an ``.npz`` with ``neutral`` (M, M, 3) and ``expression`` (E, M, M, 3) in one unit,
     x right, y down, z towards the camera. ``weight`` scales them. Raises BadInput for other files.
     """
-    try:
-        with np.load(path) as data:
-            neutral, expression = data["neutral"], data["expression"].astype(np.float64)
-    except (OSError, KeyError, ValueError) as error:
-        raise BadInput(f"{path}: no neutral and expression shapes here: {error}") from error
-    return expression * (weight / np.ptp(neutral[..., 0]))
+    data = read_arrays(path, ("neutral", "expression"))
+    neutral, expression = data["neutral"], data["expression"]
+    check_array(neutral, f"{path}: neutral", (None, neutral.shape[0] if neutral.ndim else None, 3))
+    check_array(expression, f"{path}: expression", (None, *neutral.shape))
+    width = np.ptp(neutral[..., 0])
+    if not width > 0:
+        raise BadInput(f"{path}: neutral is no face: its x does not vary")
+    return expression.astype(np.float64) * (weight / width)
 
 
 def set_basis_from(
@@ -68,6 +71,8 @@ def set_basis_from(
         raise BadInput("the edge generator takes its basis from a position-map pack")
     if maps.basis.shape[-1] != generator.map_size:
         raise BadInput(f"the pack's maps are {maps.basis.shape[-1]} wide, map_size must be too")
+    if expressions is not None and expressions.shape[1] != generator.map_size:
+        raise BadInput(f"the expressions are {expressions.shape[1]} wide, map_size must be too")
     modes = scalar_modes(maps, generator.modes.shape[0], expressions)
     flat = modes.reshape(len(modes), -1)
     projected = maps.basis.reshape(len(maps.basis), 3, -1) @ flat.T

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -13,8 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from posgan_edge.archives import check_array, read_arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
+from posgan_edge.geometry.layout import load_layout
+from posgan_edge.images import decode_image
 from posgan_edge.training.augment import augment_image
 from posgan_edge.training.recipe import Augmentation
 
@@ -77,35 +80,22 @@ class PackMaps:
         files = sorted(folder.glob("train-*.npz" if split == "train" else f"{split}.npz"))
         if not files or not (folder / "basis.npz").is_file():
             raise BadInput(f"{folder}: no basis.npz and {split} files of a position-map pack here")
-        try:
-            with np.load(folder / "basis.npz") as data:
-                parts = [data["mean"][None], data["components"].astype(np.float32)]
-                self.layout = str(data["layout"]) if "layout" in data else "ict"
-            self.basis = np.concatenate(parts).transpose(0, 3, 1, 2).copy()
-            codes: list[NDArray[np.float32]] = []
-            yaws: list[NDArray[np.float32]] = []
-            openness: dict[str, list[NDArray[np.float32]]] = {"eyes": [], "mouth": []}
-            images: list[Image] = []
-            for file in files:
-                with np.load(file) as data:
-                    codes.append(data["codes"])
-                    yaws.append(data["yaw"])
-                    count = len(codes[-1])
-                    if len(yaws[-1]) != count or len(data["offsets"]) != count + 1:
-                        raise BadInput(f"{file}: codes, yaw and offsets differ in length")
-                    for name, parts_of in openness.items():
-                        parts_of += [data[name]] if name in data else []
-                    images.extend(_decode(data["jpeg"], data["offsets"], file))
-        except (KeyError, ValueError, OSError) as error:
-            raise BadInput(f"{folder}: a file of the pack is broken: {error}") from error
         self.folder = folder
-        self.codes = np.pad(np.concatenate(codes), ((0, 0), (1, 0)), constant_values=1.0)
-        self.yaw = np.concatenate(yaws)
+        self.layout, self.basis = _read_basis(folder / "basis.npz")
+        parts = [_read_part(file, len(self.basis) - 1) for file in files]
+        codes = np.concatenate([part["codes"] for part in parts])
+        self.codes = np.pad(codes, ((0, 0), (1, 0)), constant_values=1.0)
+        self.yaw = np.concatenate([part["yaw"] for part in parts])
         self.eyes, self.mouth = (
-            np.concatenate(values) if len(values) == len(files) else None
-            for values in openness.values()
+            np.concatenate([part[name] for part in parts])
+            if all(name in p for p in parts)
+            else None
+            for name in ("eyes", "mouth")
         )
-        self.images = np.stack(images)
+        sides = {part["images"].shape[1] for part in parts}
+        if len(sides) > 1:
+            raise BadInput(f"{folder}: its pictures differ in size: {sorted(sides)} pixels")
+        self.images = np.concatenate([part["images"] for part in parts])
         self._basis: Tensor | None = None
 
     def __len__(self) -> int:
@@ -154,10 +144,10 @@ class FolderMaps:
     def target(self, index: int) -> NDArray[np.float32]:
         try:
             pixels = np.load(self.labels[index])
-        except (ValueError, OSError) as error:
+            np.shape(pixels)[0]
+        except (ValueError, OSError, EOFError, IndexError, SyntaxError, MemoryError) as error:
             raise BadInput(f"{self.labels[index]}: not a .npy array: {error}") from error
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.shape[0] != pixels.shape[1]:
-            raise BadInput(f"{self.labels[index]}: shape {pixels.shape}, not (M, M, 3)")
+        check_array(pixels, f"{self.labels[index]}: the map", (None, len(pixels), 3))
         return ((pixels.transpose(2, 0, 1) + 0.5) / pixels.shape[0]).astype(np.float32)
 
     def maps(self, targets: Tensor) -> Tensor:
@@ -231,9 +221,42 @@ class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
             yield [(self.epoch, p, int(order[p])) for p in positions]
 
 
-def _decode(jpeg: NDArray[np.uint8], offsets: NDArray[np.int64], file: Path) -> Iterator[Image]:
-    for start, end in pairwise(offsets):
-        image = cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)
-        if image is None:
-            raise BadInput(f"{file}: a JPEG at byte {start} cannot be decoded")
-        yield image
+def _read_basis(path: Path) -> tuple[str, NDArray[np.float32]]:
+    """The layout's name, and mean and components as one (1 + C, 3, M, M)."""
+    data = read_arrays(path, ("mean", "components"), ("layout",))
+    mean, components = data["mean"], data["components"]
+    check_array(mean, f"{path}: mean", (None, mean.shape[0] if mean.ndim else None, 3))
+    check_array(components, f"{path}: components", (None, *mean.shape))
+    layout = str(data.get("layout", "ict"))
+    load_layout(layout)
+    basis = np.concatenate([mean[None], components]).astype(np.float32)
+    return layout, basis.transpose(0, 3, 1, 2).copy()
+
+
+def _read_part(path: Path, components: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one file of a pack, with its decoded pictures as ``images`` (n, S, S, 3)."""
+    data = read_arrays(path, ("jpeg", "offsets", "codes", "yaw"), ("eyes", "mouth"))
+    check_array(data["codes"], f"{path}: codes", (None, components))
+    count = len(data["codes"])
+    shapes = {"yaw": (count,), "eyes": (count, 2), "mouth": (count,)}
+    for name in shapes.keys() & data.keys():
+        check_array(data[name], f"{path}: {name}", shapes[name])
+    jpeg, offsets = data.pop("jpeg"), data.pop("offsets")
+    check_array(jpeg, f"{path}: jpeg", (None,), "u")
+    check_array(offsets, f"{path}: offsets", (count + 1,), "iu")
+    if not count:
+        raise BadInput(f"{path}: holds no faces")
+    if jpeg.dtype != np.uint8 or (np.diff(offsets.astype(np.int64)) <= 0).any() or (
+        offsets[0] < 0 or offsets[-1] > len(jpeg)
+    ):  # fmt: skip
+        raise BadInput(f"{path}: offsets do not rise within the {len(jpeg)} bytes of jpeg")
+    images: list[Image] = []
+    for index, (start, end) in enumerate(pairwise(offsets)):
+        image = decode_image(jpeg[start:end], f"{path}: face {index}")
+        if image.shape[0] != image.shape[1] or image.shape != (images or [image])[0].shape:
+            height, width = image.shape[:2]
+            raise BadInput(
+                f"{path}: face {index}: {width}x{height}, not square, or not as the first"
+            )
+        images.append(image)
+    return {**data, "images": np.stack(images)}

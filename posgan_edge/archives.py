@@ -1,0 +1,66 @@
+"""Arrays from ``.npz`` files, checked before they are used."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.errors import BadInput
+
+#: Most bytes that the arrays of one file may take.
+LIMIT = 16 << 30
+#: What a file raises that is no .npz, or half of one, or a changed one.
+_BROKEN = (
+    OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError,
+    RuntimeError, SyntaxError, MemoryError, OverflowError, BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def read_arrays(
+    path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Arrays of an ``.npz`` file by name; optional ones that it lacks are left out.
+
+    Raises BadInput for any other file, one that lacks an array, holds objects, or would take
+    more than ``LIMIT`` bytes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"{path}: no such .npz file")
+    try:
+        with ZipFile(path) as archive:
+            sizes = {item.filename: item.file_size for item in archive.infolist()}
+        if sum(sizes.values()) > LIMIT:
+            raise BadInput(f"{path}: its arrays take more than {LIMIT >> 30} GiB")
+        if absent := [name for name in required if f"{name}.npy" not in sizes]:
+            raise BadInput(f"{path}: holds no array {absent[0]!r}")
+        with np.load(path) as data:
+            names = [*required, *(name for name in optional if name in data)]
+            return {name: data[name] for name in names}
+    except BadInput:
+        raise
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(f"{path}: a broken .npz file, or none: {reason}") from error
+
+
+def check_array(
+    array: NDArray[Any], name: str, shape: tuple[int | None, ...], kinds: str = "f"
+) -> None:
+    """Raises BadInput, beginning with ``name``, for an array of another shape (None: any size) or
+    kind (numpy's letters: f floats, u and i whole numbers), and for values that are not finite."""
+    fits = array.ndim == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits or array.dtype.kind not in kinds:
+        sizes = ", ".join("any" if size is None else str(size) for size in shape)
+        words = " or ".join({"f": "floats", "i": "whole numbers", "u": "uint8"}[k] for k in kinds)
+        raise BadInput(f"{name} is {array.dtype} {array.shape}, not {words} ({sizes})")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInput(f"{name} holds values that are not finite")
