@@ -255,8 +255,6 @@ def _read_part(path: Path, components: int) -> dict[str, NDArray[Any]]:
         image = decode_image(jpeg[start:end], f"{path}: face {index}")
         if image.shape[0] != image.shape[1] or image.shape != (images or [image])[0].shape:
             height, width = image.shape[:2]
-            raise BadInput(
-                f"{path}: face {index}: {width}x{height}, not square, or not as the first"
-            )
+            raise BadInput(f"{path}: face {index}: {width}x{height}: not square or of another size")
         images.append(image)
     return {**data, "images": np.stack(images)}
