@@ -75,7 +75,10 @@ def load_human_npz(path: str | Path) -> list[HumanFace]:
     try:
         jpeg, offsets, points, names = read_arrays(path, _KEYS).values()
     except BadInput as error:
-        raise BadInput(f"{error}; a set with human points needs {', '.join(_KEYS)}") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BadInput(
+            f"{path}: not a set with human points: an .npz needs {', '.join(_KEYS)}: {reason}"
+        ) from error
     if points.ndim != 3 or points.shape[1:] != (2, 68):
         raise BadInput(f"{path}: pts68 is {points.shape}, not (n, 2, 68)")
     count = len(points)
