@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
+from posgan_edge.build.graph import values_around
 from posgan_edge.build.trial import check_convertible
 from posgan_edge.documents import Document, convert, plain, read
 from posgan_edge.errors import BadInput
@@ -82,7 +83,7 @@ class CalibrationRecord(Document, frozen=True):
 
     def check_model(self, model: onnx.ModelProto, source: str | Path) -> None:
         """Raises BadInput, beginning with ``source``, where the record is of another model."""
-        needed = activations(model)
+        needed = values_around(model, QUANTIZED_OPS)
         strange = sorted(needed.symmetric_difference(self.ranges))
         if self.model_sha256 != model_digest(model):
             raise BadInput(f"{source}: was made from another model; calibrate this one")
@@ -115,14 +116,6 @@ class CalibrationRecord(Document, frozen=True):
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def activations(model: onnx.ModelProto) -> set[str]:
-    """Names of the values that a record has ranges of: what goes into and out of those layers
-    that may be quantised."""
-    weights = {i.name for i in model.graph.initializer}
-    nodes = [node for node in model.graph.node if node.op_type in QUANTIZED_OPS]
-    return {name for n in nodes for name in (*n.input, *n.output) if name} - weights
 
 
 def model_digest(model: onnx.ModelProto) -> str:

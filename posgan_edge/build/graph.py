@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,13 @@ def layers(model: onnx.ModelProto) -> list[str]:
         for n in model.graph.node
         if n.op_type in ("Conv", "ConvTranspose", "Gemm") and n.input[1] in weights
     ]
+
+
+def values_around(model: onnx.ModelProto, operators: Sequence[str]) -> set[str]:
+    """Names of what goes into and comes out of the nodes of some operators, without weights."""
+    weights = {i.name for i in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in operators]
+    return {name for n in nodes for name in (*n.input, *n.output) if name} - weights
 
 
 def head(model: onnx.ModelProto) -> list[str]:
