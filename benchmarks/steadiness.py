@@ -7,6 +7,9 @@ its own mean, in pixels of a 720p frame. Lag: how much later the filtered angle 
 the portrait rolled in the picture plane at up to 90 degrees a second, through the whole tracker
 (correlation with the true angle, against the unfiltered one); and a head that turns (yaw) at a
 steady 90 degrees a second, through the filter alone, under the network's own noise.
+Blink: both eyes shut for 200 and 150 ms, lids and all, every 1.5 seconds; how deep the filtered
+blink is beside the unfiltered one, and how much later, in ``openness``, in the surface and in
+``eyeBlink``; "one setting" is the filter without settings of its own for eyes and mouth.
 The sweep multiplies every cut-off frequency at rest, and, apart, what speed adds to it.
 """
 
@@ -19,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from posgan_edge import Face, FaceTracker
+from posgan_edge import Face, FaceTracker, blendshapes, openness
+from posgan_edge.faces.expression_track import ExpressionTrack
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.geometry.pose import angles_from_rotation, rotation_from_angles
 from posgan_edge.live.sources import open_source
@@ -27,9 +31,11 @@ from posgan_edge.system import machine_block
 
 RATE, SPEED = 30.0, 90.0
 STILL = "synthetic:?sway=0&roll=0&zoom=0&noise=6&jpeg=70&seconds={}"
+ONE_SETTING = replace(Smoothing(), eyes=(0, 0), mouth=(0, 0))
 #: Other face sizes and frame rates: width and height of the frame, frames a second.
 OTHERS = ((640, 360, 30), (320, 180, 30), (1280, 720, 15), (1280, 720, 60))
 ROLL = 20.0
+BLINK = "synthetic:?sway=0&roll=0&zoom=0&noise=6&jpeg=70&blink=1.5&blink_takes={}&seconds={}"
 TURNING = "synthetic:?sway=0&zoom=0&roll={}&period={}&noise=6&jpeg=70&seconds={}"
 
 
@@ -73,6 +79,51 @@ def lag_ms(late: np.ndarray, early: np.ndarray) -> float:
 
     shifts = np.arange(-50, 300, 0.5)
     return float(shifts[np.argmin([off(s) for s in shifts])])
+
+
+def blink(takes: float, seconds: float) -> dict[str, dict[str, float]]:
+    """Depth (share of the unfiltered one) and delay of blinks."""
+    own, one = FaceSmoother(), FaceSmoother(ONE_SETTING)
+    smooth, plain = ExpressionTrack(), ExpressionTrack(smooth=False)
+    rows = []
+    uri = BLINK.format(takes, seconds)
+    with FaceTracker(smooth=False, background=False) as tracker, open_source(uri) as source:
+        for frame in source:
+            (face,) = tracker.update(frame)
+            faces = face, own(face, frame.timestamp), one(face, frame.timestamp)
+            surfaces = [
+                f.crop.to_frame(f.dense_map.layout.landmarks(f.dense_map.xyz)) for f in faces
+            ]
+            shapes = [blendshapes(face, track, 1 / RATE) for track in (plain, smooth)]
+            rows.append([
+                *(opened(f.landmarks) for f in faces), *(opened(s) for s in surfaces),
+                *(-(s["eyeBlinkLeft"] + s["eyeBlinkRight"]) / 2 for s in shapes),
+            ])  # fmt: skip
+    columns = np.array(rows).T
+    pairs = {
+        "openness": (0, 1), "openness, one setting": (0, 2),
+        "surface": (3, 4), "surface, one setting": (3, 5), "eyeBlink": (6, 7),
+    }  # fmt: skip
+    return {
+        name: {
+            "depth": depth(columns[raw]),
+            "depth_filtered_share": depth(columns[shown]) / depth(columns[raw]),
+            "later_ms": lag_ms(columns[shown], columns[raw]),
+        }
+        for name, (raw, shown) in pairs.items()
+    }
+
+
+def opened(landmarks: np.ndarray) -> float:
+    """Openness of both eyes."""
+    eyes = openness(landmarks)
+    return (eyes["right_eye"] + eyes["left_eye"]) / 2
+
+
+def depth(signal: np.ndarray) -> float:
+    """How far blinks 1.5 seconds apart fall below what is usual, the first two left out."""
+    each = signal[: len(signal) // 45 * 45].reshape(-1, 45)[2:]
+    return float(np.median(signal) - each.min(axis=1).mean())
 
 
 def turned(faces: list[Face], degrees: np.ndarray) -> list[Face]:
@@ -134,10 +185,12 @@ def main() -> None:
         "degrees_a_second": SPEED,
         "face_height_px": float(np.median([f.box.height for f in still])),
         "jitter_px": {"unfiltered": unfiltered, "filtered": chosen["jitter_px"],
-                      "times_lower": unfiltered / chosen["jitter_px"]},
+                      "times_lower": unfiltered / chosen["jitter_px"],
+                      "one setting": jitter(filtered(still, ONE_SETTING))},
         "lag_ms": {"roll, whole tracker": chosen["lag_roll_ms"],
                    "yaw, filter alone": chosen["lag_yaw_ms"]},
         "elsewhere": [elsewhere(*other, options.seconds) for other in OTHERS],
+        "blink": {f"{round(1e3 * t)} ms": blink(t, options.seconds) for t in (0.2, 0.15)},
         "smoothing": {f.name: getattr(Smoothing(), f.name) for f in fields(Smoothing)},
         "sweep": [
             {"at_rest": rest, "per_speed": speed, **measure(scaled(rest, speed))}

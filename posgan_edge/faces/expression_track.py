@@ -32,13 +32,13 @@ class ExpressionTrack:
     of it. Values of a smile that is held stay.
     """
 
-    def __init__(self, solver: ExpressionSolver | None = None) -> None:
+    def __init__(self, solver: ExpressionSolver | None = None, smooth: bool = True) -> None:
         self._solver = solver or expression_solver()
         self._neutral: NDArray[np.float32] | None = None
         self._last: NDArray[np.float32] | None = None
         self._unknowns: NDArray[np.float64] | None = None
         self._values: NDArray[np.float64] | None = None
-        self._seen = 0.0
+        self._seen, self._smooth = 0.0, smooth
 
     def update(self, reading: FloatArray, seconds: float) -> NDArray[np.float64]:
         """(52,) values in the order of ARKIT_NAMES of the next frame's reading (see
@@ -93,7 +93,7 @@ class ExpressionTrack:
         self._seen += seconds
 
     def _filtered(self, values: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
-        if self._values is None:
+        if self._values is None or not self._smooth:
             self._values = values
             return values
         change = values - self._values

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -19,10 +20,21 @@ from posgan_edge import arrays
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face
 from posgan_edge.geometry.axes import Y_UP
+from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import Pose, angles_from_rotation
 from posgan_edge.geometry.values import FaceBox, PositionMap
 
 _DERIVATIVE_CUTOFF = 1.0  # Hz
+_GAP_DERIVATIVE_CUTOFF = 3.0  # Hz: a blink takes a fifth of a second
+#: The setting, the landmarks, and the upper and lower ones of the gap, of each part that opens.
+_PARTS = (
+    ("eyes", slice(36, 42), (37, 38), (41, 40)),
+    ("eyes", slice(42, 48), (43, 44), (47, 46)),
+    ("mouth", slice(48, 68), (61, 62, 63), (67, 66, 65)),
+)
+#: How far each setting reaches on a map from the part's middle, in half its width and height: it
+#: counts whole up to the first and not at all from the second on (the nose is close to the lips).
+_REACH = {"eyes": (1.3, 2.0), "mouth": (1.1, 1.4)}
 
 
 @dataclass(frozen=True)
@@ -30,8 +42,10 @@ class Smoothing:
     """Cut-off frequencies: (Hz at rest, Hz added for each unit of speed), for each part of a face.
 
     Speeds: position and shape in face sizes a second, size in its logarithm a second, rotation in
-    degrees a second. They do not depend on the face's size or the frame rate. Raises BadInput if a
-    value is not a number or is negative.
+    degrees a second; eyes and mouth in face sizes a second by which lids or lips move apart or
+    together. The points of eyes and mouth follow at least as fast as the shape does. Speeds do not
+    depend on the face's size or the frame rate. Raises BadInput if a value is not a number or is
+    negative.
 
     >>> from posgan_edge import FaceSmoother, Smoothing
     >>> steadier = FaceSmoother(Smoothing(position=(0.3, 4.0)))
@@ -41,10 +55,11 @@ class Smoothing:
     size: tuple[float, float] = (0.4, 3.0)
     rotation: tuple[float, float] = (0.6, 0.06)
     shape: tuple[float, float] = (0.7, 6.0)
+    eyes: tuple[float, float] = (0.7, 60.0)
+    mouth: tuple[float, float] = (0.7, 20.0)
 
     def __post_init__(self) -> None:
-        for name in ("position", "size", "rotation", "shape"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if not isinstance(value, (list, tuple)) or len(value) != 2:
                 raise BadInput(f"{name} is {arrays.described(value)}: give (at rest, per speed)")
             for part in value:
@@ -58,8 +73,10 @@ class OneEuro:
     time has passed. The filter is then unchanged.
     """
 
-    def __init__(self, at_rest: float, per_speed: float) -> None:
-        self.at_rest, self.per_speed = at_rest, per_speed
+    def __init__(
+        self, at_rest: float, per_speed: float, derivative: float = _DERIVATIVE_CUTOFF
+    ) -> None:
+        self.at_rest, self.per_speed, self.derivative = at_rest, per_speed, derivative
         self.value: NDArray[np.floating] | None = None
         self.followed = 1.0  # share of the last change that was followed
         self._speed: NDArray[np.floating] | float = 0.0
@@ -82,14 +99,15 @@ class OneEuro:
         """How much of a change to follow."""
         if not (seconds > 0 and arrays.finite(change)):
             raise BadInput(f"the filter takes finite numbers and time that passes, not {seconds} s")
-        blend = _blend(_DERIVATIVE_CUTOFF, seconds)
+        blend = _blend(self.derivative, seconds)
         self._speed = self._speed + blend * (change / seconds - self._speed)
         speed = math.sqrt(np.vdot(self._speed, self._speed) / change.size)
         return _blend(self.at_rest + self.per_speed * speed, seconds)
 
 
 def _blend(cutoff: float, seconds: float) -> float:
-    return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff * seconds))
+    turned = 2 * math.pi * cutoff * seconds
+    return turned / (1.0 + turned)
 
 
 class FaceSmoother:
@@ -110,6 +128,12 @@ class FaceSmoother:
         self._size = OneEuro(*settings.size)
         self._turn = OneEuro(*settings.rotation)
         self._shape = OneEuro(*settings.shape)
+        by_name = {"eyes": settings.eyes, "mouth": settings.mouth}
+        self._gaps = [
+            OneEuro(by_name[name][0], by_name[name][1], _GAP_DERIVATIVE_CUTOFF)
+            for name, *_ in _PARTS
+        ]
+        self._points: NDArray[np.floating] | None = None
         self._map_shape: NDArray[np.float32] | None = None
         self._rotation: NDArray[np.float64] | None = None
         self._dense = dense
@@ -134,7 +158,8 @@ class FaceSmoother:
         position = self._position(raw.translation, seconds, unit)
         rotation = self._rotated(raw.rotation, seconds)
         shape = ((face.landmarks * Y_UP - raw.translation) @ raw.rotation) / raw.scale
-        shape = self._shape(shape, seconds, 2.0)
+        follow, more = self._followed(shape, seconds)
+        shape = self._filtered_points(shape, follow, more)
         scale = math.exp(size)
         pose = Pose(*angles_from_rotation(rotation), rotation, scale, position, raw.residual)
         landmarks = ((scale * shape @ rotation.T + position) * Y_UP).astype(np.float32)
@@ -143,7 +168,7 @@ class FaceSmoother:
             pose=pose,
             landmarks=landmarks,
             box=FaceBox.around(landmarks, face.box.score),
-            position_map=self._filtered_map(face, pose, self._shape.followed),
+            position_map=self._filtered_map(face, pose, follow, more),
         )
 
     def _rotated(self, rotation: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
@@ -155,7 +180,29 @@ class FaceSmoother:
         self._rotation = self._rotation @ cv2.Rodrigues(share * turn)[0]
         return self._rotation
 
-    def _filtered_map(self, face: Face, pose: Pose, follow: float) -> PositionMap | None:
+    def _followed(self, shape: NDArray[np.floating], seconds: float) -> tuple[float, list[float]]:
+        """What share of its change the shape follows, and how much more each part does."""
+        self._shape(shape, seconds, 2.0)
+        for gap, (_, _, upper, lower) in zip(self._gaps, _PARTS, strict=True):
+            apart = np.linalg.norm(shape[list(upper)] - shape[list(lower)], axis=1).mean()
+            gap(np.array([apart]), seconds, 2.0)
+        follow = self._shape.followed
+        return follow, [max(0.0, gap.followed - follow) for gap in self._gaps]
+
+    def _filtered_points(
+        self, shape: NDArray[np.floating], follow: float, more: list[float]
+    ) -> NDArray[np.floating]:
+        if self._points is None:
+            self._points = shape
+        share = np.full((len(shape), 1), follow)
+        for extra, (_, landmarks, _, _) in zip(more, _PARTS, strict=True):
+            share[landmarks] += extra
+        self._points = self._points + share * (shape - self._points)
+        return self._points
+
+    def _filtered_map(
+        self, face: Face, pose: Pose, follow: float, more: list[float]
+    ) -> PositionMap | None:
         """The map with its shape filtered like that of the landmarks, in the face's own crop."""
         position_map = face.position_map
         if position_map is None or not self._dense:
@@ -169,13 +216,32 @@ class FaceSmoother:
             self._map_shape = shape
         else:
             shape -= self._map_shape
-            shape *= np.float32(follow)
+            share: NDArray[np.float32] | np.float32 = np.float32(follow)
+            if any(more):
+                weights = _part_weights(position_map.layout, position_map.resolution)
+                share = share + np.array(more, np.float32) @ weights
+            shape *= share
             self._map_shape += shape
         to_shape, shift = _map_to_shape(crop.matrix, crop.side, pose)
         back = np.linalg.inv(to_shape)
         xyz = back.astype(np.float32) @ self._map_shape
         xyz -= (back @ shift).astype(np.float32)
         return PositionMap(xyz.reshape(position_map.xyz.shape), position_map.layout)
+
+
+@lru_cache(maxsize=4)
+def _part_weights(layout: UvLayout, resolution: int) -> NDArray[np.float32]:
+    """(parts, M * M): how much each pixel of a map belongs to each of ``_PARTS``."""
+    centers = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
+    v, u = np.meshgrid(centers, centers, indexing="ij")
+    weights = []
+    for name, landmarks, _, _ in _PARTS:
+        (whole, end), uv = _REACH[name], layout.landmark_uv[landmarks]
+        low, high = uv.min(axis=0), uv.max(axis=0)
+        x, y = (2 * p - low[i] - high[i] for i, p in enumerate((u, v)))
+        far = np.hypot(x / (high[0] - low[0]), y / (high[1] - low[1]))
+        weights.append(np.clip((end - far) / (end - whole), 0, 1).ravel())
+    return np.stack(weights).astype(np.float32)
 
 
 def _map_to_shape(

@@ -31,8 +31,8 @@ _LIDS = (
         ((237.0, 104.6), (243.2, 106.0), (249.6, 106.1), (255.4, 104.0)),
     ),
 )
-#: A blink closes in the first time, stays closed for the second, opens in the third (seconds).
-_BLINK = (0.10, 0.08, 0.15)
+#: A blink closes in the first part of its time, stays closed for the second, opens in the third.
+_BLINK = (0.10 / 0.33, 0.08 / 0.33, 0.15 / 0.33)
 #: The skin above an eye that is drawn down over it, in portrait pixels.
 _LID_SKIN = 7.0
 
@@ -45,7 +45,7 @@ class Motion:
     size, ``period`` the seconds of a whole swing; ``noise`` the standard deviation of grey levels,
     ``jpeg`` the quality of a compression that every frame goes through (0: none). ``blank`` and
     ``every``: for that many seconds out of so many there is no face. ``blink`` is the time from one
-    blink of both eyes to the next in seconds (0: none).
+    blink of both eyes to the next in seconds (0: none), ``blink_takes`` how long one takes.
     """
 
     width: int = 1280
@@ -62,6 +62,7 @@ class Motion:
     blank: float = 0.0
     every: float = 20.0
     blink: float = 0.0
+    blink_takes: float = 0.33
 
 
 class SyntheticSource(Source):
@@ -97,8 +98,12 @@ class SyntheticSource(Source):
             raise UsageError(f"{uri}: width and height of at least 64")
         if min(motion.fps, motion.period, motion.every) <= 0:
             raise UsageError(f"{uri}: fps, period and every above 0")
-        if motion.blink and motion.blink < sum(_BLINK):
-            raise UsageError(f"{uri}: a blink takes {sum(_BLINK):g} seconds: give blink more, or 0")
+        if motion.blink_takes <= 0:
+            raise UsageError(f"{uri}: blink_takes above 0")
+        if motion.blink and motion.blink < motion.blink_takes:
+            raise UsageError(
+                f"{uri}: a blink takes {motion.blink_takes:g} seconds: give blink more, or 0"
+            )
         if not 1 <= motion.faces <= 16:
             raise UsageError(f"{uri}: 1 to 16 faces")
         return cls(motion, uri)
@@ -144,8 +149,9 @@ class SyntheticSource(Source):
         """How far the lids are closed at a time in seconds: 0 open, 1 closed."""
         if not self.motion.blink:
             return 0.0
-        closing, closed, opening = _BLINK
-        since = now % self.motion.blink - (self.motion.blink - sum(_BLINK)) / 2
+        takes = self.motion.blink_takes
+        closing, closed, opening = (part * takes for part in _BLINK)
+        since = now % self.motion.blink - (self.motion.blink - takes) / 2
         if since < closing:
             return max(0.0, since / closing)
         return min(1.0, max(0.0, 1 - (since - closing - closed) / opening))
