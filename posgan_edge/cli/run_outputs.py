@@ -39,6 +39,7 @@ class OutputOptions(Group):
     summary: Path | None
     overwrite: bool
     blendshapes: bool
+    osc: str | None
     serve: str | None
     token: str | None
     no_window: bool
@@ -67,6 +68,8 @@ class OutputOptions(Group):
                      help="Replace files that are there (never one that is read)."),
         click.option("--blendshapes", is_flag=True,
                      help="ARKit blendshapes in --json, --npz and on the page of --serve."),
+        click.option("--osc", metavar="HOST:PORT",
+                     help="Send blendshapes and head to an avatar program (VMC over OSC)."),
         click.option("--serve", metavar="[HOST:]PORT", help="Live page in the browser (loopback)."),
         click.option("--token",
                      help="Token for --serve beyond loopback (otherwise one is made up)."),
@@ -143,6 +146,10 @@ class OutputOptions(Group):
             path = getattr(self, kind)
             if path is not None:
                 yield sinks.DenseSink(kind, path, self.mirror_texture, outputs)
+        if self.osc is not None:
+            from posgan_edge.live.sinks.osc import OscSink
+
+            yield OscSink(self.osc, lambda line: click.echo(f"note: {line}", err=True))
         if self.serve is not None:
             from posgan_edge.live.sinks.live_page import LivePageSink
 
