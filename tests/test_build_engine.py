@@ -154,7 +154,7 @@ def test_real_rtx_engines(run, tmp_path, faces, record, unet, name, precision):
     assert (tmp_path / "a.engine").read_bytes() == (tmp_path / "b.engine").read_bytes()
     code, out, _ = run("inspect", tmp_path / "a.engine")
     assert code == 0
-    assert "the manifest vouches for this file" in out
+    assert "the file agrees with its manifest" in out
 
 
 def test_rtx_engine_with_a_dynamic_batch(run, tmp_path):
@@ -213,7 +213,7 @@ def _edit(path, **values):
     ("change", "message"),
     [
         (lambda p: p.with_name("a.engine.json").unlink(), "has no manifest a.engine.json"),
-        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "not the file its manifest vouches for"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "not the file that its manifest describes"),
         (lambda p: _edit(p, runtime_version="1.6.0.1"), "its header says tensorrt-rtx 1.7.1.116"),
         (lambda p: _edit(p, schema=99), "manifest version 99"),
         (lambda p: _edit(p, colour="red"), "not a valid manifest: unknown key 'colour'"),
@@ -333,7 +333,7 @@ def test_inspect_refuses_a_broken_manifest_beside_an_onnx(run, tmp_path, content
     code, out, err = run("inspect", tmp_path / "edge.onnx")
     assert code == 4
     assert "edge.onnx.json: " in err
-    assert "vouches" not in out
+    assert "agrees with its manifest" not in out
 
 
 def test_sensitivity_without_matplotlib_is_refused_before_it_is_measured(

@@ -161,7 +161,7 @@ def test_an_onnx_file_needs_no_manifest_and_must_agree_with_one_that_is_there(ru
     model = onnx.load(path)
     model.doc_string = "changed"
     onnx.save(model, path)
-    with pytest.raises(BadInput, match="is not the file its manifest vouches for"):
+    with pytest.raises(BadInput, match="is not the file that its manifest describes"):
         load_engine(path)
     path.with_name("edge.onnx.json").unlink()
     load_engine(path).close()

@@ -138,7 +138,7 @@ def test_bound_results_are_the_callers_own(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"starts": False}, "cannot start its cuda provider here: it takes an NVIDIA driver"),
+        ({"starts": False}, "cannot start its cuda provider here: it needs an NVIDIA driver"),
         ({"fails": "CUDA failure 35:\n no driver"}, "provider here: CUDA failure 35: no driver"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_provider_that_does_not_start_is_one_line(stand_in, tmp_path, options,
 
 def test_a_wrong_network_is_refused_before_the_gpu_is_asked(stand_in, tmp_path):
     ort = stand_in()
-    with pytest.raises(BadInput, match="takes more than 'image'"):
+    with pytest.raises(BadInput, match="has more inputs than 'image'"):
         load_engine(write_network(tmp_path / "n.onnx", extra=("gain",)), provider="cuda")
     assert [name for name, _, _ in ort.calls] == ["CPUExecutionProvider"]
 

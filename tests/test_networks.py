@@ -36,7 +36,7 @@ def needs(provider):
         ({"shape": ("n", 3, 16, 16, 1), "maps": ("n", 3, 16, 16, 1)}, "the shape must be"),
         ({"shape": None, "maps": None}, r"the shape must be \(N, 3, S, S\)"),
         ({"shape": (1, 3, 4096, 4096), "maps": (1, 3, 4096, 4096)}, "at most 2048 pixels"),
-        ({"extra": ("gain",)}, r"takes more than 'image': gain float32 \(1\)"),
+        ({"extra": ("gain",)}, r"has more inputs than 'image': gain float32 \(1\)"),
         ({"metadata": ()}, "not a posgan-edge model"),
         ({"names": ("x", "y")}, r"found \['x'\] -> \['y'\]"),
     ],
@@ -135,7 +135,7 @@ def test_openvino_takes_no_loops(tmp_path):
     [
         (lambda path: write_network(path, shape=("n", 3, "h", "w")), "with a fixed S"),
         (lambda path: write_network(path, type_=DOUBLE), "float32 or float16 is needed"),
-        (lambda path: write_network(path, extra=("gain",)), "takes more than 'image': gain"),
+        (lambda path: write_network(path, extra=("gain",)), "has more inputs than 'image': gain"),
         (networks.write_endless, "holds Loop"),
     ],
 )

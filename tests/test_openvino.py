@@ -61,10 +61,10 @@ def test_int8_is_within_the_budget_of_the_build(run, tmp_path, images):
     off = np.linalg.norm(engine.infer(images) - want, axis=1).mean() * 256
     assert 0 < off < 0.5
     code, out, _ = run("inspect", path)
-    assert (code, "runtime: openvino" in out, "vouches for this file" in out) == (0, True, True)
+    assert (code, "runtime: openvino" in out, "agrees with its manifest" in out) == (0, True, True)
     assert "onnxruntime" in load_engine(path, provider="cpu").describe()
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(BadInput, match="not the file its manifest vouches for"):
+    with pytest.raises(BadInput, match="not the file that its manifest describes"):
         load_engine(path)
 
 

@@ -55,7 +55,7 @@ def _append(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: _append(p), "is not the file its manifest vouches for"),
+        (lambda p: _append(p), "is not the file that its manifest describes"),
         (lambda p: _append(p.with_name("e.onnx.json")), "is not signed by the owner of"),
         (
             lambda p: p.with_name("e.onnx.json").unlink(),

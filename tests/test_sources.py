@@ -50,11 +50,11 @@ def test_uris(uri, kind, live):
         ("-", {}, UsageError, "need a size"),
         ("0", {"size": (2, 2)}, UsageError, "others do not"),
         ("csi://left", {}, UsageError, "csi:// and its number"),
-        ("synthetic:?faces=0", {}, UsageError, "1 to 16 faces"),
+        ("synthetic:?faces=0", {}, UsageError, "from 1 to 16"),
         ("synthetic:?faces=two", {}, UsageError, "faces='two' is not a number"),
         ("synthetic:?colour=1", {}, UsageError, "unknown key 'colour'"),
         ("synthetic:?seconds=nan", {}, UsageError, "not finite"),
-        ("synthetic:?blank=1&every=0", {}, UsageError, "every above 0"),
+        ("synthetic:?blank=1&every=0", {}, UsageError, "every must be above 0"),
     ],
 )
 def test_bad_uris(uri, options, error, message):

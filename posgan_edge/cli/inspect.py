@@ -43,4 +43,4 @@ def command(engine: Path) -> None:
         if value not in ("", [], (), {}):
             click.echo(f"{key}: {value}")
     checked_manifest(engine)
-    click.echo("the manifest vouches for this file")
+    click.echo("the file agrees with its manifest")

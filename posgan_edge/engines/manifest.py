@@ -94,7 +94,7 @@ def vouched(engine: str | Path, manifest: Manifest | None = None) -> tuple[Manif
         raise BadInput(f"{engine}: cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != manifest.engine_sha256:
         raise BadInput(
-            f"{engine}: is not the file its manifest vouches for; rebuild it: {manifest.command}"
+            f"{engine}: is not the file that its manifest describes; rebuild it: {manifest.command}"
         )
     header = parse_plan_header(data[:28])
     if header is not None and header != (manifest.runtime, manifest.runtime_version):

@@ -70,7 +70,7 @@ class OnnxRuntimeEngine(Engine):
             self._bound = gpu.Bound(ort, self._session, found)
         if self._session.get_providers()[0] != wanted:
             raise MissingRuntime(
-                f"onnxruntime cannot start its {provider} provider here: it takes an NVIDIA driver "
+                f"onnxruntime cannot start its {provider} provider here: it needs an NVIDIA driver "
                 "and the libraries that this onnxruntime-gpu was built for"
             )
         self.on_gpu = provider != "cpu"

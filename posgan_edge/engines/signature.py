@@ -58,7 +58,7 @@ def check_signature(
         )
     if len(inputs) > 1:
         more = ", ".join(str(port) for port in inputs if port.name != "image")
-        raise BadInput(f"{path}: takes more than 'image': {more}")
+        raise BadInput(f"{path}: has more inputs than 'image': {more}")
     image = inputs[0]
     batch, input_size = _sizes(path, image, types)
     map_batch, map_size = _sizes(path, maps, types)

@@ -128,7 +128,7 @@ class TensorRtEngine(DeviceEngine):
             if execution is None:
                 raise BadInput(
                     f"{self.info.name}: no execution context for a batch of {count}: "
-                    "too little memory on the GPU, most often"
+                    "usually the GPU has too little free memory"
                 )
             execution.set_device_memory(int(self._scratch), self._scratch_bytes)
             size = self.info.input_size

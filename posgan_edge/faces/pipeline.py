@@ -131,7 +131,7 @@ class FacePipeline:
             if face is None:
                 raise BadInput(
                     f"{self.engine.info.name}: under crop {index} the network's position map is "
-                    "not finite or lies in one place"
+                    "not finite, or all its points are at one place"
                 )
         return cast("list[Face]", faces)
 

@@ -159,7 +159,7 @@ def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False
     image = arrays.image(image)
     size = arrays.whole(size, "size", 2, LARGEST_MAP)
     if not arrays.finite(position_map.xyz):
-        raise BadInput("the position map is not finite: it is of no face")
+        raise BadInput("the position map is not finite: no face was found")
     height, width = image.shape[:2]
     points = face.crop.to_frame(resample_map(position_map.xyz, size).reshape(3, -1).T)
     raster = rasterize(face_mesh(face), height, width)

@@ -32,8 +32,8 @@ def make_reader(
     kernels = engine.kernels if isinstance(engine, DeviceEngine) else None
     if name == "device" and (kernels is None or mirror):
         raise BadInput(
-            f"{engine.info.name}: no reading on the device: it takes a TensorRT engine, the CUDA "
-            "kernels (pip install ./cpp_ext) and no averaging with mirrored crops"
+            f"{engine.info.name}: no reading on the device: it needs a TensorRT engine, the CUDA "
+            "kernels (pip install ./cpp_ext), and no averaging with mirrored crops"
         )
     if kernels is not None and not mirror and name in ("device", None):
         from posgan_edge.faces.readers.device import DeviceReader

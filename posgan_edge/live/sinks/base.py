@@ -42,7 +42,7 @@ class Result:
     def drawn(self) -> Image:
         """The canvas. Raises BadInput if the frame was not drawn."""
         if self.canvas is None:
-            raise BadInput("this result has no drawn frame: the sink must say that it draws")
+            raise BadInput("this result has no drawn frame: set draws = True in the sink")
         return self.canvas
 
 

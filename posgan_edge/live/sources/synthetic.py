@@ -95,17 +95,17 @@ class SyntheticSource(Source):
         if not all(math.isfinite(value) for value in values.values()):
             raise UsageError(f"{uri}: a value is not finite")
         if min(motion.width, motion.height) < 64:
-            raise UsageError(f"{uri}: width and height of at least 64")
+            raise UsageError(f"{uri}: width and height must be at least 64")
         if min(motion.fps, motion.period, motion.every) <= 0:
-            raise UsageError(f"{uri}: fps, period and every above 0")
+            raise UsageError(f"{uri}: fps, period and every must be above 0")
         if motion.blink_takes <= 0:
-            raise UsageError(f"{uri}: blink_takes above 0")
+            raise UsageError(f"{uri}: blink_takes must be above 0")
         if motion.blink and motion.blink < motion.blink_takes:
             raise UsageError(
                 f"{uri}: a blink takes {motion.blink_takes:g} seconds: give blink more, or 0"
             )
         if not 1 <= motion.faces <= 16:
-            raise UsageError(f"{uri}: 1 to 16 faces")
+            raise UsageError(f"{uri}: faces must be from 1 to 16")
         return cls(motion, uri)
 
     def open(self) -> None:
