@@ -104,6 +104,14 @@ def test_extras_and_targets_exist(document, line):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
 
 
+def test_the_first_page_names_every_extra():
+    text = (ROOT / "pyproject.toml").read_text()
+    extras = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    table = (ROOT / "docs" / "index.md").read_text().partition("| extra |")[2].partition("\n\n")[0]
+    named = re.findall(r"`([\w-]+)`", table)
+    assert sorted(named) == sorted(re.findall(r"^([\w-]+) = \[", extras, re.MULTILINE))
+
+
 @pytest.mark.parametrize(("document", "line"), lines_of("python"))
 def test_scripts_exist(document, line):
     _, script, *rest = line.split()
