@@ -156,6 +156,7 @@ def steps() -> list[Step]:
         ),
         Step("pose", "python docs/draw_pose.py"),
         Step("portrait", "python docs/draw_portrait.py"),
+        Step("landmarks", "python -m tests.record_portrait"),
     ]
 
 

@@ -32,7 +32,6 @@ from posgan_edge.geometry.pose import fit_pose as fit_pose
 from posgan_edge.geometry.values import FaceBox as FaceBox
 from posgan_edge.geometry.values import PositionMap as PositionMap
 from posgan_edge.images import read_image as read_image
-from posgan_edge.images import write_image as write_image
 from posgan_edge.jobs.parquet import read_faces as read_faces
 from posgan_edge.render.dense import depth_map as depth_map
 from posgan_edge.render.dense import face_mask as face_mask

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class PosganError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    >>> from posgan_edge import PosganError, load_engine
+    >>> try:
+    ...     load_engine("absent.onnx")
+    ... except PosganError as error:
+    ...     print(str(error).partition(":")[0])
+    absent.onnx
+    """
 
     exit_code = 4
 
@@ -35,7 +43,15 @@ class MissingRuntime(PosganError):
 
 
 class BadInput(PosganError, ValueError):
-    """A file, image, checkpoint, camera or argument that cannot be used; also a ValueError."""
+    """A file, image, checkpoint, camera or argument that cannot be used; also a ValueError.
+
+    >>> from posgan_edge import BadInput, FaceBox
+    >>> try:
+    ...     FaceBox(0, 0, -1, 1)
+    ... except BadInput as error:
+    ...     print(error)
+    FaceBox is -1 x 1: sides are not negative
+    """
 
     exit_code = 4
 

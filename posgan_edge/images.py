@@ -24,6 +24,11 @@ def read_image(path: str | Path) -> Image:
 
     Raises BadInput for a missing, empty, truncated or non-image file, for what is no regular file
     (a pipe, say) and for one of more than 1 GiB.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import read_image
+    >>> read_image(files("posgan_edge.assets") / "portrait.jpg").shape
+    (512, 512, 3)
     """
     path = Path(path)
     try:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.images import read_image
 from posgan_edge.render.draw import draw_faces, shaded_surface
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, write_pack
+from tests.record_portrait import RECORD, portrait_landmarks
 
 
 def ramp(height, width):
@@ -98,6 +101,12 @@ BY_EYE = [(36, 195, 101), (45, 258, 104), (30, 224, 127), (8, 222, 178), (48, 20
 def test_portrait_landmarks_lie_on_the_face(portrait, index, x, y):
     _, face = portrait
     assert face.landmarks[index, :2] == pytest.approx((x, y), abs=4)
+
+
+def test_landmarks_of_the_portrait_are_those_recorded():
+    """After new weights: python -m tests.record_portrait, and look at the picture."""
+    recorded = np.array(json.loads(RECORD.read_text()))
+    assert np.abs(portrait_landmarks() - recorded).max() < 0.5
 
 
 def test_portrait_pose_is_frontal(portrait):

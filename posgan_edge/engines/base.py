@@ -19,7 +19,13 @@ _Self = TypeVar("_Self", bound="Engine")
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine is. ``batch`` is the largest batch it takes, 0 for any."""
+    """What an engine is. ``batch`` is the largest batch it takes, 0 for any.
+
+    >>> from posgan_edge import load_engine
+    >>> with load_engine("edge") as engine:
+    ...     engine.info.input_size, engine.info.map_size
+    (128, 128)
+    """
 
     name: str
     runtime: str

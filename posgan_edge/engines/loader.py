@@ -38,6 +38,7 @@ def load_engine(
     Raises BadInput if the file cannot be run, or if a provider is named for a file that is not
     ONNX; MissingRuntime if something has to be installed.
 
+    >>> from posgan_edge import load_engine
     >>> with load_engine("edge") as engine:
     ...     engine.info.layout
     'ict'

@@ -28,6 +28,15 @@ class MetricPose:
     ``rotation`` (3, 3) and ``rotation_vector`` (3,) turn head axes (x to the picture's right,
     y up, z out of the face) into camera axes; ``translation_mm`` (3,) is the head's centre;
     ``reprojection_px`` the root-mean-square distance of the landmarks from their projections.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, camera_matrix, metric_pose, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> found = metric_pose(face, camera_matrix(900, 900, 256, 256))
+    >>> found.rotation.shape, found.reprojection_px < 12
+    ((3, 3), True)
     """
 
     rotation: NDArray[np.float64]

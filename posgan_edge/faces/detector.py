@@ -43,7 +43,17 @@ _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 
 
 class Detector(Protocol):
-    """Finds faces in a BGR frame (H, W, 3) uint8."""
+    """Finds faces in a BGR frame (H, W, 3) uint8. Any object with such a ``detect`` is one.
+
+    >>> from posgan_edge import FaceBox, FacePipeline
+    >>> class Whole:
+    ...     def detect(self, frame, max_faces=1):
+    ...         height, width = frame.shape[:2]
+    ...         return [FaceBox(0, 0, width, height)]
+    >>> with FacePipeline("edge", Whole()) as pipeline:
+    ...     pipeline.detector.__class__.__name__
+    'Whole'
+    """
 
     def detect(self, frame: Image, max_faces: int = 1) -> list[FaceBox]:
         """Returns landmark boxes in frame pixels with roll and score, best first."""

@@ -30,6 +30,16 @@ class ExpressionTrack:
     The first frame is read like a single picture. From then on the person's resting face is
     learned in some seconds: what no expression explains, and small values that last, become part
     of it. Values of a smile that is held stay.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, ExpressionTrack, blendshapes, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> track = ExpressionTrack()
+    >>> values = [blendshapes(face, track, 1 / 30) for _ in range(3)]
+    >>> len(values[-1])
+    52
     """
 
     def __init__(self, solver: ExpressionSolver | None = None, smooth: bool = True) -> None:
@@ -111,6 +121,14 @@ def blendshapes(
     face is read as ``Face.blendshapes`` does. ``tongueOut`` and ``eyeLook...`` are always 0, as a
     position map holds neither. None where the map is of another UV layout than ``ict`` or not
     finite. Raises BadInput where the face carries no position map.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, blendshapes, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> 0 <= blendshapes(face)["jawOpen"] <= 1
+    True
     """
     if track is None:
         return face.blendshapes

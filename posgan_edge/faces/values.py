@@ -24,6 +24,11 @@ class Frame:
     ``image`` is (H, W, 3) uint8, BGR. Do not change its pixels: make a new frame, because a copy
     may already be on the GPU. ``timestamp`` is in seconds from the start of the source;
     ``captured`` is when a live loop took it, in the seconds of ``time.perf_counter``.
+
+    >>> import numpy as np
+    >>> from posgan_edge import Frame
+    >>> Frame(np.zeros((480, 640, 3), np.uint8), timestamp=0.5).timestamp
+    0.5
     """
 
     image: Image

@@ -46,6 +46,11 @@ class UvLayout:
     ``mask`` (M, M) bool, True where the map is a face; ``mean_uv`` (P, 2) float32 and
     ``mean_points`` (P, 3) float32: the mean face in y-up space facing +z (pitch, yaw and roll
     zero in the AFLW2000-3D convention), centred, of unit root-mean-square radius.
+
+    >>> from posgan_edge import load_layout
+    >>> layout = load_layout("ict")
+    >>> layout.mask.shape, layout.masked
+    ((128, 128), True)
     """
 
     name: str
@@ -124,6 +129,7 @@ def _inside(
 def load_layout(name: str) -> UvLayout:
     """A built-in layout, ``ict`` or ``prnet``. Raises BadInput for any other name.
 
+    >>> from posgan_edge import load_layout
     >>> load_layout("ict").landmark_uv.shape
     (68, 2)
     """

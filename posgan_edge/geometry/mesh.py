@@ -24,6 +24,14 @@ class Mesh:
     right and v down.
 
     Raises BadInput for other shapes, numbers that are not finite, and indices without a vertex.
+
+    >>> from importlib.resources import files
+    >>> from posgan_edge import FaceBox, FacePipeline, face_mesh, read_image
+    >>> image = read_image(files("posgan_edge.assets") / "portrait.jpg")
+    >>> with FacePipeline("edge") as pipeline:
+    ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
+    >>> face_mesh(face).normals().shape
+    (14026, 3)
     """
 
     vertices: NDArray[np.float32]
@@ -111,7 +119,7 @@ def face_mesh(face: DenseFace | PositionMap, crop: Crop | None = None) -> Mesh:
     >>> with FacePipeline("edge") as pipeline:
     ...     (face,) = pipeline.process(image, [FaceBox(179, 88, 97, 90)])
     >>> face_mesh(face).vertices.shape
-    (14078, 3)
+    (14026, 3)
     """
     if isinstance(face, PositionMap):
         if crop is None:

@@ -29,17 +29,16 @@ def make_reader(
     BadInput for another name or a reader that the engine cannot use, MissingRuntime if the kernels
     are not installed.
     """
-    kernels = engine.kernels if isinstance(engine, DeviceEngine) else None
-    if name == "device" and (kernels is None or mirror):
+    device = engine if isinstance(engine, DeviceEngine) and engine.kernels is not None else None
+    if name == "device" and (device is None or mirror):
         raise BadInput(
             f"{engine.info.name}: no reading on the device: it needs a TensorRT engine, the CUDA "
             "kernels (pip install ./cpp_ext), and no averaging with mirrored crops"
         )
-    if kernels is not None and not mirror and name in ("device", None):
+    if device is not None and not mirror and name in ("device", None):
         from posgan_edge.faces.readers.device import DeviceReader
 
-        assert isinstance(engine, DeviceEngine)
-        return DeviceReader(engine, layout, dense)
+        return DeviceReader(device, layout, dense)
     on_host = host_kernels() if name in ("host", None) else None
     if on_host is not None:
         from posgan_edge.faces.readers.host import KernelReader
