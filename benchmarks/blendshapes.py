@@ -58,12 +58,12 @@ def correlations(faces: list[Face], labels: np.ndarray) -> dict[str, float | Non
     """Pearson's r with the labels (n, 3); both eyes are pooled."""
     solid = np.array([list(openness(face.landmarks).values()) for face in faces])
     plane = np.array([list(openness(face.landmarks[:, :2]).values()) for face in faces])
-    shapes = np.array([[face.blendshapes[name] for name in SHAPES] for face in faces])
-    found = {}
+    shapes = np.array([[(face.blendshapes or {})[name] for name in SHAPES] for face in faces])
+    found: dict[str, float | None] = {}
     for kind, truth in (("", labels), (", turn undone", labels * widths(faces))):
         for part, columns in (("eyes", slice(0, 2)), ("mouth", slice(2, 3))):
             wanted = truth[:, columns].ravel()
-            sign = -1 if part == "eyes" else 1
+            sign = -1.0 if part == "eyes" else 1.0
             found |= {
                 f"{part}, openness{kind}": pearson(solid[:, columns].ravel(), wanted),
                 f"{part}, blendshape{kind}": pearson(sign * shapes[:, columns].ravel(), wanted),

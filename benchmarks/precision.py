@@ -12,22 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 
 from posgan_edge.build.calibration import calibrate, folder_faces
 from posgan_edge.build.engine import latency_ratio, source_model
 from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import props, sizes
 from posgan_edge.build.int8 import to_int8
-from posgan_edge.engines import load_engine
-from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine, ort
+from posgan_edge.engines import Engine, load_engine
+from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 from posgan_edge.evaluation.aflw2000 import landmark_labels, load_aflw2000
 from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
 from posgan_edge.evaluation.stability import deviation
 from posgan_edge.files import read_names
+from posgan_edge.progress import silent
 from posgan_edge.system import machine_block
 
 SPLIT = Path(__file__).parents[1] / "calibration" / "aflw2000-3d.txt"
@@ -52,15 +56,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
-    source = source_model(options.model, lambda what, done, total: None)
-    split = read_names(SPLIT)
+    source = source_model(options.model, silent)
+    split = read_names(SPLIT) or []
     faces = [f for f in load_aflw2000(options.dataset) if f.name not in set(split)]
     faces = faces[: options.limit]
     calibration = folder_faces(
         options.dataset, sizes(source)[0], split, landmark_labels(options.dataset)
     )
     record = calibrate(source, calibration, props(source)["layout"], "mse")
-    models = {
+    models: dict[str, tuple[onnx.ModelProto, Callable[[Path], Engine]]] = {
         "fp32": (source, load_engine),
         "fp16": (to_fp16(source), load_engine),
         "int8": (to_int8(source, record), PlainEngine),

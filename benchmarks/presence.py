@@ -51,7 +51,7 @@ def main() -> None:
         wide = cv2.copyMakeBorder(picture, *(side,) * 4, cv2.BORDER_REFLECT_101)
         angle, away = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 0.85) * side
         where = 1.5 * side + away * np.array([np.cos(angle), np.sin(angle)])
-        parts += residuals(wide, [Crop(*where, rng.uniform(0.5, 1.2) * side)])
+        parts += residuals(wide, [Crop(where[0], where[1], rng.uniform(0.5, 1.2) * side)])
     nothing, used = [], 0
     detector = MediaPipeDetector()
     for path in sorted(options.backgrounds.iterdir()):
@@ -63,11 +63,12 @@ def main() -> None:
         height, width = picture.shape[:2]
         crops = []
         for _ in range(CROPS):
-            side = rng.uniform(48, 0.8 * min(height, width))
-            x, y = rng.uniform(side / 2, width - side / 2), rng.uniform(side / 2, height - side / 2)
-            box = FaceBox(x - side / 2, y - side / 2, side, side)
+            length = rng.uniform(48, 0.8 * min(height, width))
+            half = length / 2
+            x, y = rng.uniform(half, width - half), rng.uniform(half, height - half)
+            box = FaceBox(x - half, y - half, length, length)
             if all(box.iou(face) < 0.02 for face in found):
-                crops.append(Crop(x, y, side, rng.normal(0, 15)))
+                crops.append(Crop(x, y, length, rng.normal(0, 15)))
         for start in range(0, len(crops), 16):
             nothing += residuals(picture, crops[start : start + 16])
     positive = np.array(faces)

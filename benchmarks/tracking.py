@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,17 +79,20 @@ def against_facemesh(frames: list[np.ndarray], rounds: int, sittings: int) -> di
     def facemesh(frame: np.ndarray, _: float) -> int:
         return len(mesh.process(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)).multi_face_landmarks or [])
 
-    calls = {"FaceMesh": facemesh}
-    calls |= {n: lambda f, stamp, t=t: len(t.update(f, stamp)) for n, t in trackers.items()}
-    answers = []
+    def followed(tracker: FaceTracker) -> Callable[[np.ndarray, float], int]:
+        return lambda frame, stamp: len(tracker.update(frame, stamp))
+
+    calls: dict[str, Callable[[np.ndarray, float], int]] = {"FaceMesh": facemesh}
+    calls |= {name: followed(tracker) for name, tracker in trackers.items()}
+    sums = []
     for sitting in range(sittings):
         time.sleep(_PAUSE * (sitting > 0))
         times, found = in_turns(calls, {name: frames for name in calls}, rounds)
-        answers.append(summary(times, found, "FaceMesh"))
-    ratios = {n: sorted(a["over FaceMesh"][n]["value"] for a in answers) for n in calls}
+        sums.append(summary(times, found, "FaceMesh"))
+    ratios = {n: sorted(a["over FaceMesh"][n]["value"] for a in sums) for n in calls}
     middle = {n: float(np.median(r)) for n, r in ratios.items()}
     print({n: f"{middle[n]:.2f} ({r[0]:.2f} to {r[-1]:.2f})" for n, r in ratios.items()})
-    return {"ratio": middle, "ratio_by_sitting": ratios, "sittings": answers}
+    return {"ratio": middle, "ratio_by_sitting": ratios, "sittings": sums}
 
 
 def one_and_four(frames: list[np.ndarray], rounds: int) -> dict:
@@ -115,8 +120,8 @@ def in_turns(calls: dict, pictures: dict, rounds: int) -> tuple[dict, dict]:
     return {name: np.array(t) for name, t in times.items()}, found
 
 
-def summary(taken: dict, found: dict, base: str) -> dict:
-    result = {
+def summary(taken: dict, found: dict, base: str) -> dict[str, Any]:
+    result: dict[str, Any] = {
         "frames": len(taken[base]),
         "faces_a_frame": {n: c / len(taken[base]) for n, c in found.items()},
         "ms": {n: asdict(Latency.of(t)) for n, t in taken.items()},
@@ -135,7 +140,7 @@ def live(frames: list[np.ndarray], seconds: float) -> dict:
         tracker.pipeline.engine.warm_up()
         report = run_live(capture, tracker, [watch], Limits(seconds=seconds))
     quarter = len(watch.ms) // 4
-    answer = {
+    result: dict[str, Any] = {
         "report": asdict(report),
         "capture_to_result_ms": asdict(Latency.of(np.array(watch.ms))),
         "median_of_quarters_ms": [
@@ -144,9 +149,9 @@ def live(frames: list[np.ndarray], seconds: float) -> dict:
     }
     print(f"live: {report.processed} frames in {report.seconds:.0f} s, "
           f"{report.counts.dropped} dropped, capture to result p90 "
-          f"{answer['capture_to_result_ms']['p90']:.1f} ms, quarters "
-          f"{[round(q, 1) for q in answer['median_of_quarters_ms']]}")  # fmt: skip
-    return answer
+          f"{result['capture_to_result_ms']['p90']:.1f} ms, quarters "
+          f"{[round(q, 1) for q in result['median_of_quarters_ms']]}")  # fmt: skip
+    return result
 
 
 def main() -> None:

@@ -89,7 +89,8 @@ def export_onnx(
                 dynamo=True,
                 verbose=False,
             )
-        assert program is not None
+        if program is None:
+            raise BadInput(f"{path}: PyTorch exported nothing; nothing was written")
         model = program.model_proto
         onnx.helper.set_model_props(
             model,

@@ -1,6 +1,6 @@
 """What loading one engine costs a fresh process: ``python -m posgan_edge.evaluation.probe MODEL``.
 
-Prints one JSON line: seconds to import, to load, and of the first answer; resident memory in
+Prints one JSON line: seconds to import, to load, and of the first call; resident memory in
 megabytes before loading and at its peak.
 """
 
@@ -73,9 +73,9 @@ def main() -> None:
     engine = load_engine(sys.argv[1])
     loaded = time.perf_counter()
     engine.warm_up()
-    answered = time.perf_counter()
+    called = time.perf_counter()
     peak = _memory_mb("VmHWM")
-    figures = ColdStart(imported - start, loaded - imported, answered - loaded, peak - before, peak)
+    figures = ColdStart(imported - start, loaded - imported, called - loaded, peak - before, peak)
     print(json.dumps(figures.__dict__))
 
 

@@ -24,6 +24,7 @@ from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.faces.detector import Detector
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.values import Frame
+from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.metrics import nme, nme_3d
 from posgan_edge.geometry.pose import fit_pose
@@ -48,6 +49,8 @@ class Prediction:
 
 #: Told of a photo that cannot be read; without one the error is raised.
 OnUnreadable = Callable[[LabelledFace, PosganError], None]
+#: Photo (H, W, 3) uint8 BGR, crop and side S in pixels -> (3, S, S) float32 RGB in [0, 1].
+Cut = Callable[[Image, Crop, int], NDArray[np.float32]]
 
 
 def _photo(face: LabelledFace, on_unreadable: OnUnreadable | None) -> Image | None:
@@ -68,8 +71,13 @@ def predict_from_labels(
     batch: int = 16,
     progress: Progress = silent,
     on_unreadable: OnUnreadable | None = None,
+    cut: Cut = extract_crop,
 ) -> Iterator[Prediction | None]:
-    """Predictions on the ground-truth crop, one per face; None for a photo that cannot be read."""
+    """Predictions on the ground-truth crop, one per face; None for a photo that cannot be read.
+
+    ``cut`` makes a network's input of a photo, a crop and the input's side, as ``extract_crop``
+    does.
+    """
     layout, size = load_layout(engine.info.layout), engine.info.input_size
     batch = min(batch, engine.info.batch or batch)
     done = 0
@@ -77,7 +85,7 @@ def predict_from_labels(
         group = faces[start : start + batch]
         photos = [_photo(face, on_unreadable) for face in group]
         inputs = [
-            extract_crop(photo, face.crop, size)
+            cut(photo, face.crop, size)
             for photo, face in zip(photos, group, strict=True)
             if photo is not None
         ]

@@ -21,7 +21,7 @@ def augment_image(
 ) -> tuple[Image, bool, NDArray[np.float32]]:
     """A changed copy of a crop, with what was done to its coordinates.
 
-    ``image`` is a square (S, S, 3) uint8 BGR crop. Answers the image (size, size, 3) uint8 RGB,
+    ``image`` is a square (S, S, 3) uint8 BGR crop. Returns the image (size, size, 3) uint8 RGB,
     whether it was mirrored first, and the (2, 3) float32 similarity in crop units that followed.
     """
     if flipped := bool(rng.random() < config.flip):

@@ -47,9 +47,9 @@ class Began:
         loss.backward()
         if distributed.is_initialized():
             for parameter in self.network.parameters():
-                assert parameter.grad is not None
-                distributed.all_reduce(parameter.grad)
-                parameter.grad.div_(distributed.get_world_size())
+                if parameter.grad is not None:
+                    distributed.all_reduce(parameter.grad)
+                    parameter.grad.div_(distributed.get_world_size())
         self.optimizer.step()
         return {**values, "k": self.k}
 

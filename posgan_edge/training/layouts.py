@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.errors import BadInput
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.pose import fit_similarity, rotation_from_angles
 from posgan_edge.geometry.sampling import sample_map
@@ -95,7 +96,8 @@ def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> No
 
 def _partners(uv: NDArray[np.floating]) -> NDArray[np.int64]:
     distance = np.abs(uv[:, None] - np.column_stack([1 - uv[:, 0], uv[:, 1]])[None]).sum(-1)
-    assert distance.min(axis=1).max() < 1e-6
+    if not distance.min(axis=1).max() < 1e-6:
+        raise BadInput("the basis' mask is not symmetric from left to right")
     return distance.argmin(axis=1)
 
 
