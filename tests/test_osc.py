@@ -9,6 +9,7 @@ import pytest
 
 from posgan_edge import ARKIT_NAMES, FaceBox, FacePipeline, Frame
 from posgan_edge.errors import UsageError
+from posgan_edge.geometry.axes import quaternion
 from posgan_edge.geometry.pose import rotation_from_angles
 from posgan_edge.images import read_image
 from posgan_edge.live.sinks import Result
@@ -17,7 +18,7 @@ from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
 pytest.importorskip("pythonosc")
 from pythonosc.osc_bundle import OscBundle
 
-from posgan_edge.live.sinks.osc import OscSink, parse_osc, quaternion, unity_quaternion
+from posgan_edge.live.sinks.osc import OscSink, parse_osc, unity_quaternion
 
 
 class Receiver:

@@ -71,7 +71,8 @@ def command(
         if expressions and layout.name != "ict":
             raise UsageError(
                 f"blendshapes need a model of UV layout 'ict', and {engine.info.name} has "
-                f"{layout.name!r}: use --model edge, or leave them out"
+                f"{layout.name!r}: use --model edge, or leave out --blendshapes, --osc and a "
+                "video's FILE.glb"
             )
         if pictures:
             finder = wanted.pictures(engine, layout, dense or expressions, failed, stack)

@@ -53,7 +53,8 @@ class OutputOptions(Group):
         click.option("--parquet", type=Path,
                      help="Faces with their maps, a row each (posgan_edge.read_faces reads it)."),
         click.option("--mesh", type=Path,
-                     help="OBJ, PLY or GLB of each face; FOLDER for many pictures, or a video."),
+                     help="OBJ, PLY or GLB of each face; FOLDER for many pictures, or a video "
+                          "(FILE.glb: a video as one animation)."),
         click.option("--depth", type=Path,
                      help="Depth map of each face: .npy (pixels) or .png (16 bits), or FOLDER."),
         click.option("--mask", type=Path, help="Mask of each face: .png, or FOLDER."),
@@ -141,7 +142,12 @@ class OutputOptions(Group):
 
             yield ParquetSink(self.parquet, None, outputs)
         if self.mesh is not None:
-            yield sinks.MeshesSink(self.mesh, outputs)
+            if self.mesh.suffix.lower() == ".glb" and not pictures and not self.mesh.is_dir():
+                from posgan_edge.live.sinks.animation import AnimationSink
+
+                yield AnimationSink(self.mesh, outputs)
+            else:
+                yield sinks.MeshesSink(self.mesh, outputs)
         for kind in ("depth", "mask", "texture"):
             path = getattr(self, kind)
             if path is not None:

@@ -27,3 +27,19 @@ def opencv_matrix(matrix: FloatArray, source: float = 1.0, target: float = 1.0) 
     out[:, :2] = matrix[:, :2] / (source / target)
     out[:, 2] = matrix[:, 2] * target + out[:, :2] @ (0.5, 0.5) - 0.5
     return out
+
+
+def quaternion(rotation: FloatArray) -> NDArray[np.float64]:
+    """The unit quaternion (x, y, z, w), w >= 0, of a rotation (3, 3)."""
+    r = np.asarray(rotation, np.float64)
+    # The largest eigenvector of a symmetric matrix is stable at every angle.
+    k = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], 0, 0, 0],
+            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0, 0],
+            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], 0],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r.trace()],
+        ]
+    )
+    best = np.linalg.eigh(k)[1][:, -1]  # eigh reads the lower triangle
+    return -best if best[3] < 0 else best

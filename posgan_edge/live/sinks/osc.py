@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import UsageError, missing
+from posgan_edge.geometry.axes import quaternion
 from posgan_edge.live.sinks.base import Result, Sink
 
 #: Bytes of one datagram: what an Ethernet frame holds.
@@ -133,19 +134,3 @@ def unity_quaternion(rotation: FloatArray) -> NDArray[np.float64]:
     flip = np.array([-1.0, 1.0, 1.0])
     turn = flip[:, None] * np.asarray(rotation, np.float64) * flip
     return quaternion(turn)
-
-
-def quaternion(rotation: FloatArray) -> NDArray[np.float64]:
-    """The unit quaternion (x, y, z, w), w >= 0, of a rotation (3, 3)."""
-    r = np.asarray(rotation, np.float64)
-    # The largest eigenvector of a symmetric matrix is stable at every angle.
-    k = np.array(
-        [
-            [r[0, 0] - r[1, 1] - r[2, 2], 0, 0, 0],
-            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0, 0],
-            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], 0],
-            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r.trace()],
-        ]
-    )
-    best = np.linalg.eigh(k)[1][:, -1]  # eigh reads the lower triangle
-    return -best if best[3] < 0 else best
