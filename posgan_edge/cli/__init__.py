@@ -22,6 +22,7 @@ _COMMANDS = {
     "export": "Turn a generator into an ONNX file.",
     "pack": "Make a training pack from pictures and PRNet-style position maps.",
     "train": "Train a generator by a recipe.",
+    "triton": "Write a model repository for a Triton Inference Server.",
     "doctor": "Print what this machine can run and what is missing.",
 }
 

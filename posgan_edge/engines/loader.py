@@ -33,7 +33,8 @@ def load_engine(
     ``provider`` is where an ONNX model runs: ``cpu``, ``cuda`` or ``tensorrt`` of ONNX Runtime, or
     ``openvino``; the name ``openvino:edge`` says the same. None takes the one that the model's
     manifest names, else the CPU. ``verify`` is a public key (Ed25519, PEM): an engine whose
-    manifest was not signed by its owner is refused.
+    manifest was not signed by its owner is refused. ``triton://HOST:PORT/NAME`` is a network on a
+    Triton server.
 
     Raises BadInput if the file cannot be run, or if a provider is named for a file that is not
     ONNX; MissingRuntime if something has to be installed.
@@ -44,6 +45,14 @@ def load_engine(
     'ict'
     """
     check_threads(threads)
+    if str(model).startswith("triton://"):
+        if threads is not None or provider is not None:
+            raise BadInput(f"{model}: the server chooses threads and provider: leave them out")
+        if verify is not None:
+            raise BadInput(f"{model}: what a server runs cannot be verified: give an engine file")
+        from posgan_edge.engines.triton import TritonEngine
+
+        return TritonEngine(str(model))
     named, _ = _named_provider(model)
     if named and provider not in (None, named):
         raise BadInput(f"{model}: names the provider {named}, and {provider} is asked for too")

@@ -1,0 +1,131 @@
+"""A network on a Triton Inference Server, reached over gRPC."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posgan_edge.engines.base import Engine, EngineInfo
+from posgan_edge.errors import BadInput, PosganError, missing, one_line
+
+SCHEME = "triton://"
+#: Seconds for which a server that is away is asked again, and those that one call may take.
+PATIENCE_SECONDS, CALL_SECONDS = 5.0, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+#: What gRPC says where a server is away, is starting, or went while it worked.
+_AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+_ADDRESS = re.compile(r"triton://([^/\s]+:\d{1,5})/([\w.-]+)")
+_TYPES = {"TYPE_FP32": "FP32", "TYPE_FP16": "FP16"}
+_T = TypeVar("_T")
+
+
+class TritonEngine(Engine):
+    """A model ``image`` -> ``position_map`` on a server, as ``posgan-edge triton`` writes it.
+
+    ``address`` is ``triton://HOST:PORT/NAME`` with the server's gRPC port. A call that finds the
+    server away is repeated after growing pauses for ``patience`` seconds. Raises BadInput for
+    another address or model, PosganError for a server that stays away, MissingRuntime without
+    tritonclient.
+    """
+
+    concurrent = True
+
+    def __init__(self, address: str, patience: float = PATIENCE_SECONDS) -> None:
+        match = _ADDRESS.fullmatch(address)
+        if match is None:
+            raise BadInput(f"{address}: give triton://HOST:PORT/NAME, the gRPC port is mostly 8001")
+        self._address, self._patience = address, patience
+        self._host, self._name = match.groups()
+        self._grpc = load_client()
+        self._client = self._grpc.InferenceServerClient(self._host)
+        try:
+            self.info = self._described()
+        except BaseException:
+            self._client.close()
+            raise
+
+    def _described(self) -> EngineInfo:
+        """The server's description of the model, checked."""
+        config = self._call(lambda: self._client.get_model_config(self._name)).config
+        inputs = {port.name: port for port in config.input}
+        outputs = {port.name: port for port in config.output}
+        layout = config.parameters["layout"].string_value if config.parameters else ""
+        image, maps = inputs.get("image"), outputs.get("position_map")
+        if image is None or maps is None or not layout:
+            raise BadInput(
+                f"{self._address}: not a network of posgan-edge: input 'image', output "
+                f"'position_map' and parameter 'layout' are needed (found {list(inputs)} -> "
+                f"{list(outputs)}): write the repository with posgan-edge triton"
+            )
+        sizes = list(image.dims), list(maps.dims)
+        if config.max_batch_size < 1 or any(len(s) != 3 or s[0] != 3 or s[1] < 1 for s in sizes):
+            raise BadInput(
+                f"{self._address}: its shapes are {sizes[0]} -> {sizes[1]}, not (3, S, S)"
+            )
+        kind = self._grpc.model_config_pb2.DataType.Name(image.data_type)
+        if kind not in _TYPES:
+            raise BadInput(f"{self._address}: takes {kind}, not TYPE_FP32 or TYPE_FP16")
+        self._type = _TYPES[kind]
+        server = self._call(self._client.get_server_metadata)
+        return EngineInfo(
+            name=self._name,
+            runtime=f"triton {server.version} ({self._host})",
+            layout=layout,
+            input_size=int(image.dims[1]),
+            map_size=int(maps.dims[1]),
+            precision=config.parameters["precision"].string_value or "fp32",
+            batch=int(config.max_batch_size),
+        )
+
+    def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        fed = np.ascontiguousarray(images, np.float16 if self._type == "FP16" else np.float32)
+        tensor = self._grpc.InferInput("image", list(fed.shape), self._type)
+        tensor.set_data_from_numpy(fed)
+        wanted = [self._grpc.InferRequestedOutput("position_map")]
+        result = self._call(
+            lambda: self._client.infer(
+                self._name, [tensor], outputs=wanted, client_timeout=CALL_SECONDS
+            )
+        )
+        maps = result.as_numpy("position_map")
+        size = self.info.map_size
+        if maps is None or maps.shape != (len(images), 3, size, size):
+            raise PosganError(
+                f"{self._address}: returned no maps ({len(images)}, 3, {size}, {size})"
+            )
+        return np.asarray(maps, np.float32)
+
+    def _call(self, call: Callable[[], _T]) -> _T:
+        """The result of a call, repeated while the server is away."""
+        end, pause = time.monotonic() + self._patience, _FIRST_PAUSE
+        while True:
+            try:
+                return call()
+            except Exception as error:  # tritonclient's and gRPC's own classes
+                status = str(getattr(error, "status", lambda: "")())
+                if not any(word in status for word in _AWAY):
+                    raise BadInput(f"{self._address}: {one_line(error)}") from error
+                if time.monotonic() + pause > end:
+                    raise PosganError(
+                        f"{self._address}: no Triton server answers at {self._host} "
+                        f"({one_line(error, 80)}): start it, or give its gRPC port"
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _release(self) -> None:
+        self._client.close()
+
+
+def load_client() -> Any:
+    """The module ``tritonclient.grpc``. Raises MissingRuntime without it."""
+    try:
+        return import_module("tritonclient.grpc")
+    except ImportError as error:
+        raise missing("tritonclient", "a Triton server", "triton") from error
