@@ -1,13 +1,15 @@
 """Faces as Parquet: what is written is what is read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from posgan_edge import FaceBox, FacePipeline, FaceTracker, Frame, load_engine, load_layout
+from posgan_edge import FaceBox, FacePipeline, Frame, load_engine, load_layout
 from posgan_edge.engines.modes import onnx_modes
 from posgan_edge.engines.torch import TorchEngine
 from posgan_edge.errors import BadInput, MissingRuntime, UsageError
-from posgan_edge.faces.detector import GivenBoxes
+from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.geometry.values import PositionMap
 from posgan_edge.images import read_image
 from posgan_edge.jobs import parquet
@@ -90,19 +92,25 @@ def test_a_face_takes_kilobytes(tmp_path, engine, portrait):
     assert (sizes[1] - sizes[0]) / 10 < 3000  # the map alone is 196,608
 
 
-def test_smoothed_maps_are_coefficients_too(tmp_path, engine, portrait):
-    with FaceTracker(engine, detector=GivenBoxes([BOX])) as tracker:
-        results = []
+@pytest.mark.parametrize(
+    ("settings", "raw"),
+    [
+        (Smoothing(eyes=(0, 0), mouth=(0, 0)), 0),
+        # Eyes and mouth follow faster than the rest: no sum of the modes; the first is as it was.
+        (Smoothing(), 5),
+    ],
+)
+def test_smoothed_maps_come_back(tmp_path, engine, portrait, settings, raw):
+    smoother, results = FaceSmoother(settings), []
+    with FacePipeline(engine, passes=1) as pipeline:
         for index in range(6):
-            image = np.roll(portrait.image, 2 * index, axis=1)
-            frame = Frame(image, index=index, timestamp=index / 30)
-            results.append((frame, tracker.update(frame)))
-    faces = [face for _, found in results for face in found]
-    assert len(faces) == 6
+            frame = Frame(portrait.image, index, index / 30)
+            (face,) = pipeline.process(frame, [FaceBox(175 + 3 * index, 88, 97, 90)])
+            results.append((frame, [smoother(face, frame.timestamp)]))
     path = write(tmp_path / "track.parquet", engine, *results)
-    assert pq.read_table(path)["map_values"].null_count == 6
+    assert 6 - pq.read_table(path)["map_values"].null_count == raw
     assert [row.frame for row in read_rows(path)] == list(range(6))
-    for found, face in zip(read_faces(path), faces, strict=True):
+    for found, (_, (face,)) in zip(read_faces(path), results, strict=True):
         assert_same(found, face)
         assert off_px(found, face) <= 1e-6 * face.crop.side  # 135 px
 
@@ -128,6 +136,17 @@ def test_a_network_without_modes(tmp_path, portrait):
     assert_same(found, faces[0])
     assert np.array_equal(found.position_map.xyz, faces[0].position_map.xyz)
     assert "map_coefficients" not in pq.read_schema(path).names
+
+
+def test_blendshapes_come_back(tmp_path, engine, portrait):
+    values = np.random.default_rng(0).random(52).astype(np.float32)
+    with FacePipeline(engine) as pipeline:
+        (face,) = pipeline.process(portrait, [BOX])
+    faces = [face, replace(face, expression=values.astype(np.float64))]
+    path = write(tmp_path / "faces.parquet", engine, (portrait, faces))
+    without, found = read_faces(path)
+    assert without.expression is None
+    assert np.array_equal(found.expression, values)
 
 
 def test_a_face_without_a_map(tmp_path, engine, portrait):

@@ -55,7 +55,7 @@ class Server:
         self.http, self.grpc, self.metrics = self.ports
         libraries = [
             sysconfig.get_config_var("LIBDIR"),
-            str(files.parents[1] / "nvidia_pytriton.libs"),
+            str(files.parents[1].joinpath("nvidia_pytriton.libs")),
         ]
         environment = os.environ | {
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
