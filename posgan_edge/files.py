@@ -45,18 +45,29 @@ def check_writable(path: str | Path) -> Path:
     """The path, once its folder exists and can be written; raises BadInput otherwise."""
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path}: its folder cannot be made ({error.strerror})") from error
-    if path.is_dir():
+        os.makedirs(path.parent, exist_ok=True)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path}: its folder cannot be made ({reason})") from error
+    if os.path.isdir(path):
         raise BadInput(f"{path}: is a folder, a file name is needed")
     probe = temporary_name(path)
     try:
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"{path}: cannot be written ({reason})") from error
     return path
+
+
+def is_utf8(path: str | Path) -> bool:
+    """Whether a path can be given to libraries that take UTF-8 alone."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def temporary_name(path: Path) -> Path:

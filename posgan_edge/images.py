@@ -72,10 +72,12 @@ def decode_image(data: NDArray[np.uint8], name: str) -> Image:
 def write_image(path: str | Path, image: Image) -> None:
     """Writes a BGR picture under a temporary name and renames it. Raises BadInput if it cannot,
     and for a suffix that is no picture's."""
+    try:
+        # Not imwrite: it crashes on names that are not UTF-8, and does not tell of a full disk.
+        coded, data = cv2.imencode(Path(path).suffix or " ", image)
+    except cv2.error as error:
+        raise BadInput(f"{path}: unknown picture type: use .png or .jpg") from error
+    if not coded:
+        raise BadInput(f"{path}: cannot be written")
     with replaced(path) as temporary:
-        try:
-            written = cv2.imwrite(str(temporary), image)
-        except cv2.error as error:
-            raise BadInput(f"{path}: unknown picture type: use .png or .jpg") from error
-        if not written:
-            raise BadInput(f"{path}: cannot be written")
+        temporary.write_bytes(data.tobytes())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 
 import cv2
@@ -348,6 +349,72 @@ def test_outputs_do_not_share_a_file(run, photos, monkeypatch, options):
     code, _, err = run("run", "photos/a.png", "--box", BOX, *options, "--overwrite")
     assert code == 2
     assert "is a source or another output: give another name" in err
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".png", "a\0b.png", "a/" * 1900 + "x.png"])
+def test_impossible_names_are_one_line(run, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for option in ("--json", "--npz", "--summary", "--mask", "--texture"):
+        code, _, err = run("run", PORTRAIT, "--box", BOX, option, name)
+        assert (code in (2, 4), err.count("\n")) == (True, 1), err
+    for source in (
+        [name],
+        ["--image", name],
+        [f"@{name}"],
+        [f"file://{name}"],
+        [f"{name}*"],
+    ):
+        code, _, err = run("run", *source, "--box", BOX)
+        assert code in (2, 4)
+        assert 1 <= err.count("error: ") <= 2
+        assert "Traceback" not in err
+
+
+def test_an_empty_name_is_no_folder(run):
+    code, _, err = run("run", "", "--box", BOX)
+    assert code == 4
+    assert "no such video file" in err
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    name = "b\udcff"
+    picture = tmp_path / f"{name}.jpg"
+    picture.write_bytes(PORTRAIT.read_bytes())
+
+    def call(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "posgan_edge", "run", "--no-window", "--box", BOX, *arguments],
+            capture_output=True, timeout=100,
+        )  # fmt: skip
+        assert b"Traceback" not in done.stderr
+        return done.returncode, done.stdout
+
+    code, out = call(
+        picture, "--save", tmp_path / name, "--json", tmp_path / f"{name}.jsonl",
+        "--mesh", tmp_path / f"{name}.obj", "--texture", tmp_path / f"{name}.png",
+    )  # fmt: skip
+    assert (code, b"1 face" in out) == (0, True)
+    assert len(files_in(tmp_path)) == 7
+    assert read_lines(tmp_path / f"{name}.jsonl")[0]["source"] == str(picture)
+    moving = ["synthetic:?width=320&height=320", "--max-frames", "1"]
+    assert call(*moving, "--save", tmp_path / f"{name}.mp4")[0] == 2
+    assert call("--video", picture)[0] == 4
+    assert call(picture, "--mask", tmp_path / "mask.png", "--uv-mask", picture)[0] == 2
+
+
+def test_a_list_names_no_list(run, tmp_path):
+    (tmp_path / "a.txt").write_text(f"@{tmp_path}/a.txt\n")
+    code, _, err = run("run", f"@{tmp_path}/a.txt", "--box", BOX)
+    assert code == 4
+    assert f"error: {tmp_path}/a.txt: names another list\n" in err
+
+
+def test_a_file_in_place_of_a_camera_ends(run, tmp_path):
+    cv2.imwrite(str(tmp_path / "a0.png"), cv2.imread(str(PORTRAIT)))
+    code, out, err = run("run", "--camera", tmp_path / "a%d.png", "--box", BOX)
+    assert code == 0, err
+    assert "1 frames, a face in 1" in out
+    assert "trying again" not in err
 
 
 def test_devices_are_not_replaced(run, tmp_path):

@@ -9,7 +9,7 @@ from importlib import import_module
 import click
 
 from posgan_edge import __version__
-from posgan_edge.errors import PosganError
+from posgan_edge.errors import BadInput, PosganError
 
 _COMMANDS = {
     "run": "Find faces in pictures, a video or a camera, and draw or write what they are.",
@@ -65,6 +65,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        # Every file is checked where it is opened; this is for what comes in between.
+        reason = error.strerror or type(error).__name__
+        report_error(BadInput(f"{error.filename}: {reason}" if error.filename else reason))
+        sys.exit(BadInput.exit_code)
 
 
 def _terminated(*_: object) -> None:

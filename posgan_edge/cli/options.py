@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from posgan_edge.errors import MissingRuntime, UsageError
+from posgan_edge.files import is_utf8
 
 if TYPE_CHECKING:
     from posgan_edge.engines.base import Engine
@@ -167,6 +168,8 @@ class EngineOptions(Group):
 
         layout = load_layout(name)
         if self.uv_mask is not None:
+            if not is_utf8(self.uv_mask):
+                raise UsageError(f"--uv-mask {self.uv_mask}: the name must be UTF-8")
             layout = layout.with_mask_file(self.uv_mask)
         if masked and not layout.masked:
             raise UsageError(

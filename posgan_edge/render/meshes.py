@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,12 @@ def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None
     corners = np.repeat(mesh.triangles + 1, each, axis=1)
     lines.append(_rows("f", corners.reshape(-1, 3, each), "%d//%d" if each == 2 else "%d/%d/%d"))
     with replaced(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_bytes(os.fsencode("\n".join(lines) + "\n"))
         if texture is not None:
             write_image(picture, texture)
             text = f"newmtl face\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n"
             with replaced(material) as name:
-                name.write_text(text)
+                name.write_bytes(os.fsencode(text))
 
 
 def _rows(tag: str, rows: NDArray[Any], value: str) -> str:

@@ -163,7 +163,7 @@ class Series:
         names: dict[Path, set[str]] = {}
         for target in self._targets if self.by_picture else [self.name]:
             names.setdefault(target.parent, set()).update(f.name for f in mesh_files(target))
-        for folder in filter(Path.is_dir, names):
+        for folder in filter(os.path.isdir, names):
             for entry in sorted(os.listdir(folder)):
                 plain = numbers.sub("", entry)
                 if plain != entry and plain in names[folder]:
@@ -171,4 +171,4 @@ class Series:
 
 
 def _is_file(path: Path) -> bool:
-    return bool(path.suffix) and not path.is_dir()
+    return bool(path.suffix) and not os.path.isdir(path)

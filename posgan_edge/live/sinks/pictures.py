@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 
 from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.files import is_utf8
 from posgan_edge.geometry.mesh import face_mesh
 from posgan_edge.images import IMAGE_SUFFIXES, write_image
 from posgan_edge.live.sinks.base import FileSink, Result, Sink
@@ -37,6 +38,8 @@ class VideoSink(FileSink):
         super().__init__(path, outputs)
         if self.path.suffix.lower() not in VIDEO_CODECS:
             raise UsageError(f"{self.path}: unknown video type: use .mp4, .mkv or .avi")
+        if not is_utf8(self.path):
+            raise UsageError(f"{self.path}: the name of a video must be UTF-8")
         self._codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self.path.suffix.lower()])
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None

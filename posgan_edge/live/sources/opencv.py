@@ -11,6 +11,7 @@ import numpy as np
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, MissingRuntime
+from posgan_edge.files import is_utf8
 from posgan_edge.live.sources.base import Source, SourceLost
 from posgan_edge.system import has_gstreamer
 
@@ -38,6 +39,8 @@ class OpenCvSource(Source):
         # Otherwise FFmpeg writes messages of its own to standard error.
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         cv2.setLogLevel(0)
+        if not is_utf8(self._target):  # OpenCV ends the process on others
+            raise BadInput(f"{self.name}: the name of a video must be UTF-8")
         self._capture = self._opened()
         if not self._capture.isOpened():
             self._capture = None

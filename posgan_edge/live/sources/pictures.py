@@ -39,12 +39,12 @@ class Picture:
 def is_picture(uri: str) -> bool:
     """Whether a source is a picture by its name; or a folder, pattern or list of pictures."""
     path = Path(uri)
-    if path.is_dir() or uri.startswith("@"):
+    if os.path.isdir(uri) or uri.startswith("@"):
         return True
     if "%" in uri or "://" in uri or uri.startswith(("synthetic:", "synthetic?")):
         return False
     suffix = path.suffix.lower()
-    pattern = glob.has_magic(path.name) and not path.exists()
+    pattern = glob.has_magic(path.name) and not os.path.exists(uri)
     return suffix in _PICTURES or (pattern and (not suffix or glob.has_magic(suffix)))
 
 
@@ -59,13 +59,16 @@ def expanded(uri: str) -> list[Picture]:
     """``pictures_of``, each with its ``root``."""
     path = Path(uri)
     if uri.startswith("@"):
-        return [one for name in read_names(Path(uri[1:])) or [] for one in expanded(name)]
-    if path.is_dir():
+        names = read_names(Path(uri[1:])) or []
+        if any(name.startswith("@") for name in names):
+            raise BadInput(f"{uri[1:]}: names another list")
+        return [one for name in names for one in expanded(name)]
+    if os.path.isdir(uri):
         found = [str(p) for p in path.iterdir() if _looks_like_one(p)]
         if not found:
             raise BadInput(f"{uri}: no pictures in this folder")
         return [Picture(name, uri) for name in sorted(found)]
-    if glob.has_magic(uri) and not path.exists():
+    if glob.has_magic(uri) and not os.path.exists(uri):
         root = Path(uri)
         while glob.has_magic(str(root)):
             root = root.parent

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.live.sources.base import Source
@@ -51,7 +51,10 @@ def open_source(
             raise UsageError(f"{uri}: a CSI camera is csi:// and its number")
         return OpenCvSource(uri, live=True, rate=rate)
     if camera or uri.isdigit() or uri.startswith("/dev/"):
-        return OpenCvSource(uri, live=True, rate=rate)
-    if not Path(uri).is_file() and not ("%" in uri and Path(uri).parent.is_dir()):
+        # A file in place of a camera ends; it is not opened again and again.
+        live = not os.path.isfile(uri) and "%" not in uri
+        return OpenCvSource(uri, live=live, rate=rate)
+    pattern = "%" in uri and os.path.isdir(os.path.dirname(uri) or ".")
+    if not os.path.isfile(uri) and not pattern:
         raise BadInput(f"{uri}: no such video file")
     return OpenCvSource(uri, live=False, rate=rate)
