@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
-from posgan_edge.files import replaced
+from posgan_edge.files import read_limited, replaced
 
 #: What ``write_image`` writes in colour.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".jp2")
@@ -30,18 +29,7 @@ def read_image(path: str | Path) -> Image:
     >>> read_image(files("posgan_edge.assets") / "portrait.jpg").shape
     (512, 512, 3)
     """
-    path = Path(path)
-    try:
-        status = path.stat()
-        usable = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_FILE
-        data = np.fromfile(path, np.uint8) if usable else None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"{path}: cannot be read ({reason})") from error
-    if data is None:
-        large = stat.S_ISREG(status.st_mode)
-        reason = f"is larger than {LARGEST_FILE >> 30} GiB" if large else "is not a regular file"
-        raise BadInput(f"{path}: {reason}")
+    data = np.frombuffer(read_limited(path, LARGEST_FILE), np.uint8)
     return decode_image(data, str(path))
 
 

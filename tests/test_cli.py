@@ -98,7 +98,7 @@ def truncated(path):
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("absent.jpg", lambda p: None, "cannot be read (No such file or directory)"),
+        ("absent.jpg", lambda p: None, "cannot be read: No such file or directory"),
         ("empty.jpg", lambda p: p.write_bytes(b""), "is empty"),
         ("cut.jpg", truncated, "is a truncated JPEG"),
         ("text.png", lambda p: p.write_text("hello"), "is not a picture that can be decoded"),

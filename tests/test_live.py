@@ -343,6 +343,47 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "s.json"]
 
 
+def frames_of(path):
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_file_that_may_not_grow_leaves_a_video_that_plays(tmp_path, suffix):
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+
+    process = start(
+        "synthetic:?width=640&height=480&noise=40", "--max-frames", 200, "--box", "250,180,95,92",
+        "--save", tmp_path / f"a{suffix}", "--summary", tmp_path / "s.json", preexec_fn=small,
+    )  # fmt: skip
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 4, err
+    assert f"a{suffix}: File too large; the run goes on without it" in err
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "s.json").read_text())["processed"] == 200
+    assert 2 < frames_of(tmp_path / f"a{suffix}") < 200
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"a{suffix}", "s.json"]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+def test_a_run_that_is_killed_leaves_a_video_that_plays(tmp_path, suffix):
+    process = start(
+        "synthetic:?width=320&height=320&noise=20", "--box", "90,60,120,120",
+        "--save", tmp_path / f"a{suffix}", "--json", "-",
+    )  # fmt: skip
+    for _ in range(100):
+        process.stdout.readline()
+    process.kill()
+    process.communicate(timeout=30)
+    (left,) = tmp_path.iterdir()
+    assert left.name == f".a.{process.pid}.part{suffix}"
+    assert frames_of(left) > 30
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_finish_files(tmp_path, number, code):
     process = start(

@@ -104,7 +104,7 @@ def test_a_source_of_pictures_leaves_out_what_cannot_be_read(photos):
     ]  # fmt: skip
     assert [line.replace(f"{photos}/", "") for line in told] == [
         "aa.png: is not a picture that can be decoded",
-        "ab.png: is not a regular file",
+        "ab.png: cannot be read: not a regular file",
         "c.gif: is not a picture that can be decoded",
     ]
 

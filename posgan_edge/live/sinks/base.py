@@ -77,6 +77,16 @@ class Sink:
         self.close()
 
 
+def _size_limit() -> int | None:
+    """The largest file in bytes that this process may write (``ulimit -f``); None for any."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 class FileSink(Sink):
     """A sink that writes one file; ``used`` is True once something was written.
 
@@ -100,6 +110,11 @@ class FileSink(Sink):
         the file."""
         if shutil.disk_usage(self.path.parent).free < RESERVE + needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        limit = _size_limit()
+        if limit is not None and self.temporary.exists():
+            size = self.temporary.stat().st_size
+            if size + needed > limit - min(RESERVE, limit // 4):
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
     def close(self) -> None:
         if not self._open:

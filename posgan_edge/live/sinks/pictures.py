@@ -49,8 +49,8 @@ class VideoSink(FileSink):
 
     def write(self, result: Result) -> None:
         image, stamp = result.drawn, result.frame.timestamp
-        if self.frames % 30 == 0:
-            self.check_room()
+        # OpenCV does not tell of a write that failed, and an MP4 needs its index at the end.
+        self.check_room()
         if self._writer is None:
             self._size = (image.shape[1], image.shape[0])
             self._writer = cv2.VideoWriter(str(self.temporary), self._codec, self._rate, self._size)
