@@ -35,7 +35,7 @@ def command(
     INPUT has InputImage/NAME.jpg (square) and LabelImage_npy/NAME.npy (256, 256, 3), the x, y and
     z of each point in pixels of the 256-pixel picture, UV layout prnet.
     """
-    from posgan_edge.cli.options import with_flags
+    from posgan_edge.cli.groups import with_flags
     from posgan_edge.cli.progress import reporting
     from posgan_edge.training.pack import PackOptions, make_pack
 

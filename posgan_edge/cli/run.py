@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from posgan_edge.cli import report_error
+from posgan_edge.cli.groups import takes
 from posgan_edge.cli.options import (
     DrawingOptions,
     EngineOptions,
     FaceOptions,
     SourceOptions,
-    takes,
 )
 from posgan_edge.cli.run_outputs import OutputOptions
 from posgan_edge.errors import BadInput, UsageError

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
-from posgan_edge.cli.options import Group, numbers, with_flags
+from posgan_edge.cli.groups import Group, numbers, with_flags
 from posgan_edge.errors import UsageError
 from posgan_edge.files import check_writable
 from posgan_edge.system import has_display
