@@ -94,7 +94,7 @@ def blink(takes: float, seconds: float) -> dict[str, dict[str, float]]:
             surfaces = [
                 f.crop.to_frame(f.dense_map.layout.landmarks(f.dense_map.xyz)) for f in faces
             ]
-            shapes = [blendshapes(face, track, 1 / RATE) for track in (plain, smooth)]
+            shapes = [blendshapes(face, track, 1 / RATE) or {} for track in (plain, smooth)]
             rows.append([
                 *(opened(f.landmarks) for f in faces), *(opened(s) for s in surfaces),
                 *(-(s["eyeBlinkLeft"] + s["eyeBlinkRight"]) / 2 for s in shapes),

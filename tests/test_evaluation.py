@@ -130,6 +130,22 @@ def test_perfect_predictions_and_missed_faces(tmp_path):
     assert set(scores.per_face) == {"image00000", "image00001", "image00002"}
 
 
+def test_another_cropper_is_used_where_it_is_given(tmp_path):
+    faces = load_aflw2000(write_aflw2000(tmp_path), limit=2)
+    cut = []
+
+    def black(image, crop, size):
+        cut.append((image.shape, crop, size))
+        return np.zeros((3, size, size), np.float32)
+
+    with load_engine("edge") as engine:
+        found = list(predict_from_labels(engine, faces, cut=black))
+    assert cut == [((450, 450, 3), face.crop, 128) for face in faces]
+    # Both inputs were black, so that both landmark sets are alike in units of the crop.
+    first, second = (f.crop.to_crop(p.landmarks) for f, p in zip(faces, found, strict=True))
+    assert first == pytest.approx(second, abs=1e-4)
+
+
 @pytest.mark.slow
 def test_shipped_edge_on_real_faces():
     """The figure that the README states, on every tenth face: within 0.4 of the bound for all."""

@@ -111,6 +111,25 @@ def test_muon_takes_matrices_and_leaves_the_rest_to_adamw(pack):
         assert (id(parameter) in taken, id(parameter) in left) == (matrix, not matrix), name
 
 
+@pytest.mark.parametrize("generator", [TINY, {"name": "unet", "ngf": 1, "layout": "ict"}])
+def test_mixed_precision_leaves_the_head_in_fp32(pack, generator):
+    """Autocast is on for GPUs alone: here it is forced."""
+    recipe = tiny_recipe(generator=generator, epochs=1, batch_size=24, adversarial=Adversarial())
+    trainer = Trainer(recipe, pack, None)
+    trainer.amp = True
+    kinds = {"body": set(), "head": set()}
+
+    def record(part):
+        return lambda module, inputs, output: kinds[part].add(output.dtype)
+
+    layers = [m for m in trainer.generator.modules() if isinstance(m, torch.nn.Conv2d)]
+    layers[0].register_forward_hook(record("body"))
+    last = layers[-1] if generator is not TINY else trainer.generator.fc2
+    last.register_forward_hook(record("head"))
+    trainer.train()
+    assert kinds == {"body": {torch.bfloat16}, "head": {torch.float32}}
+
+
 def test_training_learns_the_pack(pack):
     still = Augmentation(
         flip=0, rotation_std=0, rotation_any=0, scale_std=0, shift_std=0, color=0, grey=0,
