@@ -156,17 +156,19 @@ def test_one_face_keeps_the_names_that_were_given(run, tmp_path):
 @pytest.mark.parametrize("suffix", ["obj", "glb"])
 def test_meshes_of_videos_are_textured(run, tmp_path, suffix):
     pytest.importorskip("trimesh")
+    pytest.importorskip("pygltflib")
     code, _, err = run(
         "run", "synthetic:?width=640&height=360&sway=0&roll=0&zoom=0", "--box", "275,112,95,92",
         "--max-frames", 2, "--mesh", tmp_path / f"m.{suffix}",
     )  # fmt: skip
     assert code == 0, err
-    first = tmp_path / f"m-000000-0.{suffix}"
     if suffix == "obj":
-        assert "mtllib m-000000-0.mtl" in first.read_text()
+        assert "mtllib m-000000-0.mtl" in (tmp_path / "m-000000-0.obj").read_text()
         assert cv2.imread(str(tmp_path / "m-000001-0_uv.png")).shape == (512, 512, 3)
     else:
-        assert b"image/png" in first.read_bytes()
+        # One animation of all frames.
+        assert files_in(tmp_path) == ["m.glb"]
+        assert b"image/png" in (tmp_path / "m.glb").read_bytes()
 
 
 def test_a_folder_keeps_its_names(run, photos, tmp_path):
