@@ -144,6 +144,8 @@ def gpu() -> dict[str, Any] | None:
                 name = f"batch {batch}, {str(dtype).split('.')[1]}, {size}x{size}"
                 found[name] = _landmarks(batch, dtype, size, found["copy_gb_s"])
     found["crop_normalize, 1280x720, batch 8"] = _crop(8)
+    found["crop_normalize_nv12, 1280x720, batch 8"] = _crop(8, nv12=True)
+    found["landmarks and points of the pose, batch 8"] = _both(8)
     found["pose_fit, batch 8"] = _pose(8)
     return found
 
@@ -244,21 +246,61 @@ def _landmarks(batch: int, dtype: Any, size: int, bandwidth: float) -> dict[str,
     }
 
 
-def _crop(batch: int) -> dict[str, float]:
+def _crop(batch: int, nv12: bool = False) -> dict[str, float]:
     import torch
     from posgan_edge_kernels import cuda
 
-    frame = torch.randint(0, 256, (720, 1280, 3), dtype=torch.uint8, device="cuda")
+    rows, width = (1080, 1280) if nv12 else (720, 3840)
+    frame = torch.randint(0, 256, (rows, width), dtype=torch.uint8, device="cuda")
     transforms = _transforms(batch)
     out = torch.empty(batch, 3, SIZE, SIZE, device="cuda")
+    common = {
+        "transforms": transforms.data_ptr(), "out": out.data_ptr(), "faces": batch, "size": SIZE,
+        "shape": (720, 1280, width),
+    }  # fmt: skip
 
     def ours(stream: int) -> None:
-        cuda.crop_normalize(
-            frame=frame.data_ptr(), transforms=transforms.data_ptr(), out=out.data_ptr(),
-            shape=(720, 1280, 3840), faces=batch, size=SIZE, stream=stream,
-        )  # fmt: skip
+        if nv12:
+            cuda.crop_normalize_nv12(
+                luma=frame.data_ptr(), chroma=frame[720:].data_ptr(), chroma_pitch=width,
+                stream=stream, **common,
+            )  # fmt: skip
+        else:
+            cuda.crop_normalize(frame=frame.data_ptr(), stream=stream, **common)
 
     return {"kernel_us": _timed(ours)}
+
+
+def _both(batch: int) -> dict[str, float]:
+    """Landmarks with facing, and the points of the pose: in one launch, and in two."""
+    import torch
+    from posgan_edge_kernels import cuda
+
+    layout = load_layout("ict")
+    count, rest_count = len(layout.landmark_uv), len(layout.mean_uv)
+    uv = torch.from_numpy(np.concatenate([layout.landmark_uv, layout.mean_uv])).cuda()
+    maps, transforms = torch.rand(batch, 3, 128, 128, device="cuda"), _transforms(batch)
+    points, facing, rest = (
+        torch.empty(batch * n, device="cuda") for n in (3 * count, count, 3 * rest_count)
+    )
+    common = {
+        "maps": maps.data_ptr(), "transforms": transforms.data_ptr(), "shape": (batch, 128, 128),
+    }  # fmt: skip
+    first = {"points": points.data_ptr(), "facing": facing.data_ptr(), "count": count, **common}
+
+    def one(stream: int) -> None:
+        cuda.extract_landmarks(
+            uv=uv.data_ptr(), rest=rest.data_ptr(), rest_count=rest_count, stream=stream, **first
+        )
+
+    def two(stream: int) -> None:
+        cuda.extract_landmarks(uv=uv.data_ptr(), stream=stream, **first)
+        cuda.extract_landmarks(
+            uv=uv[count:].data_ptr(), points=rest.data_ptr(), count=rest_count, stream=stream,
+            **common,
+        )  # fmt: skip
+
+    return {"one_launch_us": _timed(one), "two_launches_us": _timed(two)}
 
 
 def _pose(batch: int) -> dict[str, float]:
