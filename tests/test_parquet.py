@@ -1,5 +1,6 @@
 """Faces as Parquet: what is written is what is read."""
 
+import base64
 from dataclasses import replace
 
 import numpy as np
@@ -260,9 +261,46 @@ def test_maps_of_another_layout_or_size_are_refused():
             code.code(position_map, 1.0)
 
 
-def test_text_of_something_else_is_no_code():
-    with pytest.raises(BadInput, match="modes and layout cannot be read"):
-        MapCode.from_text(b"aGVsbG8=")
+@pytest.mark.parametrize("data", [b"hello", b"PK", b"PK\x03\x04" + bytes(40), b"\x93NUMPY"])
+def test_text_of_something_else_is_no_code(data):
+    for text in (base64.b64encode(data), data):
+        with pytest.raises(BadInput, match="modes and layout cannot be read") as caught:
+            MapCode.from_text(text)
+        assert "\n" not in str(caught.value)
+
+
+def test_text_cut_anywhere_is_no_code():
+    whole = base64.b64decode(MapCode(load_layout("ict"), 16, np.eye(4, 256, dtype="f4")).to_text())
+    for length in range(0, len(whole), 997):
+        with pytest.raises(BadInput, match="modes and layout cannot be read"):
+            MapCode.from_text(base64.b64encode(whole[:length]))
+
+
+def test_a_file_spoilt_inside_is_refused(tmp_path, engine, portrait):
+    with FacePipeline(engine) as pipeline:
+        faces = pipeline.process(portrait, [BOX])
+    path = write(tmp_path / "faces.parquet", engine, (portrait, faces))
+    data = bytearray(path.read_bytes())
+    data[200:1200] = bytes(1000)
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match="cannot be read to its end"):
+        list(read_faces(path))
+
+
+def test_rows_of_other_modes_are_refused(tmp_path, engine, portrait):
+    import pyarrow as pa
+
+    with FacePipeline(engine) as pipeline:
+        faces = pipeline.process(portrait, [BOX])
+    path = write(tmp_path / "faces.parquet", engine, (portrait, faces))
+    metadata = pq.read_metadata(path).metadata
+    stored = pq.read_table(path)
+    few = pa.array([[1.0] * 6], pa.list_(pa.float32(), 6))
+    index = stored.schema.get_field_index("map_coefficients")
+    changed = stored.set_column(index, "map_coefficients", few).replace_schema_metadata(metadata)
+    pq.write_table(changed, path)
+    with pytest.raises(BadInput, match="cannot be read to its end"):
+        list(read_faces(path))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from dataclasses import dataclass
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, one_line
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import PositionMap
 
@@ -117,5 +119,5 @@ class MapCode:
                 )
                 modes = data.get("modes")
                 return cls(layout, int(data["map_size"]), modes)
-        except (ValueError, KeyError, OSError, EOFError) as error:
-            raise BadInput(f"modes and layout cannot be read: {error}") from error
+        except (ValueError, LookupError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            raise BadInput(f"modes and layout cannot be read: {one_line(error)}") from error
