@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from posgan_edge.engines.device import DeviceEngine
 from posgan_edge.evaluation.latency import Latency
 from posgan_edge.faces.readers.device import DeviceReader
 from posgan_edge.models.checkpoints import load_generator
+from posgan_edge.models.registry import to_memory_format
 from posgan_edge.system import machine_block
 from posgan_edge.timing import take_turns
 
@@ -119,7 +121,7 @@ class TorchDeviceEngine(DeviceEngine):
         self.info = replace(info, runtime="torch-cuda", precision="fp16", batch=batch)
         self.cuda, self.kernels, self.stream = Cuda(), kernels, Stream()
         network = load_generator("edge").cuda().half()
-        self._network = network.to(memory_format=torch.channels_last)
+        self._network = to_memory_format(network, torch.channels_last)
         size, points = info.input_size, info.map_size
         self._image = torch.zeros(batch, 3, size, size, device="cuda")
         self._map = torch.zeros(batch, 3, points, points, device="cuda")
@@ -150,9 +152,9 @@ class TorchDeviceEngine(DeviceEngine):
 
 def rehearsed(batch: int) -> DeviceEngine:
     """The tests' stand-in for a GPU, on the CPU."""
-    from tests.helpers.device import StandIn
-
-    return StandIn(load_engine("edge"), batch)
+    helpers: Any = import_module("tests.helpers.device")
+    stand_in: DeviceEngine = helpers.StandIn(load_engine("edge"), batch)
+    return stand_in
 
 
 def main() -> None:

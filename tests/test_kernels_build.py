@@ -1,5 +1,6 @@
 """What is compiled into the kernels, and what their device path says without a device."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -92,7 +93,7 @@ def test_the_build_finds_nvcc_or_says_why_not(tmp_path, name):
     assert run.stderr.strip() == expected.format(root=tmp_path)
 
 
-def test_the_package_says_what_was_built_and_ships_its_types():
+def test_the_package_says_what_was_built_and_ships_its_types(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "posgan_edge_kernels"], capture_output=True, text=True, check=True
     )
@@ -104,6 +105,15 @@ def test_the_package_says_what_was_built_and_ships_its_types():
     for stub in ("__init__.pyi", "cuda.pyi")[: 1 + kernels.with_cuda]:
         text = (folder / "_native" / stub).read_text()
         assert [name for name in operations if f"def {name}(" not in text] == []
+    if find_spec("mypy") is None:
+        pytest.skip("mypy is not installed")
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", os.devnull, "--strict",
+         "--cache-dir", tmp_path, "--allow-any-generics", folder],
+        capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(folder.parent)},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout
 
 
 @needs_cuda

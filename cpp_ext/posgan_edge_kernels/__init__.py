@@ -7,7 +7,7 @@ pixels. Wrong types raise TypeError, wrong shapes and values ValueError; both na
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,8 @@ def crop_normalize(
     float32 or float16; ``border`` B, G, R of what lies outside. The filter is a tent as wide as
     the crop is shrunk, at most 64 frame pixels to a side (bilinear where it is not shrunk).
     """
-    return _native.crop_normalize(frame, transforms, size, dtype, list(border))
+    out = _native.crop_normalize(frame, transforms, size, dtype, list(border))
+    return cast("NDArray[np.floating]", out)
 
 
 def crop_normalize_nv12(
@@ -84,9 +85,10 @@ def crop_normalize_nv12(
     chroma sample serves its four pixels. ``full_range``: both use all of 0 to 255, as of JPEG and
     most webcams; otherwise luma spans 16 to 235 and chroma 16 to 240, as in video.
     """
-    return _native.crop_normalize_nv12(
+    out = _native.crop_normalize_nv12(
         luma, chroma, transforms, size, dtype, list(border), matrix, full_range
     )
+    return cast("NDArray[np.floating]", out)
 
 
 def pose_fit(
@@ -100,4 +102,4 @@ def pose_fit(
     which is small for a face and large where there is none. The Huber limit of each iteration is
     1.5 times the (upper) median residual. Rotation after Horn (1987); NaN where there is no fit.
     """
-    return _native.pose_fit(points, mean, iterations)
+    return cast("NDArray[np.float32]", _native.pose_fit(points, mean, iterations))
