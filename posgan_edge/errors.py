@@ -50,7 +50,7 @@ class BadInput(PosganError, ValueError):
     ...     FaceBox(0, 0, -1, 1)
     ... except BadInput as error:
     ...     print(error)
-    FaceBox is -1 x 1: sides are not negative
+    FaceBox is -1 x 1: sides must not be negative
     """
 
     exit_code = 4

@@ -119,7 +119,8 @@ def test_only_the_eyes_move_in_a_blink():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [("blink=0.2", "a blink takes 0.33 seconds"), ("blink=0.2&blink_takes=0.3", "takes 0.3 sec"),
-     ("blink=1&blink_takes=0", "blink_takes must be above 0"), ("blink=yes", "'yes' is not a number")],
+     ("blink=1&blink_takes=0", "blink_takes must be above 0"),
+     ("blink=yes", "'yes' is not a number")],
 )  # fmt: skip
 def test_blinks_that_cannot_be(keys, message):
     with pytest.raises(UsageError, match=message):

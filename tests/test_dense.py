@@ -162,7 +162,7 @@ def test_written_depth_reads_back(face, image, tmp_path):
 
 
 def test_a_face_without_a_map_says_so(face):
-    with pytest.raises(BadInput, match="carries no position map"):
+    with pytest.raises(BadInput, match="has no position map"):
         depth_map(replace(face, position_map=None), 10, 10)
 
 

@@ -219,7 +219,7 @@ def test_workers_out_of_range_are_refused(workers):
     ("model", "provider", "message"),
     [
         ("edge", "npu", "unknown provider 'npu': use cpu, cuda, tensorrt, openvino"),
-        ("openvino:edge", "cpu", "names the provider openvino, and cpu is asked for too"),
+        ("openvino:edge", "cpu", "names the provider openvino, but cpu is given too"),
         ("openvino:absent.onnx", None, r"absent\.onnx: no such model file"),
         ("npu:edge", None, "npu:edge: no such model file"),
         (str(PORTRAIT.with_name("edge.safetensors")), "cpu", "runs on PyTorch, provider 'cpu'"),

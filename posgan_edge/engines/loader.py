@@ -55,7 +55,7 @@ def load_engine(
         return TritonEngine(str(model))
     named, _ = _named_provider(model)
     if named and provider not in (None, named):
-        raise BadInput(f"{model}: names the provider {named}, and {provider} is asked for too")
+        raise BadInput(f"{model}: names the provider {named}, but {provider} is given too")
     provider = provider or named
     path = model_path(model)
     manifest = None

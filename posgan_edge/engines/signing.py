@@ -37,7 +37,7 @@ def sign_manifest(engine: str | Path, key: Any) -> None:
 def signed_manifest(engine: str | Path, public_key: str | Path) -> Manifest:
     """The manifest of an engine, read once and signed by the owner of the key (a PEM file).
 
-    Raises BadInput where there is no signature, or it is not of this manifest by this key.
+    Raises BadInput if there is no signature, or it is not of this manifest by this key.
     """
     kind = _keys().Ed25519PublicKey
     from cryptography.exceptions import InvalidSignature

@@ -22,10 +22,10 @@ from posgan_edge.geometry.values import FaceBox
 #: side of the landmark box over that of the detector's box, and where its centre lies, in sides
 #: of the detector's box along the face's own axes.
 BOX_TO_LANDMARKS = (0.96, 0.0, 0.02)
-#: Below this short-range score the picture is also looked at turned: upside-down faces are found
-#: as if upright with scores around 0.65, and with 0.9 once turned.
+#: With a lower score of the short-range model, turned pictures are searched too: upside-down faces
+#: are found as upright ones with scores around 0.65, and with 0.9 when the picture is turned.
 TRUSTED_SCORE = 0.85
-#: Faces that overlap more than this are one face.
+#: Two boxes are one face if they overlap by more than this.
 SAME_FACE_IOU = 0.4
 #: Pixels of the smallest tile; a face is small in a tile of more than so many times its width.
 LEAST_TILE, SMALL_IN_TILE = 160, 4
@@ -36,7 +36,7 @@ TILE_SCORE = 0.75
 LEAST_SIDE, MOST_ASPECT = 8, 32
 #: A picture is padded in this size at most; MediaPipe ends the process on very large ones.
 LARGEST_PADDED = 4096
-#: More faces than this are never asked for.
+#: The largest number of faces that may be asked for.
 MOST_FACES = 100_000
 _SHORT_RANGE, _FULL_RANGE = 0, 1
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -61,9 +61,9 @@ class Detector(Protocol):
 
 
 def detected(detector: Detector, frame: Image, max_faces: int) -> list[FaceBox]:
-    """At most ``max_faces`` boxes of a detector of any make.
+    """Runs a detector. Returns at most ``max_faces`` boxes.
 
-    Raises PosganError where the detector fails or returns other things; its own PosganError is
+    Raises PosganError if the detector fails or returns other things; its own PosganError is
     passed on.
     """
     max_faces = arrays.whole(max_faces, "max_faces", 1, MOST_FACES)
@@ -78,11 +78,11 @@ def detected(detector: Detector, frame: Image, max_faces: int) -> list[FaceBox]:
     try:
         return list(arrays.instances(boxes, FaceBox, "boxes"))[:max_faces]
     except BadInput as error:
-        raise PosganError(f"{name} returned what is no list of FaceBox: {error}") from error
+        raise PosganError(f"{name} did not return a list of FaceBox: {error}") from error
 
 
 class GivenBoxes:
-    """A detector that returns the same boxes for every frame: where the user says the faces are.
+    """A detector that returns the given boxes for every frame.
 
     >>> import numpy as np
     >>> from posgan_edge import FaceBox, GivenBoxes
@@ -100,14 +100,14 @@ class GivenBoxes:
 
 
 class MediaPipeDetector:
-    """MediaPipe's two face detectors, tried until a face is found for sure.
+    """MediaPipe's two face detectors, tried in turn until a face is found with a high score.
 
     The short-range model looks first, then the full-range one, then both at turned, padded and
     enlarged pictures; where more than one face is asked for, also at tiles, for small faces.
     ``thorough`` False (live video) stops after the two models on the frame as it is. Faces scored
     below ``min_score`` are left out. A detector is a context manager.
 
-    Raises MissingRuntime where mediapipe is not installed.
+    Raises MissingRuntime if mediapipe is not installed.
 
     >>> from posgan_edge import MediaPipeDetector, read_image
     >>> with MediaPipeDetector() as detector:                        # doctest: +SKIP
@@ -163,7 +163,7 @@ class MediaPipeDetector:
         self.close()
 
     def _turned(self, rgb: Image) -> list[FaceBox]:
-        """Faces of the picture turned to its three other sides."""
+        """Faces of the picture turned by 90, 180 and 270 degrees."""
         height, width = rgb.shape[:2]
         return [
             unturned(box, degrees, width, height)
@@ -172,8 +172,8 @@ class MediaPipeDetector:
         ]
 
     def _last_attempts(self, rgb: Image) -> Iterator[list[FaceBox]]:
-        """Ways of looking for a face that has not shown itself, cheapest first."""
-        # A border shows a face whole that fills the frame.
+        """Further searches if no face was found, the fastest first."""
+        # With a border, a face that fills the frame is complete.
         small, scale = shrunk(rgb, LARGEST_PADDED)
         pad = max(small.shape[:2]) // 3
         padded = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
@@ -239,7 +239,7 @@ def _landmark_box(detection: Any, width: int, height: int) -> FaceBox:
     box = location.relative_bounding_box
     points = np.array([(p.x * width, p.y * height) for p in location.relative_keypoints])
     right_eye, left_eye, _, mouth = points[:4]
-    # The line from the eyes to the mouth is steadier than that between the eyes in profile.
+    # In profile, the line from the eyes to the mouth is more stable than that between the eyes.
     along = mouth - (right_eye + left_eye) / 2
     roll = math.degrees(math.atan2(-along[0], along[1]))
     eyes = left_eye - right_eye
@@ -264,7 +264,7 @@ def _distinct(faces: list[FaceBox]) -> list[FaceBox]:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keeps MediaPipe's native start-up log off the terminal."""
+    """Suppresses the log that MediaPipe's native code writes when it starts."""
     saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     try:

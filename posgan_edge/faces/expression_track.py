@@ -1,4 +1,4 @@
-"""Expression over time: a person's own resting face, learned slowly."""
+"""Expression over time, measured from the person's own resting face, which is learned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posgan_edge.faces.expression import ExpressionSolver, expression_solver, na
 from posgan_edge.faces.expression_basis import ARKIT_NAMES
 from posgan_edge.faces.values import Face
 
-#: Seconds of a face after which the first and the last step towards a well-known person are made.
+#: Seconds after which the first and the last level of knowledge about a person are reached.
 _FIRST_STEP, _LAST_STEP = 0.3, 5.0
 #: Seconds in which the person's resting face follows what the expressions do not explain.
 _FOLLOW = 4.0
@@ -27,9 +27,9 @@ _CUTOFF = (2.0, 6.0)
 class ExpressionTrack:
     """The blendshapes of one person's face from frame to frame.
 
-    The first frame is read like a single picture. From then on the person's resting face is
-    learned in some seconds: what no expression explains, and small values that last, become part
-    of it. Values of a smile that is held stay.
+    The first frame is read like a single picture. In the next seconds the person's resting face is
+    learned: it takes in what no expression explains, and small values that last. Large values that
+    last, such as a long smile, remain values.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, ExpressionTrack, blendshapes, read_image
@@ -64,8 +64,8 @@ class ExpressionTrack:
         return self._filtered(solver.named(self._unknowns), seconds)
 
     def follow(self, face: Face, seconds: float) -> NDArray[np.float64] | None:
-        """``update`` with the map of a face; None where the map is of another UV layout than
-        ``ict`` or not finite. Raises BadInput where the face carries no position map."""
+        """``update`` with the map of a face; None if the map is of another UV layout than
+        ``ict`` or not finite. Raises BadInput if the face has no position map."""
         if face.dense_map.layout.name != "ict":
             return None
         values = self.update(self._solver.read(face.dense_map, face.crop, face.pose), seconds)
@@ -119,8 +119,8 @@ def blendshapes(
 
     ``track`` is the person's, ``seconds`` what has passed since its last frame; without one the
     face is read as ``Face.blendshapes`` does. ``tongueOut`` and ``eyeLook...`` are always 0, as a
-    position map holds neither. None where the map is of another UV layout than ``ict`` or not
-    finite. Raises BadInput where the face carries no position map.
+    position map holds neither. None if the map is of another UV layout than ``ict`` or not
+    finite. Raises BadInput if the face has no position map.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, blendshapes, read_image

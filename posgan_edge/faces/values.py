@@ -112,8 +112,8 @@ class Face:
 
         ``expression`` where a tracker made it; otherwise the face is read as a single picture of a
         person never seen, at each call. ``tongueOut`` and ``eyeLook...`` are always 0: a position
-        map holds neither tongue nor eyeballs. None where the map is of another UV layout than
-        ``ict`` or not finite. Raises BadInput where the face carries neither.
+        map holds neither tongue nor eyeballs. None if the map is of another UV layout than
+        ``ict`` or not finite. Raises BadInput if the face carries neither.
         """
         from posgan_edge.faces.expression import named, picture_values
 
@@ -131,5 +131,5 @@ class Face:
     def dense_map(self) -> PositionMap:
         """The position map. Raises BadInput if there is none (``dense`` False)."""
         if self.position_map is None:
-            raise BadInput("this face carries no position map: ask for dense faces")
+            raise BadInput("this face has no position map: dense=True keeps it")
         return self.position_map

@@ -43,7 +43,7 @@ class Mesh:
         arrays.array(self.uv, "uv", (len(vertices), 2))
         corners = arrays.array(self.triangles, "triangles", (None, 3))
         if corners.dtype.kind == "f" or not 0 <= corners.min() <= corners.max() < len(vertices):
-            raise BadInput(f"triangles point at other than the {len(vertices)} vertices")
+            raise BadInput(f"triangles have indices outside the {len(vertices)} vertices")
 
     def normals(self) -> NDArray[np.float32]:
         """Unit vertex normals (V, 3), pointing out of the face, same axes as the vertices."""
@@ -134,6 +134,6 @@ def face_mesh(face: DenseFace | PositionMap, crop: Crop | None = None) -> Mesh:
     index, triangles = grid_triangles(position_map.layout, size)
     points = position_map.xyz.reshape(3, -1)[:, index].T
     if not arrays.finite(points):
-        raise BadInput("the position map is not finite: it is of no face")
+        raise BadInput("the position map is not finite: no face was found")
     uv = np.column_stack([index % size + 0.5, index // size + 0.5]) / size
     return Mesh(crop.to_frame(points), triangles, uv.astype(np.float32))

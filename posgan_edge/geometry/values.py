@@ -43,7 +43,9 @@ class FaceBox:
     def __post_init__(self) -> None:
         arrays.plain_numbers(self, _BOX, FARTHEST)
         if self.width < 0 or self.height < 0:
-            raise BadInput(f"FaceBox is {self.width:g} x {self.height:g}: sides are not negative")
+            raise BadInput(
+                f"FaceBox is {self.width:g} x {self.height:g}: sides must not be negative"
+            )
 
     @property
     def center(self) -> tuple[float, float]:

@@ -49,7 +49,7 @@ def save_animation(animation: FaceAnimation, path: str | Path) -> None:
     ``Face`` with its morph targets, whose names stand in ``extras.targetNames`` as Blender and
     three.js read them, and one animation.
 
-    Raises BadInput where there is no moment or times do not rise, MissingRuntime without pygltflib.
+    Raises BadInput if there is no moment or times do not rise, MissingRuntime without pygltflib.
     """
     times = np.asarray(animation.times, np.float32)
     if not len(times) or (np.diff(times) <= 0).any():
@@ -88,7 +88,7 @@ def save_animation(animation: FaceAnimation, path: str | Path) -> None:
 
 
 def check_animation_writer() -> Any:
-    """The library that writes animations. Raises MissingRuntime where it is not there."""
+    """The library that writes animations. Raises MissingRuntime if it is not there."""
     try:
         import pygltflib
     except ImportError as error:

@@ -29,7 +29,7 @@ def mesh_files(path: Path) -> list[Path]:
 
 
 def check_mesh_writer(path: Path) -> None:
-    """Raises MissingRuntime where what writes a mesh file of that suffix is not installed."""
+    """Raises MissingRuntime if what writes a mesh file of that suffix is not installed."""
     if path.suffix.lower() == ".obj":
         return
     try:

@@ -50,7 +50,7 @@ def is_picture(uri: str) -> bool:
 
 def pictures_of(uri: str) -> list[str]:
     """A picture; those of a folder by name; those that a pattern (``photos/**/*.jpg``) matches; or
-    those that a list names (``@list.txt``, one path a line). Raises BadInput where there are none.
+    those that a list names (``@list.txt``, one path a line). Raises BadInput if there are none.
     """
     return [picture.path for picture in expanded(uri)]
 
