@@ -1,5 +1,6 @@
 """Networks from outside: what is not a generator is refused in one line, by every command."""
 
+import os
 import re
 import threading
 import time
@@ -234,3 +235,32 @@ def test_providers_are_refused_where_they_mean_nothing(
     (tmp_path / "a.engine").write_bytes(b"plan")
     with pytest.raises(BadInput, match=message):
         load_engine(model, provider=provider)
+
+
+@pytest.mark.parametrize("model", ["x" * 300 + ".onnx", "a\0b.onnx", "", ".", "p.onnx", "f.onnx"])
+@pytest.mark.parametrize("command", ["run", "build-engine", "inspect"])
+def test_names_that_name_no_file_are_one_line(run, tmp_path, monkeypatch, command, model):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("p.onnx")
+    (tmp_path / "f.onnx").mkdir()
+    arguments = {
+        "run": ["run", PORTRAIT, "--box", "179,88,97,90", "--no-window", "--model", model],
+        "build-engine": ["build-engine", "--model", model, "--output", "o.onnx"],
+        "inspect": ["inspect", model],
+    }[command]
+    code, _, err = run(*arguments)
+    assert (code, "Traceback" in err) == (4, False), err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_name_with_no_room_for_its_manifest_is_a_name(tmp_path):
+    path = write_network(tmp_path / ("x" * 248 + ".onnx"))
+    assert load_engine(path).info.input_size == 16
+
+
+def test_a_huge_model_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "n.onnx"
+    with open(path, "wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(BadInput, match="is larger than 2 GiB"):
+        load_engine(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -211,7 +212,7 @@ def _calibration(
     faces = None
     if request.images is not None:
         faces = folder_faces(request.images, size, request.names, request.labels, progress)
-    if request.record is not None and request.record.is_file():
+    if request.record is not None:
         record = CalibrationRecord.load(request.record)
         record.check_model(source, request.record)
         if faces is not None and record.images != faces.sources:
@@ -291,6 +292,6 @@ def _gpu_of(request: BuildRequest, rtx_only: bool = False) -> tuple[str, str]:
 
 
 def _with_cache(request: BuildRequest) -> PlanOptions:
-    if request.timing_cache is None or not request.timing_cache.is_file():
+    if request.timing_cache is None or not os.path.isfile(request.timing_cache):
         return request.plan
     return replace(request.plan, timing_cache=request.timing_cache.read_bytes())

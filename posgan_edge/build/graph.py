@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ def load_model(path: str | Path) -> onnx.ModelProto:
     except ImportError as error:
         raise missing("onnx", "converting models", "build") from error
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BadInput(f"{path}: no such ONNX file")
     try:
         model = onnx.load(str(path))

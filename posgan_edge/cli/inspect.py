@@ -17,13 +17,13 @@ def command(engine: Path) -> None:
     from posgan_edge.documents import plain
     from posgan_edge.engines.manifest import (
         checked_manifest,
+        has_manifest,
         load_manifest,
-        manifest_path,
         plan_header,
     )
     from posgan_edge.files import sha256
 
-    if not engine.is_file():
+    if not os.path.isfile(engine):
         raise BadInput(f"{engine}: no such engine file")
     header = plan_header(engine)
     kind = " ".join(header) + " plan" if header else "not a plan"
@@ -36,7 +36,7 @@ def command(engine: Path) -> None:
         for key, value in props(model).items():
             click.echo(f"{key}: {value}")
         click.echo(f"layers with weights: {len(layers(model))}")
-    if engine.suffix == ".onnx" and not os.path.lexists(manifest_path(engine)):
+    if engine.suffix == ".onnx" and not has_manifest(engine):
         return
     manifest = load_manifest(engine)
     for key, value in plain(manifest).items():

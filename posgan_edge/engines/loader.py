@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 
 from posgan_edge.engines.base import Engine
-from posgan_edge.engines.manifest import Manifest, load_manifest, manifest_path
+from posgan_edge.engines.manifest import Manifest, has_manifest, load_manifest
 from posgan_edge.engines.signature import check_threads
 from posgan_edge.errors import BadInput
 
@@ -14,6 +15,8 @@ from posgan_edge.errors import BadInput
 SHIPPED = {"edge": "edge.onnx", "edge-int8": "edge-int8.onnx"}
 #: Where ONNX models run: providers of ONNX Runtime, and OpenVINO.
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
+#: The largest model file that is read, in bytes.
+LARGEST = 2 << 30
 _CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
 _PLANS = (".engine", ".plan")
 
@@ -102,7 +105,7 @@ def _onnx_engine(
 
 def _built_for(path: Path, manifest: Manifest | None) -> str:
     """The provider that an ONNX engine's manifest names."""
-    if manifest is None and manifest_path(path).is_file():
+    if manifest is None and has_manifest(path):
         manifest = load_manifest(path)
     return "openvino" if manifest is not None and manifest.runtime == "openvino" else "cpu"
 
@@ -110,7 +113,7 @@ def _built_for(path: Path, manifest: Manifest | None) -> str:
 def _named_provider(model: str | Path) -> tuple[str | None, str]:
     """``openvino:edge`` -> (``openvino``, ``edge``); None for a name that names no provider."""
     provider, colon, rest = str(model).partition(":")
-    if colon and provider in PROVIDERS and not Path(model).is_file():
+    if colon and provider in PROVIDERS and not os.path.isfile(model):
         return provider, rest
     return None, str(model)
 
@@ -123,6 +126,10 @@ def model_path(model: str | Path) -> Path:
         return Path(str(resources.files("posgan_edge.assets") / SHIPPED[name]))
     if name == "unet":
         raise BadInput("no unet weights are shipped: give a checkpoint file of one as the model")
-    if not Path(name).is_file():
+    if not os.path.isfile(name):  # False for a folder, a pipe, and a name that is too long
         raise BadInput(f"{name}: no such model file (shipped models: {', '.join(SHIPPED)})")
+    if not os.access(name, os.R_OK):
+        raise BadInput(f"{name}: cannot be read: permission denied")
+    if os.path.getsize(name) > LARGEST:
+        raise BadInput(f"{name}: is larger than {LARGEST >> 30} GiB")
     return Path(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -54,6 +55,11 @@ class Manifest(Document, frozen=True):
         save(manifest_path(engine), self)
 
 
+def has_manifest(engine: str | Path) -> bool:
+    """Whether a manifest lies beside an engine file."""
+    return os.path.lexists(manifest_path(engine))  # False for a name that is too long
+
+
 def manifest_path(engine: str | Path) -> Path:
     """``X.engine`` -> ``X.engine.json``."""
     engine = Path(engine)
@@ -63,7 +69,7 @@ def manifest_path(engine: str | Path) -> Path:
 def load_manifest(engine: str | Path) -> Manifest:
     """The manifest beside an engine file. Raises BadInput when absent or broken."""
     path = manifest_path(engine)
-    if not path.is_file():
+    if not has_manifest(engine):
         raise BadInput(f"{engine}: has no manifest {path.name}; build it with build-engine")
     return manifest_of(read(path, Manifest.kind), path)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines import onnxruntime_gpu as gpu
 from posgan_edge.engines.base import Engine, EngineInfo
-from posgan_edge.engines.manifest import Manifest, manifest_path, vouched
+from posgan_edge.engines.manifest import Manifest, has_manifest, vouched
 from posgan_edge.engines.signature import Port, Signature, check_signature, check_threads
 from posgan_edge.errors import BadInput, MissingRuntime, missing, one_line
 from posgan_edge.files import sha256
@@ -56,7 +56,7 @@ class OnnxRuntimeEngine(Engine):
         # A model with a manifest is loaded from the bytes that were checked, any other by its
         # path, because its weights may be in files beside it.
         model: str | bytes = str(path)
-        if manifest is not None or manifest_path(path).is_file():
+        if manifest is not None or has_manifest(path):
             manifest, model = vouched(path, manifest)
             digest = manifest.engine_sha256
         else:

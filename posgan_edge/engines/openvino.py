@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine, EngineInfo
-from posgan_edge.engines.manifest import Manifest, manifest_path, vouched
+from posgan_edge.engines.manifest import Manifest, has_manifest, vouched
 from posgan_edge.engines.signature import Port, check_signature, check_threads
 from posgan_edge.errors import BadInput, missing, one_line
 from posgan_edge.files import sha256
@@ -40,7 +40,7 @@ class OpenVinoEngine(Engine):
         self._core = openvino.Core()
         self._threads = threads or DEFAULT_THREADS
         try:
-            if manifest is not None or manifest_path(path).is_file():
+            if manifest is not None or has_manifest(path):
                 manifest, data = vouched(path, manifest)
                 digest, self._model = manifest.engine_sha256, self._core.read_model(data)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def signed_manifest(engine: str | Path, public_key: str | Path) -> Manifest:
     key = _checked_key(public_key, "public", kind, lambda s, data: s.load_pem_public_key(data))
     path, signature = manifest_path(engine), signature_path(engine)
     for part in (path, signature):
-        if not part.is_file():
+        if not os.path.isfile(part):
             raise BadInput(f"{engine}: is not signed: there is no {part.name}")
     data = read_limited(path, _LIMIT)
     try:
