@@ -128,7 +128,7 @@ def test_plans_that_do_not_fit_are_one_line_and_leave_nothing(
 def test_manifests_with_senseless_sizes_are_one_line(monkeypatch, tmp_path, values):
     path = write_plan(tmp_path, **values)
     with gpu(monkeypatch, tmp_path) as (_, driver, _):
-        with pytest.raises(BadInput, match="its manifest says") as caught:
+        with pytest.raises(BadInput, match=r"its manifest says|not a valid manifest: ") as caught:
             load_engine(path)
         assert "\n" not in str(caught.value)
         assert all(m.freed for m in [*driver.allocated, *driver.pinned])
