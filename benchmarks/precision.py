@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from posgan_edge.build.calibration import calibrate, folder_faces
 from posgan_edge.build.engine import latency_ratio, source_model
@@ -26,7 +27,6 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import props, sizes
 from posgan_edge.build.int8 import to_int8
 from posgan_edge.engines import Engine, load_engine
-from posgan_edge.engines.onnxruntime import OnnxRuntimeEngine
 from posgan_edge.evaluation.aflw2000 import landmark_labels, load_aflw2000
 from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
 from posgan_edge.evaluation.stability import deviation
@@ -37,15 +37,20 @@ from posgan_edge.system import machine_block
 SPLIT = Path(__file__).parents[1] / "calibration" / "aflw2000-3d.txt"
 
 
-class PlainEngine(OnnxRuntimeEngine):
+class PlainEngine(Engine):
     """The graph as it is written, without ONNX Runtime's optimisations."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        with load_engine(path) as engine:
+            self.info = engine.info
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        (maps,) = self.session.run(["position_map"], {"image": images})
+        return np.asarray(maps, np.float32)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 
 import cv2
 import numpy as np
@@ -58,6 +59,7 @@ def configure(recipe: Recipe, device: torch.device, world: int) -> None:
     cv2.setNumThreads(1)
     if device.type == "cpu":
         torch.set_flush_denormal(True)
+        warnings.filterwarnings("ignore", "The value of the smallest subnormal")  # numpy's
     else:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True

@@ -80,7 +80,7 @@ def save_state(path: Path, run: Run) -> None:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # what PyTorch makes of a full disk
-            raise OSError(f"{str(error).splitlines()[0]}: is the disk full?") from error
+            raise OSError("not all of it fits: is the disk full?") from error
 
 
 def _content(run: Run) -> dict[str, Any]:
