@@ -10,7 +10,7 @@ from posgan_edge import FaceBox, FacePipeline, Frame, load_engine, load_layout
 from posgan_edge.engines.modes import onnx_modes
 from posgan_edge.engines.torch import TorchEngine
 from posgan_edge.errors import BadInput, MissingRuntime, UsageError
-from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
+from posgan_edge.faces.smoothing import FaceSmoother, Smoothing, filtered_apart
 from posgan_edge.geometry.values import PositionMap
 from posgan_edge.images import read_image
 from posgan_edge.jobs import parquet
@@ -94,14 +94,14 @@ def test_a_face_takes_kilobytes(tmp_path, engine, portrait):
 
 
 @pytest.mark.parametrize(
-    ("settings", "raw"),
+    ("settings", "apart"),
     [
         (Smoothing(eyes=(0, 0), mouth=(0, 0)), 0),
         # Eyes and mouth follow faster than the rest: no sum of the modes; the first is as it was.
         (Smoothing(), 5),
     ],
 )
-def test_smoothed_maps_come_back(tmp_path, engine, portrait, settings, raw):
+def test_smoothed_maps_come_back(tmp_path, engine, portrait, settings, apart):
     smoother, results = FaceSmoother(settings), []
     with FacePipeline(engine, passes=1) as pipeline:
         for index in range(6):
@@ -109,7 +109,12 @@ def test_smoothed_maps_come_back(tmp_path, engine, portrait, settings, raw):
             (face,) = pipeline.process(frame, [FaceBox(175 + 3 * index, 88, 97, 90)])
             results.append((frame, [smoother(face, frame.timestamp)]))
     path = write(tmp_path / "track.parquet", engine, *results)
-    assert 6 - pq.read_table(path)["map_values"].null_count == raw
+    stored = pq.read_table(path)
+    assert np.isfinite(stored["map_coefficients"].to_pylist()).all()
+    values = [v for v in stored["map_values"].to_pylist() if v is not None]
+    pixels = int(filtered_apart(load_layout("ict"), 128).sum())
+    assert [len(v) for v in values] == [3 * pixels] * apart
+    assert pixels < 128 * 128 / 8
     assert [row.frame for row in read_rows(path)] == list(range(6))
     for found, (_, (face,)) in zip(read_faces(path), results, strict=True):
         assert_same(found, face)
@@ -120,7 +125,7 @@ def test_maps_outside_the_span_are_kept_as_they_are(tmp_path, engine, portrait):
     with FacePipeline(engine) as pipeline:
         (face,) = pipeline.process(portrait, [BOX])
     xyz = face.position_map.xyz.copy()
-    xyz[1, 40, 40] += 0.01
+    xyz[1, 5, 64] += 0.01  # the forehead
     object.__setattr__(face, "position_map", PositionMap(xyz, face.position_map.layout))
     path = write(tmp_path / "faces.parquet", engine, (portrait, [face]))
     (found,) = read_faces(path)

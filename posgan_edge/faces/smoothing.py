@@ -229,6 +229,11 @@ class FaceSmoother:
         return PositionMap(xyz.reshape(position_map.xyz.shape), position_map.layout)
 
 
+def filtered_apart(layout: UvLayout, resolution: int) -> NDArray[np.bool_]:
+    """(M * M,) bool: pixels of a map that follow faster than the rest, round eyes and mouth."""
+    return (_part_weights(layout, resolution) > 0).any(axis=0)
+
+
 @lru_cache(maxsize=4)
 def _part_weights(layout: UvLayout, resolution: int) -> NDArray[np.float32]:
     """(parts, M * M): how much each pixel of a map belongs to each of ``_PARTS``."""

@@ -6,12 +6,14 @@ import base64
 import io
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from posgan_edge.errors import BadInput, one_line
+from posgan_edge.faces.smoothing import filtered_apart
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import PositionMap
 
@@ -36,9 +38,10 @@ def with_shift(modes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Coded:
-    """A map as ``coefficients`` (3 * K,) float32, x then y then z, or as its ``values``
-    (3 * M * M,) float32 where no coefficients give it. ``error_px`` is the largest distance of a
-    coordinate from the map, in frame pixels."""
+    """A map as ``coefficients`` (3 * K,) float32, x then y then z; as coefficients and the
+    ``values`` (3 * P,) float32 of the P pixels that are filtered apart; or, where neither gives it,
+    as its values (3 * M * M,) alone. ``error_px`` is the largest distance of a coordinate from the
+    map, in frame pixels."""
 
     coefficients: NDArray[np.float32] | None
     values: NDArray[np.float32] | None
@@ -48,10 +51,17 @@ class Coded:
 class MapCode:
     """Maps (3, M, M) of one layout to coefficients of ``modes`` (K, M * M) float32 and back.
 
-    With modes None, or for a map outside their span, the map is kept as it is.
+    With modes None, or for a map outside their span, the map is kept as it is. Smoothing leaves
+    the span round eyes and mouth: these pixels are then kept as they are.
     """
 
-    def __init__(self, layout: UvLayout, map_size: int, modes: NDArray[np.float32] | None) -> None:
+    def __init__(
+        self,
+        layout: UvLayout,
+        map_size: int,
+        modes: NDArray[np.float32] | None,
+        apart: NDArray[np.bool_] | None = None,
+    ) -> None:
         if modes is not None and modes.shape[1] != map_size**2:
             raise BadInput(f"modes {modes.shape} are not those of maps of {map_size} pixels")
         self.layout, self.map_size, self.modes = layout, map_size, modes
@@ -59,6 +69,7 @@ class MapCode:
             wide = modes.astype(np.float64)
             # Modes of FP16 or INT8 files are not orthonormal to the last place.
             self._solve = np.linalg.solve(wide @ wide.T, wide).T
+            self._apart = filtered_apart(layout, map_size) if apart is None else apart
 
     @property
     def count(self) -> int:
@@ -76,16 +87,30 @@ class MapCode:
             )
         rows = xyz.reshape(3, -1)
         if self.modes is not None and np.isfinite(rows).all():
+            limit = max(LIMIT_PX, LIMIT_SIDES * side)
             found = (rows.astype(np.float64) @ self._solve).astype(np.float32)
             off = float(np.abs(found @ self.modes - rows).max()) * side
-            if off <= max(LIMIT_PX, LIMIT_SIDES * side):
+            if off <= limit:
                 return Coded(found.ravel(), None, off)
+            rest = ~self._apart
+            found = (rows[:, rest].astype(np.float64) @ self._solve_rest).astype(np.float32)
+            off = float(np.abs((found @ self.modes - rows)[:, rest]).max()) * side
+            if off <= limit:
+                return Coded(found.ravel(), rows[:, self._apart].ravel(), off)
         return Coded(None, rows.ravel(), 0.0)
+
+    @cached_property
+    def _solve_rest(self) -> NDArray[np.float64]:
+        """(M * M - P, K): the pixels that are not filtered apart to coefficients."""
+        assert self.modes is not None
+        return np.linalg.pinv(self.modes[:, ~self._apart].astype(np.float64), rcond=1e-5)
 
     def map(self, coefficients: ArrayLike | None, values: ArrayLike | None) -> PositionMap:
         """The map of what ``code`` made of it."""
         if coefficients is not None and self.modes is not None:
             xyz = np.asarray(coefficients, np.float32).reshape(3, -1) @ self.modes
+            if values is not None:
+                xyz[:, self._apart] = np.asarray(values, np.float32).reshape(3, -1)
         else:
             xyz = np.array(values, np.float32)
         return PositionMap(xyz.reshape(3, self.map_size, self.map_size), self.layout)
@@ -100,7 +125,7 @@ class MapCode:
             "name": np.array(layout.name),
         }  # fmt: skip
         if self.modes is not None:
-            arrays["modes"] = self.modes
+            arrays["modes"], arrays["apart"] = self.modes, self._apart
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
         return base64.b64encode(stream.getvalue()).decode()
 
@@ -117,7 +142,6 @@ class MapCode:
                     mean_uv=data["mean_uv"],
                     mean_points=data["mean_points"],
                 )
-                modes = data.get("modes")
-                return cls(layout, int(data["map_size"]), modes)
+                return cls(layout, int(data["map_size"]), data.get("modes"), data.get("apart"))
         except (ValueError, LookupError, OSError, EOFError, BadZipFile, zlib.error) as error:
             raise BadInput(f"modes and layout cannot be read: {one_line(error)}") from error

@@ -179,7 +179,7 @@ class _Writer:
 
     def add(self, frame: Frame, face: Face) -> None:
         row = face_row(frame, face, self._code)
-        raw = row.get("map_values") is not None
+        raw = row.get("map_values") is not None and "map_coefficients" not in row
         self._waiting += 1 / (RAW_ROW_GROUP if raw else ROW_GROUP)
         self._rows.append(row)
 
