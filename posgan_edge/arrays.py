@@ -70,6 +70,10 @@ def array(value: Any, name: str, shape: tuple[int | None, ...], hint: str = "") 
 
     ``hint`` is the shape in words, as the message gives it.
     """
+    if type(value) is np.ndarray and value.shape == shape and value.dtype.kind == "f":
+        if math.isfinite(np.vdot(value, value)):
+            return value
+        raise BadInput(f"{name} holds numbers that are not finite or are too large")
     found = value
     if isinstance(value, (list, tuple)):
         try:
@@ -92,11 +96,16 @@ def array(value: Any, name: str, shape: tuple[int | None, ...], hint: str = "") 
 
 def points(value: Any, name: str = "points", count: int | None = None) -> FloatArray:
     """Points (P, 2 or 3) of finite numbers; ``count`` of them where it is given."""
-    rows = "P" if count is None else count
+    if type(value) is np.ndarray and value.ndim == 2 and value.dtype.kind == "f":
+        # Most calls: checked in one step.
+        rows, columns = value.shape
+        if columns in (2, 3) and rows and count in (None, rows):
+            return array(value, name, value.shape)
+    wanted = "P" if count is None else count
     columns = np.shape(value)[-1] if isinstance(value, np.ndarray) and value.ndim == 2 else 3
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)):
         columns = len(value[0])
-    return array(value, name, (count, 2 if columns == 2 else 3), f"({rows}, 2 or 3)")
+    return array(value, name, (count, 2 if columns == 2 else 3), f"({wanted}, 2 or 3)")
 
 
 def maps(value: Any, name: str = "maps") -> FloatArray:
@@ -114,10 +123,7 @@ def maps(value: Any, name: str = "maps") -> FloatArray:
 
 def finite(values: NDArray[Any]) -> bool:
     """Whether all numbers are finite, and none is so large that its square is not."""
-    if values.dtype.kind != "f":
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(np.vdot(values, values))
+    return values.dtype.kind != "f" or math.isfinite(np.vdot(values, values))
 
 
 def number(

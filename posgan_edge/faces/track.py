@@ -55,7 +55,7 @@ class Track:
         self.face, self.timestamp, self.misses = face, timestamp, 0
         shown = self.smoother(face, timestamp) if self.smoother is not None else face
         if self.expression is None:
-            return replace(shown, id=self.id)
+            return shown if shown.id == self.id else replace(shown, id=self.id)
         values = self.expression.follow(face, seconds if seconds > 0 else 1 / 30)
         position_map = shown.position_map if self.dense else None
         return replace(shown, id=self.id, expression=values, position_map=position_map)
