@@ -56,11 +56,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, FaceTracker() as tracker:
         lines = Path(folder) / "a.jsonl"
         source = open_source(options.source)
-        with Capture(source, drop=True, report=print) as capture:
+        with Capture(source, drop=True, notify=print) as capture:
             sinks = [VideoSink(Path(folder) / "a.mp4", source.rate), JsonLinesSink(lines),
                      LivePageSink("0")]  # fmt: skip
             limits = Limits(seconds=60 * options.minutes)
-            report = run_live(capture, tracker, sinks, limits, report=print, on_frame=sample)
+            report = run_live(capture, tracker, sinks, limits, notify=print, on_frame=sample)
         with open(lines) as stream:
             stamps = [json.loads(line)["timestamp"] for line in stream]
     after = [s for s in samples if s[0] >= 60] or samples

@@ -178,7 +178,7 @@ def test_nobody_needs_to_listen_to_the_reports():
     keeper = Keeper("good")
     with Capture(open_source(SMALL + "0.6")) as capture:
         report = run_live(
-            capture, Still(), [Stubborn(ValueError("no"), "write", "close"), keeper], report=gone
+            capture, Still(), [Stubborn(ValueError("no"), "write", "close"), keeper], notify=gone
         )
     assert keeper.frames == list(range(30))
     assert report.failures[0] == "stubborn: ValueError: no"

@@ -187,7 +187,7 @@ def test_thinning(rate, expected):
 def test_a_lost_stream_comes_back():
     told = []
     source = Script([8, 8, "lost", 8, "spoilt", 16], opens=[True, False, True])
-    with Capture(source, drop=False, report=told.append) as capture:
+    with Capture(source, drop=False, notify=told.append) as capture:
         sizes = [frame.image.shape[0] for frame in capture]
     assert sizes == [8, 8, 8, 16]
     counts = capture.counts

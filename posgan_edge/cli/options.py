@@ -193,7 +193,7 @@ class FaceOptions(Group):
         return [FaceBox(x, y, width, height)]
 
     def pictures(
-        self, engine: Engine, layout: UvLayout, dense: bool, report: Callable[[str], None],
+        self, engine: Engine, layout: UvLayout, dense: bool, notify: Callable[[str], None],
         stack: ExitStack,
     ) -> Finder:  # fmt: skip
         """What finds faces in pictures: a thorough search, two passes."""
@@ -205,7 +205,7 @@ class FaceOptions(Group):
         pipeline = stack.enter_context(
             FacePipeline(engine, detector, self.passes or 2, self.mirror, dense, layout=layout)
         )
-        return PictureFinder(pipeline, boxes, self.max_faces or ALL_FACES, report)
+        return PictureFinder(pipeline, boxes, self.max_faces or ALL_FACES, notify)
 
     def tracker(
         self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, background: bool,

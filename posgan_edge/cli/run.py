@@ -25,7 +25,7 @@ from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import replaced
 
 if TYPE_CHECKING:
-    from posgan_edge.live.loop import LiveReport
+    from posgan_edge.live.loop import LiveSummary
     from posgan_edge.live.sinks import Result
     from posgan_edge.live.sources.pictures import Picture
 
@@ -84,15 +84,15 @@ def command(
         else:
             total = given.max_frames or source.frames_promised or None
             watch = stack.enter_context(_progress(source.name, total, source.live or output.window))
-        report = run_live(capture, finder, sinks, given.limits(), drawn.drawing(), _tell, watch)
+        summary = run_live(capture, finder, sinks, given.limits(), drawn.drawing(), _tell, watch)
     if not pictures:
         promised = 0 if given.max_frames or given.duration else source.frames_promised
-        _print_counts(source.name, report, promised, output.lines_to_stdout)
-    _conclude(report, output)
+        _print_counts(source.name, summary, promised, output.lines_to_stdout)
+    _conclude(summary, output)
     if failed.lines:
         total = len(found or ()) + failed.before
         raise BadInput(f"{len(failed.lines)} of {total} pictures failed")
-    if not pictures and not report.with_face:
+    if not pictures and not summary.with_face:
         raise BadInput(f"{source.name}: no face was found in any frame")
 
 
@@ -121,10 +121,10 @@ def _expanded(sources: list[str], failed: _Failures) -> list[Picture]:
     return found
 
 
-def _lines(to_stderr: bool) -> Callable[[LiveReport, Result], None]:
+def _lines(to_stderr: bool) -> Callable[[LiveSummary, Result], None]:
     """Prints one line for each picture with a face."""
 
-    def line(_: LiveReport, result: Result) -> None:
+    def line(_: LiveSummary, result: Result) -> None:
         if result.faces:
             pose, times = result.faces[0].pose, result.timings_ms
             click.echo(
@@ -138,48 +138,48 @@ def _lines(to_stderr: bool) -> Callable[[LiveReport, Result], None]:
     return line
 
 
-def _print_counts(name: str, report: LiveReport, promised: int, to_stderr: bool) -> None:
-    counts = report.counts
+def _print_counts(name: str, summary: LiveSummary, promised: int, to_stderr: bool) -> None:
+    counts = summary.counts
     short = f" (its header promises {promised})" if promised > counts.captured else ""
     extra = "".join(
         f", {value} {what}" for what, value in asdict(counts).items()
         if value and what != "captured"
     )  # fmt: skip
     click.echo(
-        f"{name}: {report.processed} frames{short}, a face in {report.with_face}{extra}",
+        f"{name}: {summary.processed} frames{short}, a face in {summary.with_face}{extra}",
         err=to_stderr,
     )
-    print_stages(report)
+    print_stages(summary)
 
 
-def _conclude(report: LiveReport, output: OutputOptions) -> None:
+def _conclude(summary: LiveSummary, output: OutputOptions) -> None:
     """Writes the summary; raises where a sink failed or a signal ended the run."""
     if output.summary is not None:
         with replaced(output.summary) as temporary:
-            temporary.write_text(json.dumps(asdict(report), indent=1) + "\n")
-    if report.failures:
-        raise BadInput("; ".join(report.failures))
-    if report.signal == signal.SIGINT:
+            temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n")
+    if summary.failures:
+        raise BadInput("; ".join(summary.failures))
+    if summary.signal == signal.SIGINT:
         raise KeyboardInterrupt
-    if report.signal:
-        sys.exit(128 + report.signal)
+    if summary.signal:
+        sys.exit(128 + summary.signal)
 
 
-def print_stages(report: LiveReport) -> None:
+def print_stages(summary: LiveSummary) -> None:
     """The table of stages, on standard error."""
     from rich.console import Console
     from rich.table import Table
 
-    rate = report.processed / report.seconds if report.seconds else 0.0
+    rate = summary.processed / summary.seconds if summary.seconds else 0.0
     table = Table(
-        title=f"{report.processed} frames in {report.seconds:.1f} s, {rate:.1f} a second, "
-        f"{report.detections} detections",
+        title=f"{summary.processed} frames in {summary.seconds:.1f} s, {rate:.1f} a second, "
+        f"{summary.detections} detections",
         title_justify="left",
     )
     table.add_column("milliseconds")
     for column in ("times", "mean", "median", "p90", "largest"):
         table.add_column(column, justify="right")
-    for stage, s in report.stages.items():
+    for stage, s in summary.stages.items():
         values = (f"{v:.1f}" for v in (s.mean, s.median, s.p90, s.largest))
         table.add_row(stage, str(s.count), *values)
     Console(stderr=True).print(table)
@@ -192,7 +192,7 @@ def _tell(line: str) -> None:
 @contextmanager
 def _progress(
     name: str, total: int | None, quiet: bool
-) -> Iterator[Callable[[LiveReport, Result], None]]:
+) -> Iterator[Callable[[LiveSummary, Result], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -201,4 +201,4 @@ def _progress(
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task: Any = progress.add_task(name, total=total)
-        yield lambda report, _: progress.update(task, completed=report.processed)
+        yield lambda summary, _: progress.update(task, completed=summary.processed)

@@ -72,7 +72,7 @@ class Capture:
     With ``drop`` (the default for live sources), at most one frame waits and a newer one replaces
     it; a file is then played at its own rate. Without it, every frame is kept and reading waits.
     ``rate``: at most so many frames a second. A live source that fails is opened again, with
-    growing pauses, for ``patience`` seconds. ``report`` is called with one line for each such
+    growing pauses, for ``patience`` seconds. ``notify`` is called with one line for each such
     event. Call ``release`` with each frame that is no longer needed: its memory is used again.
     """
 
@@ -82,11 +82,11 @@ class Capture:
         drop: bool | None = None,
         rate: float | None = None,
         patience: float = 30.0,
-        report: Callable[[str], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.source, self.counts = source, CaptureCounts()
         self.drop = source.live if drop is None else drop
-        self._rate, self._patience, self._report = rate, patience, report
+        self._rate, self._patience, self._notify = rate, patience, notify
         self._ready: deque[Frame] = deque()
         self._free: list[Image] = []
         self._changed = threading.Condition()
@@ -177,7 +177,7 @@ class Capture:
                     spoilt += 1
                     self.counts.spoilt += 1
                     if spoilt == 1:
-                        self._report(f"{self.source.name}: a broken frame was left out")
+                        self._notify(f"{self.source.name}: a broken frame was left out")
                     if self.source.live and spoilt >= _MOST_SPOILT:
                         raise SourceLost(f"{self.source.name}: gives broken frames only")
             except SourceLost as error:
@@ -228,7 +228,7 @@ class Capture:
         if self._size and image.shape != self._size and not self.source.still:
             self.counts.resized += 1
             (old_h, old_w), (new_h, new_w) = self._size[:2], image.shape[:2]
-            self._report(f"{self.source.name}: size changed, {old_w}x{old_h} to {new_w}x{new_h}")
+            self._notify(f"{self.source.name}: size changed, {old_w}x{old_h} to {new_w}x{new_h}")
         if image.shape != self._size:
             with self._changed:
                 self._size = image.shape
@@ -238,7 +238,7 @@ class Capture:
         """Opens a lost source again, after a pause that grows; False when patience has ended."""
         if not self._pause:
             self.counts.lost += 1
-            self._report(f"{error}; trying again for {self._patience:.0f} s")
+            self._notify(f"{error}; trying again for {self._patience:.0f} s")
         while time.perf_counter() - self._last_good < self._patience:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE) or _FIRST_PAUSE
             self.source.close()
@@ -252,5 +252,5 @@ class Capture:
     def _see_good(self) -> None:
         now = time.perf_counter()
         if self._pause:
-            self._report(f"{self.source.name}: back after {now - self._last_good:.1f} s")
+            self._notify(f"{self.source.name}: back after {now - self._last_good:.1f} s")
         self._last_good, self._pause = now, 0.0

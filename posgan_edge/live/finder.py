@@ -34,7 +34,7 @@ class PictureFinder:
     """Finds the faces of single pictures with a pipeline.
 
     ``boxes`` are those of every picture; None asks the pipeline's detector for up to
-    ``max_faces``. ``report`` is told in one line of each picture that has no face or fails.
+    ``max_faces``. ``notify`` is called with one line for each picture that has no face or fails.
     """
 
     detect_ms = 0.0
@@ -44,11 +44,11 @@ class PictureFinder:
         pipeline: FacePipeline,
         boxes: Sequence[FaceBox] | None = None,
         max_faces: int = 64,
-        report: Callable[[str], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.pipeline, self.boxes, self.max_faces = pipeline, boxes, max_faces
         self.detections = 0
-        self._report = report
+        self._notify = notify
 
     @property
     def timings_ms(self) -> Mapping[str, float]:
@@ -61,8 +61,8 @@ class PictureFinder:
         try:
             faces = self.pipeline.process(frame, self.boxes, self.max_faces)
         except PosganError as error:
-            self._report(f"{frame.name}: {error}" if frame.name not in str(error) else str(error))
+            self._notify(f"{frame.name}: {error}" if frame.name not in str(error) else str(error))
             return None
         if not faces:
-            self._report(f"{frame.name}: no face was found")
+            self._notify(f"{frame.name}: no face was found")
         return faces

@@ -18,7 +18,7 @@ from posgan_edge.live.sinks import Result, Sink, WindowSink
 from posgan_edge.live.stages import StageSummary, StageTimes
 from posgan_edge.live.worker import Drawing, SinkWorker
 
-__all__ = ["Drawing", "Limits", "LiveReport", "run_live"]
+__all__ = ["Drawing", "Limits", "LiveSummary", "run_live"]
 
 #: Results that may wait for the sinks; one for pictures, which may be large.
 _WAITING, _WAITING_STILL = 3, 1
@@ -34,7 +34,7 @@ class Limits:
 
 
 @dataclass
-class LiveReport:
+class LiveSummary:
     """What a live run did. ``processed`` frames + ``counts.dropped`` + ``counts.thinned`` =
     ``counts.captured``."""
 
@@ -54,20 +54,20 @@ def run_live(
     sinks: Sequence[Sink],
     limits: Limits | None = None,
     drawing: Drawing | None = None,
-    report: Callable[[str], None] = lambda _: None,
-    on_frame: Callable[[LiveReport, Result], None] = lambda *_: None,
-) -> LiveReport:
+    notify: Callable[[str], None] = lambda _: None,
+    on_frame: Callable[[LiveSummary, Result], None] = lambda *_: None,
+) -> LiveSummary:
     """Runs until the source ends, a limit is reached, a window is closed, or SIGINT or SIGTERM.
 
     The caller enters ``capture`` (a context manager). ``finder`` is a ``FaceTracker``, or a
     ``PictureFinder`` for pictures. A sink that fails is closed and reported, and the others
     continue; all sinks are closed at the end. A source that fails ends the run. Both are listed in
-    the returned ``failures``. ``report`` is called with one line for each event, ``on_frame`` after
+    the returned ``failures``. ``notify`` is called with one line for each event, ``on_frame`` after
     each frame with the state of the run and the frame's result.
     """
-    limits, run, times = limits or Limits(), LiveReport(counts=capture.counts), StageTimes()
+    limits, run, times = limits or Limits(), LiveSummary(counts=capture.counts), StageTimes()
     waiting = _WAITING_STILL if capture.source.still else _WAITING
-    worker = SinkWorker(sinks, capture.release, drawing or Drawing(), times, report, waiting)
+    worker = SinkWorker(sinks, capture.release, drawing or Drawing(), times, notify, waiting)
     windows = [sink for sink in sinks if isinstance(sink, WindowSink)]
     start = silent_since = time.perf_counter()
     told = False
@@ -83,7 +83,7 @@ def run_live(
                         break
                     if not told and time.perf_counter() - silent_since > _STALLED:
                         told = True
-                        report(f"{capture.source.name}: no frame for {_STALLED:.0f} s")
+                        notify(f"{capture.source.name}: no frame for {_STALLED:.0f} s")
                     continue
                 taken = time.perf_counter()
                 silent_since, told = taken, False

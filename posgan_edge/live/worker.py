@@ -41,12 +41,12 @@ class SinkWorker:
         release: Callable[[Frame], None],
         drawing: Drawing,
         times: StageTimes,
-        report: Callable[[str], None],
+        notify: Callable[[str], None],
         waiting: int = 3,
     ) -> None:
         self.failures: list[str] = []
         self._sinks, self._release, self._drawing = list(sinks), release, drawing
-        self._times, self._report = times, report
+        self._times, self._notify = times, notify
         self._queue: queue.Queue[Result | None] = queue.Queue(waiting)
         self._canvas: Image | None = None
         self._thread = threading.Thread(target=self._run, name="sinks", daemon=True)
@@ -136,7 +136,7 @@ class SinkWorker:
     def _tell(self, line: str) -> None:
         # If it cannot be reported (a closed terminal), the line is still in `failures`.
         with suppress(Exception):
-            self._report(line)
+            self._notify(line)
 
 
 def _line(sink: Sink, error: BaseException) -> str:

@@ -37,7 +37,7 @@ class OscSink(Sink):
     a ``/VMC/Ext/Blend/Val`` for each of the 52 ARKit names, and ``/VMC/Ext/Blend/Apply``. Messages
     are bundled into datagrams that need not be split on their way.
 
-    A frame that could not be sent, or was refused where it went, is counted in ``lost``; ``report``
+    A frame that could not be sent, or was refused where it went, is counted in ``lost``; ``notify``
     is told in one line of the first, and in one of the total at the end. UDP does not tell of
     frames that nobody takes on another machine. Raises UsageError for an address that is none,
     MissingRuntime without python-osc.
@@ -45,14 +45,14 @@ class OscSink(Sink):
 
     expressions = True
 
-    def __init__(self, address: str, report: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, address: str, notify: Callable[[str], None] = lambda _: None) -> None:
         try:
             from pythonosc.osc_bundle_builder import OscBundleBuilder
         except ImportError as error:
             raise missing("python-osc", "sending to avatar programs", "osc") from error
         host, port = parse_osc(address)
         shown = f"[{host}]" if ":" in host else host
-        self._bundle, self._report = OscBundleBuilder, report
+        self._bundle, self._notify = OscBundleBuilder, notify
         self.name = f"{_SCHEME}{shown}:{port}"
         self.sent, self.lost, self._open = 0, 0, True
         self._socket: socket.socket | None = None
@@ -82,13 +82,13 @@ class OscSink(Sink):
 
     def close(self) -> None:
         if self._open and self.lost:
-            self._report(f"{self.name}: {self.lost} of {self.sent} frames were lost")
+            self._notify(f"{self.name}: {self.lost} of {self.sent} frames were lost")
         self._open = False
         self._close_socket()
 
     def _why(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error)
-        self._report(f"{self.name}: cannot be reached ({reason}); the run goes on")
+        self._notify(f"{self.name}: cannot be reached ({reason}); the run goes on")
 
     def _close_socket(self) -> None:
         if self._socket is not None:

@@ -86,7 +86,7 @@ def _looks_like_one(path: Path) -> bool:
 class PicturesSource(Source):
     """Picture files one after the other, each in its own size.
 
-    A picture that cannot be read is left out, and ``report`` is called with one line. A frame's
+    A picture that cannot be read is left out, and ``notify`` is called with one line. A frame's
     ``index`` is the picture's index in ``pictures``, its ``name`` the path.
     """
 
@@ -94,9 +94,9 @@ class PicturesSource(Source):
     rate = 1.0
 
     def __init__(
-        self, pictures: Sequence[Picture], report: Callable[[str], None] = lambda _: None
+        self, pictures: Sequence[Picture], notify: Callable[[str], None] = lambda _: None
     ) -> None:
-        self.pictures, self._report = list(pictures), report
+        self.pictures, self._notify = list(pictures), notify
         self.name = self.pictures[0].path if len(self.pictures) == 1 else "pictures"
         self.frames_promised = len(self.pictures)
         self._next = 0
@@ -113,9 +113,9 @@ class PicturesSource(Source):
             try:
                 return read_image(path)
             except PosganError as error:
-                self._report(str(error))
+                self._notify(str(error))
             except MemoryError:
-                self._report(f"{path}: does not fit into memory")
+                self._notify(f"{path}: does not fit into memory")
         return None
 
     def label(self, count: int) -> tuple[int, str]:
