@@ -121,6 +121,19 @@ def steps() -> list[Step]:
             timed=True,
         ),
         Step(
+            "blendshapes-helen",
+            f"python benchmarks/blendshapes.py {{helen}} --json {RESULTS}/blendshapes-helen.json",
+            ("helen",),
+            timed=True,
+        ),
+        Step(
+            "blendshapes-validation",
+            "python benchmarks/blendshapes.py {pack}/val.npz --yaw 45 "
+            f"--json {RESULTS}/blendshapes-validation.json",
+            ("pack",),
+            timed=True,
+        ),
+        Step(
             "peers-aflw2000",
             f"python benchmarks/peers.py {{aflw2000}} --json {RESULTS}/peers-aflw2000.json",
             ("aflw2000",),
