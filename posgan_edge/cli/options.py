@@ -173,7 +173,7 @@ class FaceOptions(Group):
                      help=f"[default: all ({ALL_FACES}) in pictures, 1 in videos and cameras]"),
         click.option("--box", metavar="X,Y,W,H", help="Face box; no detector is run."),
         click.option("--passes", default=None, type=click.IntRange(1, 3),
-                     help="Pictures: crop again round the first result.  [default: 2]"),
+                     help="Pictures: passes, each on a crop round the last result.  [default: 2]"),
         click.option("--mirror", is_flag=True,
                      help="Average with the mirrored crop: twice the time."),
         click.option("--redetect", default=1.0, show_default=True, type=click.FloatRange(0),
