@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from posgan_edge.build.calibration import calibrate, folder_faces
@@ -27,6 +26,7 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import props, sizes
 from posgan_edge.build.int8 import to_int8
 from posgan_edge.engines import Engine, load_engine
+from posgan_edge.engines.onnxruntime import ort
 from posgan_edge.evaluation.aflw2000 import landmark_labels, load_aflw2000
 from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
 from posgan_edge.evaluation.stability import deviation
