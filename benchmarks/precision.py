@@ -26,7 +26,6 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import props, sizes
 from posgan_edge.build.int8 import to_int8
 from posgan_edge.engines import Engine, load_engine
-from posgan_edge.engines.onnxruntime import ort
 from posgan_edge.evaluation.aflw2000 import landmark_labels, load_aflw2000
 from posgan_edge.evaluation.scoring import Prediction, predict_from_labels, score
 from posgan_edge.evaluation.stability import deviation
@@ -43,6 +42,8 @@ class PlainEngine(Engine):
     def __init__(self, path: Path) -> None:
         with load_engine(path) as engine:
             self.info = engine.info
+        import onnxruntime as ort  # after the package, which switches its reports off
+
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = 1
