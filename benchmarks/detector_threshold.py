@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from posgan_edge.faces.detector import _SHORT_RANGE, TRUSTED_SCORE, MediaPipeDetector
+from posgan_edge.faces.detector import TRUSTED_SCORE, MediaPipeDetector
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.pose import fit_pose
@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     pack, layout, detector = PackMaps(options.pack), load_layout("ict"), MediaPipeDetector()
     chosen = np.random.default_rng(0).permutation(len(pack))[: options.faces]
-    rows = []  # score and rightness of the picture as it is; rightness after looking at all sides
+    rows = []  # score, right as it is, right after the turned searches too
     for index in chosen:
         xyz = pack.maps(torch.from_numpy(pack.target(index))[None])[0].numpy()
         place = Crop(SIDE / 2, SIDE / 2, FACE)
@@ -50,9 +50,9 @@ def main() -> None:
         for number, code in enumerate(QUARTERS):
             shown = picture if code is None else cv2.rotate(picture, code)
             turned = turn(points, number)
-            rgb = cv2.cvtColor(shown, cv2.COLOR_BGR2RGB)
-            first = best(detector._run(rgb, _SHORT_RANGE, 0.5))
-            every = best([*([first] if first else []), *detector._turned(rgb)])
+            first = best(detector.detect_turned(shown, [0]))
+            others = detector.detect_turned(shown, [90, 180, 270])
+            every = best([*([first] if first else []), *others])
             rows.append((
                 first.score if first else 0.0,
                 is_right(first, turned, roll + 90 * number),

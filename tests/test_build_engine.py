@@ -414,6 +414,28 @@ def test_a_compute_capability_is_refused_for_onnx_targets(run, tmp_path, target)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("target", "option", "value", "message"),
+    [
+        ("onnxruntime", "--workspace", 512,
+         "a workspace limit is for tensorrt and tensorrt-rtx, not for onnxruntime"),
+        ("openvino", "--workspace", 512,
+         "a workspace limit is for tensorrt and tensorrt-rtx, not for openvino"),
+        ("onnxruntime", "--timing-cache", "t.cache",
+         "a timing cache is for tensorrt, not for onnxruntime"),
+        ("openvino", "--timing-cache", "t.cache",
+         "a timing cache is for tensorrt, not for openvino"),
+        ("tensorrt-rtx", "--timing-cache", "t.cache",
+         "a timing cache is for tensorrt, not for tensorrt-rtx"),
+    ],
+)  # fmt: skip
+def test_options_of_other_targets_are_refused(run, tmp_path, target, option, value, message):
+    output = tmp_path / ("n.engine" if target == "tensorrt-rtx" else "n.onnx")
+    code, _, err = run("build-engine", "--target", target, option, value, "--output", output)
+    assert (code, err.strip()) == (2, f"error: {message}: see {option}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_plans_have_one_output_and_float32_on_both_ends(tmp_path):
     """A plan that also gave landmarks would write them to memory that nobody made."""
     trt = pytest.importorskip("tensorrt_rtx")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from posgan_edge import Crop, FaceBox, FacePipeline, load_engine
+from posgan_edge.errors import BadInput
 from posgan_edge.faces.presence import distinct, same_face, same_person
 from posgan_edge.faces.tiles import starts
 from posgan_edge.images import read_image
@@ -17,7 +18,7 @@ from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, real_data
 
 pytest.importorskip("mediapipe", reason="pip install '.[detect]'")
 
-from posgan_edge.faces.detector import MediaPipeDetector
+from posgan_edge.faces.detector import TRUSTED_SCORE, MediaPipeDetector
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +186,34 @@ def test_a_face_in_a_large_picture_without_room_round_it(detector):
     boxes = detector.detect(image)
     assert all(abs(box.center[0] - side / 2) < side / 3 for box in boxes)
     assert Crop.from_box(boxes[0]).side < 2.5 * side
+
+
+@pytest.mark.parametrize(
+    ("code", "degrees"),
+    [
+        (None, 0),
+        (cv2.ROTATE_90_COUNTERCLOCKWISE, 90),
+        (cv2.ROTATE_180, 180),
+        (cv2.ROTATE_90_CLOCKWISE, 270),
+    ],
+)
+def test_a_turned_search_returns_boxes_of_the_frame_as_given(detector, code, degrees):
+    portrait = read_image(PORTRAIT)
+    frame = portrait if code is None else cv2.rotate(portrait, code)
+    upright = max(detector.detect_turned(portrait, [0]), key=lambda box: box.score)
+    (box,) = [b for b in detector.detect_turned(frame, [degrees]) if b.score > TRUSTED_SCORE]
+    height, width = portrait.shape[:2]
+    x, y = upright.center
+    places = {0: (x, y), 90: (y, width - x), 180: (width - x, height - y), 270: (height - y, x)}
+    assert box.center == pytest.approx(places[degrees], abs=1e-6)
+    assert box.score == pytest.approx(upright.score)
+    assert abs((box.roll - upright.roll + degrees + 180) % 360 - 180) < 1e-6
+
+
+def test_a_turned_search_takes_quarter_turns_of_an_open_detector_alone(detector):
+    with pytest.raises(BadInput, match="45 is not 0, 90, 180 or 270"):
+        detector.detect_turned(read_image(PORTRAIT), [45])
+    closed = MediaPipeDetector()
+    closed.close()
+    with pytest.raises(BadInput, match="the detector is closed"):
+        closed.detect_turned(read_image(PORTRAIT), [0])

@@ -26,7 +26,7 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import float16_ends, load_model, props, set_props, sizes
 from posgan_edge.build.int8 import matching_layers, to_int8
 from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
-from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart
+from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart, check_options
 from posgan_edge.build.trial import check_convertible
 from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, parse_plan_header
@@ -264,14 +264,10 @@ def _check(request: BuildRequest) -> None:
         raise UsageError(
             "FP16 inputs and outputs need precision fp16, target onnxruntime", "fp16_io"
         )
+    check_options(request.target, request.plan, request.timing_cache is not None)
     if request.target in ONNX_TARGETS:
         if request.output.suffix != ".onnx":
             raise UsageError(f"{request.output}: an {request.target} engine ends in .onnx")
-        if request.plan.compute_capability:
-            raise UsageError(
-                f"a compute capability is for tensorrt-rtx, not for {request.target}",
-                "compute_capability",
-            )
         runtime_version(request.target)
     else:
         if request.output.suffix == ".onnx":

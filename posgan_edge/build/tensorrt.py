@@ -31,6 +31,24 @@ class PlanOptions:
     timing_cache: bytes = b""
 
 
+def check_options(target: str, options: PlanOptions, timing_cache: bool) -> None:
+    """Raises UsageError for an option that a build for ``target`` would ignore.
+
+    ``timing_cache``: whether the file of a timing cache was given.
+    """
+    if target not in ("tensorrt", "tensorrt-rtx"):
+        if options.compute_capability:
+            raise UsageError(
+                f"a compute capability is for tensorrt-rtx, not for {target}", "compute_capability"
+            )
+        if options.workspace_mib:
+            raise UsageError(
+                f"a workspace limit is for tensorrt and tensorrt-rtx, not for {target}", "workspace"
+            )
+    if timing_cache and target != "tensorrt":
+        raise UsageError(f"a timing cache is for tensorrt, not for {target}", "timing_cache")
+
+
 def build_plan(
     onnx_bytes: bytes,
     target: str,

@@ -17,6 +17,8 @@ _FLAGS = {
     "record": "--calibration RECORD",
     "images": "--calibration-images DIR",
     "compute_capability": "--compute-capability",
+    "workspace": "--workspace",
+    "timing_cache": "--timing-cache",
     "fp16_io": "--fp16-io",
 }
 
@@ -38,7 +40,9 @@ _FLAGS = {
 @click.option("--max-nme", default=0.05, show_default=True, help="Budget: NME points over FP32.")
 @click.option("--max-pixels", default=0.5, show_default=True, help="Budget: mean px of 256.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 8))
-@click.option("--workspace", default=0, type=click.IntRange(0), help="MiB; 0 leaves it open.")
+@click.option(
+    "--workspace", default=0, type=click.IntRange(0), help="Builder memory in MiB; 0: no limit."
+)
 @click.option("--compute-capability", default="", metavar="CC", help="As 8.9; tensorrt-rtx only.")
 @click.option("--timing-cache", type=Path, help="Read and written; tensorrt only.")
 @click.option("--fp16-io", is_flag=True, help="Inputs and outputs in FP16 too (onnxruntime).")

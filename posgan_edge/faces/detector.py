@@ -137,12 +137,26 @@ class MediaPipeDetector:
         if len(faces) < max_faces:
             faces = _distinct([*faces, *self._run(rgb, _FULL_RANGE, self.min_score)])
         if self.thorough and not sure:
-            faces = _distinct([*faces, *self._turned(rgb)])
+            faces = _distinct([*faces, *self._turned(rgb, tuple(_TURNS))])
         if self.thorough and not faces:
             faces = next(filter(None, self._last_attempts(rgb)), [])
         if self.thorough and max_faces > 1:
             faces = self._with_small(rgb, faces, max_faces)
         return faces[:max_faces]
+
+    def detect_turned(self, frame: Image, degrees: Sequence[int]) -> list[FaceBox]:
+        """One search of the short-range model for each angle.
+
+        The frame (H, W, 3) uint8 BGR is turned clockwise by each of ``degrees``: 0, 90, 180 or 270.
+        Returns boxes in pixels of the frame as given, unsorted; a face may be found more than once.
+        Raises BadInput for other angles, and once the detector is closed.
+        """
+        if self._closed:
+            raise BadInput("the detector is closed: make another")
+        if wrong := [angle for angle in degrees if angle not in (0, *_TURNS)]:
+            raise BadInput(f"degrees: {wrong[0]} is not 0, 90, 180 or 270")
+        rgb = cv2.cvtColor(arrays.image(frame, "frame"), cv2.COLOR_BGR2RGB)
+        return self._turned(rgb, degrees)
 
     def close(self) -> None:
         """Frees the models. A second call does nothing."""
@@ -162,14 +176,14 @@ class MediaPipeDetector:
     ) -> None:
         self.close()
 
-    def _turned(self, rgb: Image) -> list[FaceBox]:
-        """Faces of the picture turned by 90, 180 and 270 degrees."""
+    def _turned(self, rgb: Image, degrees: Sequence[int]) -> list[FaceBox]:
         height, width = rgb.shape[:2]
-        return [
-            unturned(box, degrees, width, height)
-            for degrees, code in _TURNS.items()
-            for box in self._run(cv2.rotate(rgb, code), _SHORT_RANGE, self.min_score)
-        ]
+        found = []
+        for angle in degrees:
+            turned = cv2.rotate(rgb, _TURNS[angle]) if angle else rgb
+            for box in self._run(turned, _SHORT_RANGE, self.min_score):
+                found.append(unturned(box, angle, width, height) if angle else box)
+        return found
 
     def _last_attempts(self, rgb: Image) -> Iterator[list[FaceBox]]:
         """Further searches if no face was found, the fastest first."""

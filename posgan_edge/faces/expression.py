@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
 from posgan_edge.faces.expression_basis import ARKIT_NAMES, UNSEEN_NAMES, load_basis
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import Pose, fit_similarity
 from posgan_edge.geometry.sampling import sample_map
 from posgan_edge.geometry.values import PositionMap
 
-_Y_UP = np.array([1.0, -1.0, 1.0])
 #: Standard deviations of the errors of a point, of the gap between the lids of each eye and of
 #: that between the lips, in cm: of a face never seen, and of a person well known. Few points tell
 #: of the gaps, and who somebody is moves them as much as an expression does: where the person is
@@ -198,8 +198,8 @@ def mean_face_to_basis(
     """(3, 3) and (3,): from the layout's mean face (upright, y up, unit size) to the axes of a
     ``neutral`` map (3, M, M) in cm."""
     target = sample_map(neutral, layout.mean_uv)
-    scale, rotation, shift = fit_similarity(layout.mean_points, target * _Y_UP)
-    return scale * _Y_UP[:, None] * rotation, shift * _Y_UP
+    scale, rotation, shift = fit_similarity(layout.mean_points, target * Y_UP)
+    return scale * Y_UP[:, None] * rotation, shift * Y_UP
 
 
 def without_pose(
@@ -207,7 +207,7 @@ def without_pose(
 ) -> NDArray[np.float32]:
     """Points (..., 3) in frame pixels -> their positions on the upright face, in cm; ``turn`` and
     ``shift`` are those of ``mean_face_to_basis``."""
-    matrix = turn @ (pose.rotation.T * _Y_UP) / pose.scale
+    matrix = turn @ (pose.rotation.T * Y_UP) / pose.scale
     offset = shift - turn @ (pose.rotation.T @ pose.translation) / pose.scale
     return np.asarray(points @ matrix.T.astype(np.float32) + offset, np.float32)
 

@@ -19,6 +19,7 @@ from posgan_edge.errors import BadInput
 from posgan_edge.faces.expression import mean_face_to_basis, without_pose
 from posgan_edge.faces.expression_basis import ARKIT_NAMES, encode_differences
 from posgan_edge.files import replaced
+from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import Pose, fit_robust
 from posgan_edge.geometry.sampling import sample_map
@@ -29,7 +30,6 @@ _NEUTRAL_STEP = np.float32(1e-3)  # cm
 _IDENTITY_LEVELS = 127
 #: A resting face: yaw in degrees below, mouth (gap over width) below, eyes between.
 _FRONTAL, _CLOSED_MOUTH, _OPEN_EYES = 40.0, 0.06, (0.2, 0.36)
-_Y_UP = np.array([1.0, -1.0, 1.0])
 #: Every so many pixels a solver point, in each direction.
 _POINT_STEP = 4
 
@@ -79,7 +79,7 @@ def resting_points(
             codes = data["codes"][rest]
         for code in codes:
             points = mean + np.tensordot(code, components, 1)
-            scale, turn, shift = fit_robust(layout.mean_points, points[len(uv) :] * _Y_UP, 4)
+            scale, turn, shift = fit_robust(layout.mean_points, points[len(uv) :] * Y_UP, 4)
             pose = Pose(0.0, 0.0, 0.0, turn, scale, shift)
             total += without_pose(points[: len(uv)], pose, *to_basis)
             count += 1
