@@ -13,6 +13,7 @@ time of a face on one thread.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge import Crop, Face, FaceBox, blendshapes, load_engine, openness
 from posgan_edge.evaluation.expression import pearson
@@ -34,7 +36,7 @@ SHAPES = ("eyeBlinkRight", "eyeBlinkLeft", "jawOpen")
 FACES, TIMES = 40, 50
 
 
-def faces_of(path: Path, count: int | None) -> tuple[list[Face], np.ndarray]:
+def faces_of(path: Path, count: int | None) -> tuple[list[Face], NDArray[Any]]:
     """Faces of the shipped model, and the labels' openness (n, 3): right eye, left eye, mouth."""
     data = np.load(path)
     human, offsets = "pts68" in data, data["offsets"]
@@ -54,7 +56,7 @@ def faces_of(path: Path, count: int | None) -> tuple[list[Face], np.ndarray]:
     return faces, np.array(labels)
 
 
-def correlations(faces: list[Face], labels: np.ndarray) -> dict[str, float | None]:
+def correlations(faces: list[Face], labels: NDArray[Any]) -> dict[str, float | None]:
     """Pearson's r with the labels (n, 3); both eyes are pooled."""
     solid = np.array([list(openness(face.landmarks).values()) for face in faces])
     plane = np.array([list(openness(face.landmarks[:, :2]).values()) for face in faces])
@@ -72,12 +74,15 @@ def correlations(faces: list[Face], labels: np.ndarray) -> dict[str, float | Non
     return found
 
 
-def widths(faces: list[Face]) -> np.ndarray:
+def widths(faces: list[Face]) -> NDArray[Any]:
     """(n, 3): how much narrower the turn of the head makes eyes and mouth in the picture."""
     ends = np.array([(36, 39), (42, 45), (60, 64)]).T
     points = np.stack([face.landmarks for face in faces])
     across = points[:, ends[0]] - points[:, ends[1]]
-    return np.linalg.norm(across[..., :2], axis=-1) / np.linalg.norm(across, axis=-1)
+    ratios: NDArray[Any] = np.linalg.norm(across[..., :2], axis=-1) / np.linalg.norm(
+        across, axis=-1
+    )
+    return ratios
 
 
 def cost_ms(faces: list[Face]) -> dict[str, float]:

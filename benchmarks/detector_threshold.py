@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from posgan_edge.faces.detector import TRUSTED_SCORE, MediaPipeDetector
 from posgan_edge.geometry.crop import Crop
@@ -76,7 +78,7 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def turn(points: np.ndarray, quarters: int) -> np.ndarray:
+def turn(points: NDArray[Any], quarters: int) -> NDArray[Any]:
     """Points of the square picture after so many quarter turns clockwise."""
     x, y = points[:, 0], points[:, 1]
     for _ in range(quarters):
@@ -88,7 +90,7 @@ def best(boxes: list[FaceBox]) -> FaceBox | None:
     return max(boxes, key=lambda box: box.score, default=None)
 
 
-def is_right(box: FaceBox | None, points: np.ndarray, roll: float) -> bool:
+def is_right(box: FaceBox | None, points: NDArray[Any], roll: float) -> bool:
     if box is None:
         return False
     off = abs((box.roll - roll + 180) % 360 - 180)

@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import posgan_edge_kernels as kernels
+from numpy.typing import NDArray
 
 from posgan_edge import Crop, load_layout
 from posgan_edge.evaluation.latency import Latency, Ratio
@@ -80,20 +81,20 @@ def host(rounds: int) -> dict[str, Any]:
     return found
 
 
-def cropping(frame: np.ndarray, crop: Crop) -> Callable[[], Any]:
+def cropping(frame: NDArray[Any], crop: Crop) -> Callable[[], Any]:
     matrix = crop.matrix[None].astype(np.float32)
     return lambda: kernels.crop_normalize(frame, matrix, SIZE)
 
 
-def packaged(frame: np.ndarray, crop: Crop) -> Callable[[], Any]:
+def packaged(frame: NDArray[Any], crop: Crop) -> Callable[[], Any]:
     return lambda: extract_crop(frame, crop, SIZE)
 
 
-def warping(frame: np.ndarray, crop: Crop) -> Callable[[], Any]:
+def warping(frame: NDArray[Any], crop: Crop) -> Callable[[], Any]:
     matrix = np.column_stack([crop.matrix[:, :2] / SIZE, crop.matrix[:, 2]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
-    def warp() -> np.ndarray:
+    def warp() -> NDArray[Any]:
         patch = cv2.warpAffine(frame, matrix, (SIZE, SIZE), flags=flags)
         rgb = patch[:, :, ::-1].transpose(2, 0, 1).astype(np.float32)
         return np.multiply(rgb, 1 / 255, out=rgb)
@@ -118,8 +119,11 @@ def nme(dataset: Path) -> dict[str, Any]:
 
     faces, engine = load_aflw2000(dataset), load_engine("edge")
 
-    def by_kernel(frame: np.ndarray, crop: Crop, size: int) -> np.ndarray:
-        return kernels.crop_normalize(frame, crop.matrix[None].astype(np.float32), size)[0]
+    def by_kernel(frame: NDArray[Any], crop: Crop, size: int) -> NDArray[Any]:
+        image: NDArray[Any] = kernels.crop_normalize(
+            frame, crop.matrix[None].astype(np.float32), size
+        )[0]
+        return image
 
     found = {}
     for name, cut in (("package", extract_crop), ("kernel", by_kernel)):

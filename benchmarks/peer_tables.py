@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.expression import PARTS, score_points
@@ -19,12 +20,12 @@ from posgan_edge.geometry.metrics import box_size, nme
 class Row:
     """What one method found: points (68, 2) by face, and milliseconds of each face."""
 
-    points: dict[str, np.ndarray]
+    points: dict[str, NDArray[Any]]
     ms: list[float]
     retried: int = 0
 
 
-def without_bias(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def without_bias(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> NDArray[Any]:
     """Errors (n, 68) in percent of the face of pairs (measured, truth), each (68, 2), once the
     mean offset of each point is taken out, along the line of the labelled eyes."""
     errors = []
@@ -32,7 +33,8 @@ def without_bias(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         eyes = truth[42:48].mean(0) - truth[36:42].mean(0)
         c, s = eyes / np.linalg.norm(eyes)
         errors.append((measured - truth) @ np.array([[c, -s], [s, c]]) * (100 / box_size(truth)))
-    return np.linalg.norm(np.array(errors) - np.mean(errors, axis=0), axis=-1)
+    lengths: NDArray[Any] = np.linalg.norm(np.array(errors) - np.mean(errors, axis=0), axis=-1)
+    return lengths
 
 
 def human_figures(row: Row, faces: Sequence[LabelledFace]) -> dict[str, float | None]:

@@ -30,6 +30,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from peer_tables import Row, label_sets_of, markdown, tables
 
 from posgan_edge.cli import report_error
@@ -68,7 +69,7 @@ class Peer(ABC):
     attempts: tuple[str, ...] = ("",)
 
     @abstractmethod
-    def find(self, image: np.ndarray, face: LabelledFace, attempt: str) -> np.ndarray | None:
+    def find(self, image: NDArray[Any], face: LabelledFace, attempt: str) -> NDArray[Any] | None:
         """The 68 points (68, 2) of the labelled face in pixels of the photo (H, W, 3) uint8 BGR,
         continuous; None where it is not found."""
 
@@ -89,7 +90,7 @@ class Ours(Peer):
         self._engine = load_engine(model, threads=1)
         self._pipeline = FacePipeline(self._engine, passes=1, dense=False)
 
-    def find(self, image: np.ndarray, face: LabelledFace, attempt: str) -> np.ndarray | None:
+    def find(self, image: NDArray[Any], face: LabelledFace, attempt: str) -> NDArray[Any] | None:
         box: FaceBox | None = FaceBox.around(face.original)
         if self._detector is not None:
             box = overlapping(self._detector.detect(image, MOST_FACES), face, lambda found: found)
@@ -123,7 +124,7 @@ class FaceMesh(Peer):
             static_image_mode=True, max_num_faces=MOST_FACES, refine_landmarks=True
         )
 
-    def find(self, image: np.ndarray, face: LabelledFace, attempt: str) -> np.ndarray | None:
+    def find(self, image: NDArray[Any], face: LabelledFace, attempt: str) -> NDArray[Any] | None:
         if attempt != WITH_CROP:
             return overlapping(self._meshes(image), face, FaceBox.around)
         crop = Crop.from_box(FaceBox.around(face.original), PADDED)
@@ -137,7 +138,7 @@ class FaceMesh(Peer):
         found = [crop.to_frame(mesh / PADDED_PIXELS) for mesh in self._meshes(padded)]
         return overlapping(found, face, FaceBox.around)
 
-    def _meshes(self, image: np.ndarray) -> list[np.ndarray]:
+    def _meshes(self, image: NDArray[Any]) -> list[NDArray[Any]]:
         found = self._solution.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)).multi_face_landmarks
         size = image.shape[1::-1]
         return [

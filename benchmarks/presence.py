@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge import Crop, FaceBox, FacePipeline, Frame, load_engine
 from posgan_edge.faces.detector import MediaPipeDetector
@@ -37,7 +39,7 @@ def main() -> None:
     pack = PackMaps(options.pack, "val")
     pictures = [pack.image(i) for i in range(len(pack))]
 
-    def residuals(picture: np.ndarray, crops: list[Crop]) -> list[float]:
+    def residuals(picture: NDArray[Any], crops: list[Crop]) -> list[float]:
         return [face.pose.residual for face in pipeline.at_crops(Frame(picture), crops)]
 
     faces, parts = [], []

@@ -19,8 +19,10 @@ import argparse
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge import Face, FaceTracker, blendshapes, openness
 from posgan_edge.faces.expression_track import ExpressionTrack
@@ -68,7 +70,7 @@ def jitter(faces: list[Face]) -> float:
     return float(np.sqrt(np.square(points - points.mean(0)).sum(-1).mean()))
 
 
-def lag_ms(late: np.ndarray, early: np.ndarray) -> float:
+def lag_ms(late: NDArray[Any], early: NDArray[Any]) -> float:
     """By how much one signal follows another: the shift of least squares, to a tenth of a ms."""
     steps = np.arange(len(early), dtype=float)
     inner = slice(int(RATE), len(early) - int(RATE))
@@ -114,19 +116,19 @@ def blink(takes: float, seconds: float) -> dict[str, dict[str, float]]:
     }
 
 
-def opened(landmarks: np.ndarray) -> float:
+def opened(landmarks: NDArray[Any]) -> float:
     """Openness of both eyes."""
     eyes = openness(landmarks)
     return (eyes["right_eye"] + eyes["left_eye"]) / 2
 
 
-def depth(signal: np.ndarray) -> float:
+def depth(signal: NDArray[Any]) -> float:
     """How far blinks 1.5 seconds apart fall below what is usual, the first two left out."""
     each = signal[: len(signal) // 45 * 45].reshape(-1, 45)[2:]
     return float(np.median(signal) - each.min(axis=1).mean())
 
 
-def turned(faces: list[Face], degrees: np.ndarray) -> list[Face]:
+def turned(faces: list[Face], degrees: NDArray[Any]) -> list[Face]:
     """The faces of a still head, noise and all, turned about its vertical axis."""
     flip = np.array([1.0, -1.0, 1.0])
     answer = []
@@ -204,7 +206,7 @@ def main() -> None:
         plot(result, options.plot)
 
 
-def plot(result: dict, path: Path) -> None:
+def plot(result: dict[str, Any], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")

@@ -20,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge import FaceTracker
 from posgan_edge.evaluation.latency import Latency, Ratio
@@ -37,10 +38,10 @@ class Repeated(Source):
 
     rate = 30.0
 
-    def __init__(self, frames: list[np.ndarray]) -> None:
+    def __init__(self, frames: list[NDArray[Any]]) -> None:
         self.name, self._frames, self._index = "repeated", frames, 0
 
-    def read(self, into: np.ndarray | None = None) -> np.ndarray:
+    def read(self, into: NDArray[Any] | None = None) -> NDArray[Any]:
         frame = self._frames[self._index % len(self._frames)]
         self._index += 1
         return frame.copy()
@@ -58,12 +59,12 @@ class Watch(Sink):
         self.ms.append(result.latency_ms)
 
 
-def tiled(frames: list[np.ndarray]) -> list[np.ndarray]:
+def tiled(frames: list[NDArray[Any]]) -> list[NDArray[Any]]:
     height, width = frames[0].shape[:2]
     return [cv2.resize(np.tile(f, (2, 2, 1)), (width, height)) for f in frames]
 
 
-def against_facemesh(frames: list[np.ndarray], rounds: int, sittings: int) -> dict:
+def against_facemesh(frames: list[NDArray[Any]], rounds: int, sittings: int) -> dict[str, Any]:
     """Several sittings, as a machine's speed drifts more from one to the next than within one."""
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
@@ -76,13 +77,13 @@ def against_facemesh(frames: list[np.ndarray], rounds: int, sittings: int) -> di
         "tracker, maps, no kernels": FaceTracker(reader="numpy"),
     }
 
-    def facemesh(frame: np.ndarray, _: float) -> int:
+    def facemesh(frame: NDArray[Any], _: float) -> int:
         return len(mesh.process(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)).multi_face_landmarks or [])
 
-    def followed(tracker: FaceTracker) -> Callable[[np.ndarray, float], int]:
+    def followed(tracker: FaceTracker) -> Callable[[NDArray[Any], float], int]:
         return lambda frame, stamp: len(tracker.update(frame, stamp))
 
-    calls: dict[str, Callable[[np.ndarray, float], int]] = {"FaceMesh": facemesh}
+    calls: dict[str, Callable[[NDArray[Any], float], int]] = {"FaceMesh": facemesh}
     calls |= {name: followed(tracker) for name, tracker in trackers.items()}
     sums = []
     for sitting in range(sittings):
@@ -95,7 +96,7 @@ def against_facemesh(frames: list[np.ndarray], rounds: int, sittings: int) -> di
     return {"ratio": middle, "ratio_by_sitting": ratios, "sittings": sums}
 
 
-def one_and_four(frames: list[np.ndarray], rounds: int) -> dict:
+def one_and_four(frames: list[NDArray[Any]], rounds: int) -> dict[str, Any]:
     trackers = {"one face": FaceTracker(), "four faces": FaceTracker(max_faces=4)}
     calls = {n: lambda f, stamp, t=t: len(t.update(f, stamp)) for n, t in trackers.items()}
     pictures = {"one face": frames, "four faces": tiled(frames)}
@@ -103,7 +104,9 @@ def one_and_four(frames: list[np.ndarray], rounds: int) -> dict:
     return summary(times, found, "one face")
 
 
-def in_turns(calls: dict, pictures: dict, rounds: int) -> tuple[dict, dict]:
+def in_turns(
+    calls: dict[str, Any], pictures: dict[str, Any], rounds: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Milliseconds of each call on each frame, one after the other; a round to warm up."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     found = dict.fromkeys(calls, 0)
@@ -120,7 +123,7 @@ def in_turns(calls: dict, pictures: dict, rounds: int) -> tuple[dict, dict]:
     return {name: np.array(t) for name, t in times.items()}, found
 
 
-def summary(taken: dict, found: dict, base: str) -> dict[str, Any]:
+def summary(taken: dict[str, Any], found: dict[str, Any], base: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "frames": len(taken[base]),
         "faces_a_frame": {n: c / len(taken[base]) for n, c in found.items()},
@@ -134,7 +137,7 @@ def summary(taken: dict, found: dict, base: str) -> dict[str, Any]:
     return result
 
 
-def live(frames: list[np.ndarray], seconds: float) -> dict:
+def live(frames: list[NDArray[Any]], seconds: float) -> dict[str, Any]:
     watch = Watch()
     with FaceTracker() as tracker, Capture(Repeated(frames), drop=True) as capture:
         tracker.pipeline.engine.warm_up()

@@ -3,10 +3,13 @@
 python docs/draw_pose.py
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge import FaceBox, FacePipeline, Frame, PositionMap, load_engine, load_layout
 from posgan_edge.geometry.pose import rotation_from_angles
@@ -21,7 +24,7 @@ FLIP = np.array([1.0, -1.0, 1.0])
 SIDE = 240
 
 
-def panel(shape: np.ndarray, angles: tuple[int, int, int], title: str) -> np.ndarray:
+def panel(shape: NDArray[Any], angles: Sequence[int], title: str) -> NDArray[Any]:
     """The upright face (3, M, M), unit radius, y up, turned and drawn with its axes."""
     rotation = rotation_from_angles(*angles)
     turned = np.tensordot(rotation, shape, 1) * FLIP[:, None, None]

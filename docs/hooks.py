@@ -47,9 +47,9 @@ def on_files(files: Any, config: Any) -> Any:
         if page != "index.md":
             files.append(File.generated(config, page, content=page_text(ROOT / source)))
     linked = set()
-    for source in [*DOCS.glob("*.md"), *(ROOT / source for source in PAGES)]:
-        for target, _ in _LINK.findall(source.read_text()):
-            path = (source.parent / target).resolve()
+    for file in [*DOCS.glob("*.md"), *(ROOT / source for source in PAGES)]:
+        for target, _ in _LINK.findall(file.read_text()):
+            path = (file.parent / target).resolve()
             if "://" not in target and path.is_file() and not _page_of(path):
                 linked.add(path)
     for path in sorted(linked):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput
 
-FloatArray = NDArray[np.floating]
+FloatArray = NDArray[np.floating[Any]]
 #: A picture (H, W, 3) uint8, BGR unless said. (OpenCV's stubs do not state the dtype.)
 Image = NDArray[Any]
 

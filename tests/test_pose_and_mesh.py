@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from posgan_edge import Crop, PositionMap, load_layout
 from posgan_edge.errors import BadInput
@@ -58,7 +61,7 @@ def test_similarity_is_found(angles, scale):
 class _FlatLayout:
     """A layout whose mean face is what a given map holds at a few points."""
 
-    def __init__(self, maps: np.ndarray):
+    def __init__(self, maps: NDArray[Any]):
         from posgan_edge.geometry.sampling import sample_map
 
         self.mean_uv = np.random.default_rng(2).uniform(0.1, 0.9, (60, 2))

@@ -1,9 +1,12 @@
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from posgan_edge import PositionMap
 from posgan_edge.errors import BadInput
@@ -12,7 +15,7 @@ from posgan_edge.geometry.sampling import resample_map, sample_map
 from tests.helpers.data import smooth_map
 
 
-def grid_sample(maps: np.ndarray, uv: np.ndarray) -> np.ndarray:
+def grid_sample(maps: NDArray[Any], uv: NDArray[Any]) -> NDArray[Any]:
     grid = torch.from_numpy(uv * 2 - 1)[None, None].float()
     out = torch.nn.functional.grid_sample(
         torch.from_numpy(maps)[None], grid, padding_mode="border", align_corners=False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge_kernels import _native
+import posgan_edge_kernels._native as _native
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ with_cuda: bool = _native.with_cuda
 
 
 def extract_landmarks(
-    maps: NDArray[np.floating],
+    maps: NDArray[np.floating[Any]],
     uv: NDArray[np.float32],
     transforms: NDArray[np.float32],
     facing: bool = False,
@@ -58,7 +58,7 @@ def crop_normalize(
     size: int,
     dtype: str = "float32",
     border: Sequence[float] = (0, 0, 0),
-) -> NDArray[np.floating]:
+) -> NDArray[np.floating[Any]]:
     """Crops of a BGR frame as network input: (N, 3, size, size) RGB in [0, 1].
 
     ``frame`` (H, W, 3) uint8, rows of any pitch; ``transforms`` (N, 2, 3) float32; ``dtype``
@@ -66,7 +66,7 @@ def crop_normalize(
     the crop is shrunk, at most 64 frame pixels to a side (bilinear where it is not shrunk).
     """
     out = _native.crop_normalize(frame, transforms, size, dtype, list(border))
-    return cast("NDArray[np.floating]", out)
+    return cast("NDArray[np.floating[Any]]", out)
 
 
 def crop_normalize_nv12(
@@ -78,7 +78,7 @@ def crop_normalize_nv12(
     border: Sequence[float] = (0, 0, 0),
     matrix: str = "bt601",
     full_range: bool = False,
-) -> NDArray[np.floating]:
+) -> NDArray[np.floating[Any]]:
     """``crop_normalize`` of an NV12 frame, by the BT.601 or BT.709 matrix.
 
     ``luma`` (H, W) uint8, ``chroma`` (ceil(H / 2), ceil(W / 2), 2) uint8, U before V; each
@@ -88,7 +88,7 @@ def crop_normalize_nv12(
     out = _native.crop_normalize_nv12(
         luma, chroma, transforms, size, dtype, list(border), matrix, full_range
     )
-    return cast("NDArray[np.floating]", out)
+    return cast("NDArray[np.floating[Any]]", out)
 
 
 def pose_fit(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from posgan_edge_kernels import _native
+import posgan_edge_kernels._native as _native
 
 if not _native.with_cuda:
     raise ImportError(
@@ -31,7 +31,8 @@ ARCHITECTURES: tuple[str, ...] = tuple(
 
 def device_count() -> tuple[int, str]:
     """How many devices there are; with none, CUDA's reason."""
-    return _native.cuda.device_count()
+    count: tuple[int, str] = _native.cuda.device_count()
+    return count
 
 
 def extract_landmarks(

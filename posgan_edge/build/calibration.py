@@ -217,7 +217,9 @@ def _saved(model: onnx.ModelProto, folder: str) -> str:
     return str(path)
 
 
-def _mse_range(histogram: NDArray[np.integer], edges: NDArray[np.floating]) -> tuple[float, float]:
+def _mse_range(
+    histogram: NDArray[np.integer[Any]], edges: NDArray[np.floating[Any]]
+) -> tuple[float, float]:
     """The symmetric clip with the least squared error of 8-bit rounding, over 100 candidates."""
     centers = (edges[:-1] + edges[1:]) / 2
     largest = float(np.abs(edges).max())

@@ -162,7 +162,7 @@ def _compact_head(model: onnx.ModelProto, folded: bool, least: int = 16384) -> N
 
 
 def _int8_rows(
-    graph: onnx.GraphProto, name: str, values: NDArray[np.floating], folded: bool
+    graph: onnx.GraphProto, name: str, values: NDArray[np.floating[Any]], folded: bool
 ) -> str:
     """Adds values (R, C) as INT8 with a scale per row; returns the name of the float result.
 

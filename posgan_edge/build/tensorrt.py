@@ -125,7 +125,7 @@ def _set_capability(trt: Any, config: Any, target: str, capability: str) -> None
 
 
 def _logger(trt: Any, messages: list[str], on_message: Callable[[str], None] | None) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 

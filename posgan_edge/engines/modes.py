@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def onnx_modes(path: str | Path, map_size: int) -> NDArray[np.float32] | None:
     return np.ascontiguousarray(modes, np.float32)
 
 
-def _tensors(model: memoryview, names: set[str]) -> Iterator[tuple[str, NDArray]]:
+def _tensors(model: memoryview, names: set[str]) -> Iterator[tuple[str, NDArray[Any]]]:
     """(name, array) of the constants of these names."""
     for number, graph in _fields(model):
         for inner, tensor in _fields(graph) if number == _GRAPH else ():
@@ -54,7 +55,7 @@ def _tensors(model: memoryview, names: set[str]) -> Iterator[tuple[str, NDArray]
                     yield name, _array(parts)
 
 
-def _array(parts: list[tuple[int, memoryview]]) -> NDArray:
+def _array(parts: list[tuple[int, memoryview]]) -> NDArray[Any]:
     shape: list[int] = []
     kind, raw = 0, memoryview(b"")
     for key, value in parts:

@@ -56,4 +56,5 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         x = torch.from_numpy(images).to(self.device, memory_format=torch.channels_last)
-        return self.generator(x).float().cpu().contiguous().numpy()
+        maps: NDArray[np.float32] = self.generator(x).float().cpu().contiguous().numpy()
+        return maps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +157,7 @@ def roc(measured: FloatArray, human: FloatArray, below: float = CLOSED) -> Roc:
     )
 
 
-def _shares(places: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+def _shares(places: NDArray[np.integer[Any]], count: int) -> NDArray[np.float64]:
     """(count + 1,): the share of values that lie at none, the first, the first two levels..."""
     return np.concatenate([[0.0], np.cumsum(np.bincount(places, minlength=count)) / len(places)])
 

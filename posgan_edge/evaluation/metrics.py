@@ -22,7 +22,8 @@ def wrap_roll(degrees: FloatArray) -> NDArray[np.float64]:
 
 def bin_of(degrees: FloatArray, edges: tuple[float, float] = ANGLE_BINS) -> NDArray[np.int64]:
     """Index 0, 1 or 2 of each |angle|: up to the first edge, up to the second, beyond."""
-    return np.digitize(np.abs(degrees), edges, right=True)
+    bins: NDArray[np.int64] = np.digitize(np.abs(degrees), edges, right=True)
+    return bins
 
 
 def cumulative(errors: FloatArray, missed: int = 0) -> tuple[FloatArray, FloatArray]:

@@ -65,7 +65,7 @@ def load_reannotation(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.
     return {name: _continuous(points, path) for name, points in found.items()}
 
 
-def _continuous(points: NDArray[np.floating], path: Path) -> NDArray[np.float32]:
+def _continuous(points: NDArray[np.floating[Any]], path: Path) -> NDArray[np.float32]:
     points = np.asarray(points, np.float32)
     if points.ndim == 2 and points.shape[1] == 68:
         points = points.T
@@ -74,7 +74,7 @@ def _continuous(points: NDArray[np.floating], path: Path) -> NDArray[np.float32]
     return np.ascontiguousarray(points[:, :2] - np.float32(0.5))
 
 
-def read_torch7(path: str | Path) -> NDArray[np.floating]:
+def read_torch7(path: str | Path) -> NDArray[np.floating[Any]]:
     """The one float or double tensor of a binary Torch7 file. Raises ValueError for any other."""
     stream = io.BytesIO(Path(path).read_bytes())
     kind = _object(stream)
@@ -102,7 +102,8 @@ def read_torch7(path: str | Path) -> NDArray[np.floating]:
         ),
         np.full((1,) * dimensions, offset - 1),
     )
-    return values[index]
+    array: NDArray[np.floating[Any]] = values[index]
+    return array
 
 
 def _object(stream: io.BytesIO) -> str:

@@ -61,7 +61,8 @@ def weak_perspective(pose: Face | Pose) -> NDArray[np.float64]:
     if not np.isfinite([pose.scale, *pose.translation, *pose.rotation.ravel()]).all():
         raise BadInput("the pose is not finite: the fit failed")
     rows = np.column_stack([pose.scale * pose.rotation, pose.translation])[:2]
-    return rows * Y_UP[:2, None]
+    matrix: NDArray[np.float64] = rows * Y_UP[:2, None]
+    return matrix
 
 
 def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:

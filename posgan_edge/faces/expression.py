@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,8 @@ class ExpressionSolver:
         free = without_pose(points, pose, *self._to_basis)
         gaps = self._widths * _gaps(free[self._count :]) - self._gaps
         off = free[: self._count] - self._rest
-        return np.concatenate([off.ravel(), gaps]).astype(np.float32)
+        features: NDArray[np.float32] = np.concatenate([off.ravel(), gaps]).astype(np.float32)
+        return features
 
     def values(self, reading: FloatArray) -> NDArray[np.float64]:
         """(52,) in the order of ARKIT_NAMES, of a reading (R,) of an unknown person."""
@@ -261,11 +263,11 @@ def _spread(name: str, known: float) -> float:
     if name in _MAIN_NAMES:
         return 1.0
     if name.startswith(_SIDE_STARTS):
-        return _SIDE_SPREAD * (_SPREAD / _SIDE_SPREAD) ** known
+        return float(_SIDE_SPREAD * (_SPREAD / _SIDE_SPREAD) ** known)
     return _SPREAD
 
 
-def _gaps(lids: FloatArray) -> NDArray[np.floating]:
+def _gaps(lids: FloatArray) -> NDArray[np.floating[Any]]:
     """Points (..., 20, 3) of lids and inner lips, pose-free -> (..., 3): gap over width."""
     place = {landmark: i for i, landmark in enumerate(_GAP_LANDMARKS)}
     gaps = []
@@ -275,9 +277,10 @@ def _gaps(lids: FloatArray) -> NDArray[np.floating]:
     return np.stack(gaps, axis=-1)
 
 
-def _width(lids: FloatArray, ends: tuple[int, int]) -> NDArray[np.floating]:
+def _width(lids: FloatArray, ends: tuple[int, int]) -> NDArray[np.floating[Any]]:
     a, b = (_GAP_LANDMARKS.index(end) for end in ends)
-    return np.linalg.norm(lids[..., a, :] - lids[..., b, :], axis=-1)
+    width: NDArray[np.floating[Any]] = np.linalg.norm(lids[..., a, :] - lids[..., b, :], axis=-1)
+    return width
 
 
 def _pose_changes(points: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -285,4 +288,5 @@ def _pose_changes(points: NDArray[np.float32]) -> NDArray[np.float64]:
     centered = points.astype(np.float64) - points.mean(axis=0)
     moves = [np.broadcast_to(axis, centered.shape) for axis in np.eye(3)]
     turns = [np.cross(axis, centered) for axis in np.eye(3)]
-    return np.stack([*moves, *turns, centered]).reshape(7, -1)
+    rows: NDArray[np.float64] = np.stack([*moves, *turns, centered]).reshape(7, -1)
+    return rows

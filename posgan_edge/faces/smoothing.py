@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,13 +78,13 @@ class OneEuro:
         self, at_rest: float, per_speed: float, derivative: float = _DERIVATIVE_CUTOFF
     ) -> None:
         self.at_rest, self.per_speed, self.derivative = at_rest, per_speed, derivative
-        self.value: NDArray[np.floating] | None = None
+        self.value: NDArray[np.floating[Any]] | None = None
         self.followed = 1.0  # share of the last change that was followed
-        self._speed: NDArray[np.floating] | float = 0.0
+        self._speed: NDArray[np.floating[Any]] | float = 0.0
 
     def __call__(
-        self, value: NDArray[np.floating], seconds: float, unit: float = 1.0
-    ) -> NDArray[np.floating]:
+        self, value: NDArray[np.floating[Any]], seconds: float, unit: float = 1.0
+    ) -> NDArray[np.floating[Any]]:
         """The filtered value, ``seconds`` after the one before; speeds are in ``unit``."""
         if not arrays.finite(value) or (self.value is not None and value.shape != self.value.shape):
             raise BadInput(f"the filter takes finite numbers of one shape, not {value.shape}")
@@ -95,7 +96,7 @@ class OneEuro:
         self.value = self.value + self.followed * change
         return self.value
 
-    def share(self, change: NDArray[np.floating], seconds: float) -> float:
+    def share(self, change: NDArray[np.floating[Any]], seconds: float) -> float:
         """How much of a change to follow."""
         if not (seconds > 0 and arrays.finite(change)):
             raise BadInput(f"the filter takes finite numbers and time that passes, not {seconds} s")
@@ -133,7 +134,7 @@ class FaceSmoother:
             OneEuro(by_name[name][0], by_name[name][1], _GAP_DERIVATIVE_CUTOFF)
             for name, *_ in _PARTS
         ]
-        self._points: NDArray[np.floating] | None = None
+        self._points: NDArray[np.floating[Any]] | None = None
         self._map_shape: NDArray[np.float32] | None = None
         self._rotation: NDArray[np.float64] | None = None
         self._dense = dense
@@ -180,7 +181,9 @@ class FaceSmoother:
         self._rotation = self._rotation @ cv2.Rodrigues(share * turn)[0]
         return self._rotation
 
-    def _followed(self, shape: NDArray[np.floating], seconds: float) -> tuple[float, list[float]]:
+    def _followed(
+        self, shape: NDArray[np.floating[Any]], seconds: float
+    ) -> tuple[float, list[float]]:
         """What share of its change the shape follows, and how much more each part does."""
         self._shape(shape, seconds, 2.0)
         for gap, (_, _, upper, lower) in zip(self._gaps, _PARTS, strict=True):
@@ -190,8 +193,8 @@ class FaceSmoother:
         return follow, [max(0.0, gap.followed - follow) for gap in self._gaps]
 
     def _filtered_points(
-        self, shape: NDArray[np.floating], follow: float, more: list[float]
-    ) -> NDArray[np.floating]:
+        self, shape: NDArray[np.floating[Any]], follow: float, more: list[float]
+    ) -> NDArray[np.floating[Any]]:
         if self._points is None:
             self._points = shape
         share = np.full((len(shape), 1), follow)
@@ -231,7 +234,8 @@ class FaceSmoother:
 
 def filtered_apart(layout: UvLayout, resolution: int) -> NDArray[np.bool_]:
     """(M * M,) bool: pixels of a map that follow faster than the rest, round eyes and mouth."""
-    return (_part_weights(layout, resolution) > 0).any(axis=0)
+    apart: NDArray[np.bool_] = (_part_weights(layout, resolution) > 0).any(axis=0)
+    return apart
 
 
 @lru_cache(maxsize=4)
@@ -246,7 +250,8 @@ def _part_weights(layout: UvLayout, resolution: int) -> NDArray[np.float32]:
         x, y = (2 * p - low[i] - high[i] for i, p in enumerate((u, v)))
         far = np.hypot(x / (high[0] - low[0]), y / (high[1] - low[1]))
         weights.append(np.clip((end - far) / (end - whole), 0, 1).ravel())
-    return np.stack(weights).astype(np.float32)
+    stacked: NDArray[np.float32] = np.stack(weights).astype(np.float32)
+    return stacked
 
 
 def _map_to_shape(

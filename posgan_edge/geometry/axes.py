@@ -7,6 +7,8 @@ integers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ Y_UP = np.array([1.0, -1.0, 1.0])
 Y_UP.setflags(write=False)
 
 
-def opencv_matrix(matrix: FloatArray, source: float = 1.0, target: float = 1.0) -> NDArray:
+def opencv_matrix(matrix: FloatArray, source: float = 1.0, target: float = 1.0) -> NDArray[Any]:
     """A transform (2, 3) of continuous coordinates for ``cv2.warpAffine``: (2, 3) float64.
 
     ``source`` and ``target`` are the pixels of one unit before and after: 1 for frame pixels, the

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class UvLayout:
         """Whether the layout has a mask; if not, every pixel counts as face."""
         return not self.mask.all()
 
-    def landmarks(self, maps: NDArray[np.floating]) -> NDArray[np.float32]:
+    def landmarks(self, maps: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """The 68 landmarks of maps (..., 3, M, M) -> (..., 68, 3), in the maps' units."""
         return sample_map(maps, self.landmark_uv)
 
@@ -82,7 +83,8 @@ class UvLayout:
         """The face mask at another resolution (1 to 8192), nearest pixel centre."""
         resolution = arrays.whole(resolution, "resolution", 1, LARGEST_MAP)
         index = ((np.arange(resolution) + 0.5) / resolution * self.resolution).astype(int)
-        return self.mask[np.ix_(index, index)]
+        mask: NDArray[np.bool_] = self.mask[np.ix_(index, index)]
+        return mask
 
     def weights(self, resolution: int | None = None) -> NDArray[np.float32]:
         """Map weights (M, M) for training: landmarks 16, eyes, nose and mouth 4, face 3, else 0.
@@ -116,7 +118,7 @@ class UvLayout:
 
 
 def _inside(
-    u: NDArray[np.float64], v: NDArray[np.float64], polygon: NDArray[np.floating]
+    u: NDArray[np.float64], v: NDArray[np.float64], polygon: NDArray[np.floating[Any]]
 ) -> NDArray[np.bool_]:
     inside = np.zeros(u.shape, bool)
     for (u0, v0), (u1, v1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):

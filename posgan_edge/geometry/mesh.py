@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,9 @@ def triangulate_mask(
     return inside, triangles
 
 
-def vertex_normals(vertices: FloatArray, triangles: NDArray[np.integer]) -> NDArray[np.float32]:
+def vertex_normals(
+    vertices: FloatArray, triangles: NDArray[np.integer[Any]]
+) -> NDArray[np.float32]:
     """Area-weighted unit normals (V, 3) of vertices (V, 3) in y-down axes."""
     p0, p1, p2 = (vertices[triangles[:, i]] for i in range(3))
     # With y down a front face is clockwise, so the cross product has the reverse order.
@@ -94,7 +96,8 @@ def vertex_normals(vertices: FloatArray, triangles: NDArray[np.integer]) -> NDAr
                 triangles[:, corner], faces[:, axis], minlength=len(vertices)
             )
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return (normals / np.maximum(length, 1e-12)).astype(np.float32)
+    unit: NDArray[np.float32] = (normals / np.maximum(length, 1e-12)).astype(np.float32)
+    return unit
 
 
 class DenseFace(Protocol):

@@ -80,7 +80,8 @@ def rotation_from_angles(pitch: float, yaw: float, roll: float) -> NDArray[np.fl
     rx = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     ry = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
     rz = np.array([[cr, sr, 0], [-sr, cr, 0], [0, 0, 1]])
-    return rx @ ry @ rz
+    rotation: NDArray[np.float64] = rx @ ry @ rz
+    return rotation
 
 
 def angles_from_rotation(rotation: FloatArray) -> tuple[float, float, float]:

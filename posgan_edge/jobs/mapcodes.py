@@ -126,7 +126,7 @@ class MapCode:
         }  # fmt: skip
         if self.modes is not None:
             arrays["modes"], arrays["apart"] = self.modes, self._apart
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(stream, **arrays)
         return base64.b64encode(stream.getvalue()).decode()
 
     @classmethod

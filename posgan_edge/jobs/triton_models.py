@@ -44,7 +44,7 @@ class NetworkModel:
         """A response for each request; each is a batch of its own."""
         return [_answered(self._utils, self._maps, request) for request in requests]
 
-    def _maps(self, request: Any) -> dict[str, NDArray]:
+    def _maps(self, request: Any) -> dict[str, NDArray[Any]]:
         images = self._utils.get_input_tensor_by_name(request, "image").as_numpy()
         return {"position_map": self._engine.infer_all(images.astype(np.float32, copy=False))}
 
@@ -70,7 +70,7 @@ class FacesModel:
         """A response for each request."""
         return [_answered(self._utils, self._faces, request) for request in requests]
 
-    def _faces(self, request: Any) -> dict[str, NDArray]:
+    def _faces(self, request: Any) -> dict[str, NDArray[Any]]:
         from posgan_edge.images import decode_image
 
         given: dict[str, Any] = {}
@@ -96,7 +96,7 @@ class FacesModel:
         self._pipeline.close()
 
 
-def face_arrays(faces: Sequence[Face], names: Sequence[str]) -> dict[str, NDArray]:
+def face_arrays(faces: Sequence[Face], names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Faces as the arrays (F, ...) of ``FACE_OUTPUTS`` that are named."""
     made = {}
     for name, kind, shape in FACE_OUTPUTS:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Times kept for the percentiles of a stage; the newest replace the oldest.
 _KEPT = 4096
@@ -25,7 +27,7 @@ class StageTimes:
     """Times by stage, in memory of fixed size."""
 
     def __init__(self) -> None:
-        self._times: dict[str, np.ndarray] = {}
+        self._times: dict[str, NDArray[Any]] = {}
         self._counts: dict[str, int] = {}
         self._sums: dict[str, float] = {}
         self._largest: dict[str, float] = {}

@@ -39,7 +39,8 @@ class _Block(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.residual else self.layers(x)
+        out: Tensor = x + self.layers(x) if self.residual else self.layers(x)
+        return out
 
 
 class EdgeGenerator(nn.Module):
@@ -121,7 +122,8 @@ class EdgeGenerator(nn.Module):
 
     def _coefficients(self, features: Tensor) -> Tensor:
         x = self.fc2(torch.relu(self.fc1(features)))
-        return x * self.coefficient_std + self.coefficient_mean
+        out: Tensor = x * self.coefficient_std + self.coefficient_mean
+        return out
 
     def _maps(self, features: Tensor) -> Tensor:
         c = self._coefficients(features).reshape(-1, 3, self.modes.shape[0])

@@ -19,7 +19,8 @@ class _Encoder(nn.Module):
         self.block = nn.Sequential(*layers, activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)
+        out: Tensor = self.block(x)
+        return out
 
 
 class _Decoder(nn.Module):
@@ -35,7 +36,8 @@ class _Decoder(nn.Module):
         self.block = nn.Sequential(*layers, nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)
+        out: Tensor = self.block(x)
+        return out
 
 
 class _Last(nn.Module):
@@ -123,4 +125,5 @@ class Discriminator(UNet):
     def energy(self, image: Tensor, position_map: Tensor) -> Tensor:
         """Mean L1 reconstruction error of image in [0, 1] with map in crop units, a scalar."""
         pair = torch.cat([image, position_map], dim=1) * 2.0 - 1.0
-        return (self(pair) - pair).abs().mean()
+        error: Tensor = (self(pair) - pair).abs().mean()
+        return error

@@ -34,7 +34,7 @@ class FaceAnimation:
     """
 
     vertices: NDArray[np.float32]
-    triangles: NDArray[np.integer]
+    triangles: NDArray[np.integer[Any]]
     uv: NDArray[np.float32]
     targets: Mapping[str, NDArray[np.float32]]
     times: FloatArray
@@ -101,7 +101,10 @@ def _continuous(rotations: FloatArray) -> NDArray[np.float32]:
     turns = np.array(rotations, np.float64)
     signs = np.sign(np.einsum("ij,ij->i", turns[1:], turns[:-1]))
     turns[1:] *= np.cumprod(np.where(signs < 0, -1.0, 1.0))[:, None]
-    return (turns / np.linalg.norm(turns, axis=1, keepdims=True)).astype(np.float32)
+    unit: NDArray[np.float32] = (turns / np.linalg.norm(turns, axis=1, keepdims=True)).astype(
+        np.float32
+    )
+    return unit
 
 
 @dataclass
@@ -115,7 +118,7 @@ class _Model:
     document: Any = None
 
     def add(
-        self, values: NDArray, kind: str, target: int | None = None, bounds: bool = False
+        self, values: NDArray[Any], kind: str, target: int | None = None, bounds: bool = False
     ) -> int:
         """An accessor of values (N,) or (N, columns); its number."""
         values = _stored(values)
@@ -190,7 +193,7 @@ class _Model:
         self.views.append(view)
         return len(self.views) - 1
 
-    def _append(self, accessor: Any, bounded: NDArray | None) -> int:
+    def _append(self, accessor: Any, bounded: NDArray[Any] | None) -> int:
         if bounded is not None:
             columns = bounded.reshape(len(bounded), -1)
             accessor.min, accessor.max = columns.min(0).tolist(), columns.max(0).tolist()
@@ -198,7 +201,7 @@ class _Model:
         return len(self.accessors) - 1
 
 
-def _stored(values: NDArray) -> NDArray:
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
     """Floats in single precision, whole numbers in as few bytes as they need."""
     if values.dtype.kind == "f":
         return np.ascontiguousarray(values, np.float32)
@@ -206,6 +209,6 @@ def _stored(values: NDArray) -> NDArray:
     return np.ascontiguousarray(values, np.uint16 if values.max(initial=0) < 65535 else np.uint32)
 
 
-def _component(gltf: Any, values: NDArray) -> int:
+def _component(gltf: Any, values: NDArray[Any]) -> int:
     names = {"float32": "FLOAT", "uint16": "UNSIGNED_SHORT", "uint32": "UNSIGNED_INT"}
     return int(getattr(gltf, names[values.dtype.name]))

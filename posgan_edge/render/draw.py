@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,9 +74,10 @@ def draw_faces(
     return canvas
 
 
-def _fixed(points: NDArray[np.floating]) -> NDArray[np.int32]:
+def _fixed(points: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
     # cv2 puts pixel centres at integers.
-    return np.round((points[..., :2] - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    fixed: NDArray[np.int32] = np.round((points[..., :2] - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    return fixed
 
 
 def _enlarged(face: Face, scale: int) -> Face:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from posgan_edge.training.datasets import FaceMaps, PackMaps
 
 
 def scalar_modes(
-    maps: PackMaps, count: int, expressions: NDArray[np.floating] | None = None
+    maps: PackMaps, count: int, expressions: NDArray[np.floating[Any]] | None = None
 ) -> NDArray[np.float32]:
     """(count, M, M) orthonormal modes of the pack's maps, channels stacked as samples.
 
@@ -44,7 +45,8 @@ def scalar_modes(
     values, vectors = np.linalg.eigh(samples @ samples.T)
     best = np.argsort(-values)[:count]
     modes = (vectors[:, best] / np.sqrt(values[best])).T @ samples
-    return modes.reshape(count, *maps.basis.shape[-2:]).astype(np.float32)
+    out: NDArray[np.float32] = modes.reshape(count, *maps.basis.shape[-2:]).astype(np.float32)
+    return out
 
 
 def read_expressions(path: str | Path, weight: float) -> NDArray[np.float64]:
@@ -60,11 +62,12 @@ def read_expressions(path: str | Path, weight: float) -> NDArray[np.float64]:
     width = np.ptp(neutral[..., 0])
     if not width > 0:
         raise BadInput(f"{path}: neutral is no face: its x does not vary")
-    return expression.astype(np.float64) * (weight / width)
+    scaled: NDArray[np.float64] = expression.astype(np.float64) * (weight / width)
+    return scaled
 
 
 def set_basis_from(
-    generator: EdgeGenerator, maps: FaceMaps, expressions: NDArray[np.floating] | None = None
+    generator: EdgeGenerator, maps: FaceMaps, expressions: NDArray[np.floating[Any]] | None = None
 ) -> None:
     """Gives a fresh generator its modes and the whitening of its coefficients."""
     if not isinstance(maps, PackMaps):

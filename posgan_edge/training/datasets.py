@@ -102,10 +102,12 @@ class PackMaps:
         return len(self.images)
 
     def image(self, index: int) -> Image:
-        return self.images[index]
+        image: Image = self.images[index]
+        return image
 
     def target(self, index: int) -> NDArray[np.float32]:
-        return self.codes[index]
+        codes: NDArray[np.float32] = self.codes[index]
+        return codes
 
     def maps(self, targets: Tensor) -> Tensor:
         if self._basis is None or self._basis.device != targets.device:
@@ -148,7 +150,10 @@ class FolderMaps:
         except (ValueError, OSError, EOFError, IndexError, SyntaxError, MemoryError) as error:
             raise BadInput(f"{self.labels[index]}: not a .npy array: {error}") from error
         check_array(pixels, f"{self.labels[index]}: the map", (None, len(pixels), 3))
-        return ((pixels.transpose(2, 0, 1) + 0.5) / pixels.shape[0]).astype(np.float32)
+        target: NDArray[np.float32] = ((pixels.transpose(2, 0, 1) + 0.5) / pixels.shape[0]).astype(
+            np.float32
+        )
+        return target
 
     def maps(self, targets: Tensor) -> Tensor:
         return targets
@@ -198,7 +203,7 @@ class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
         seed: int,
         rank: int = 0,
         world: int = 1,
-        shares: NDArray[np.floating] | None = None,
+        shares: NDArray[np.floating[Any]] | None = None,
     ) -> None:
         self.count, self.batch, self.seed, self.shares = count, batch, seed, shares
         self.rank, self.world, self.epoch, self.start = rank, world, 0, 0

@@ -52,7 +52,10 @@ def solver_points(layout: UvLayout, step: int = _POINT_STEP) -> NDArray[np.float
     # The same points on both sides: column c mirrors to size - 2 - c.
     offset = ((size - 2) // 2) % step
     chosen = (row % step == 0) & (column % step == offset)
-    return ((np.column_stack([column, row])[chosen] + 1) / size).astype(np.float32)
+    uv: NDArray[np.float32] = ((np.column_stack([column, row])[chosen] + 1) / size).astype(
+        np.float32
+    )
+    return uv
 
 
 def resting_points(

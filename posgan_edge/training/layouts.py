@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ PITCH_ZERO = 1.0  # degrees
 
 
 def mean_face(
-    maps: NDArray[np.floating], uv: NDArray[np.floating], mirror: NDArray[np.int64]
+    maps: NDArray[np.floating[Any]], uv: NDArray[np.floating[Any]], mirror: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Generalised Procrustes mean (P, 3), y up, of maps (N, 3, M, M) read at uv (P, 2).
 
@@ -94,11 +95,12 @@ def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> No
     )
 
 
-def _partners(uv: NDArray[np.floating]) -> NDArray[np.int64]:
+def _partners(uv: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     distance = np.abs(uv[:, None] - np.column_stack([1 - uv[:, 0], uv[:, 1]])[None]).sum(-1)
     if not distance.min(axis=1).max() < 1e-6:
         raise BadInput("the basis' mask is not symmetric from left to right")
-    return distance.argmin(axis=1)
+    partners: NDArray[np.int64] = distance.argmin(axis=1)
+    return partners
 
 
 def _into(

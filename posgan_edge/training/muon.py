@@ -63,7 +63,8 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+    out: Tensor = x.T if tall else x
+    return out
 
 
 def takes(parameter: nn.Parameter) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "cpp_ext" / "src"
@@ -82,7 +83,7 @@ class Emulator:
         """Why the library refuses an address, or None."""
         return self._call("check_pointer", address, size, alignment)
 
-    def value_of_rank(self, values: np.ndarray, rank: int) -> float:
+    def value_of_rank(self, values: NDArray[Any], rank: int) -> float:
         """The value of a rank, as the host path finds it for the median residual."""
         function = self._library.value_of_rank
         function.restype = ctypes.c_float

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from posgan_edge.geometry.crop import BOX_SCALE
 from posgan_edge.geometry.layout import load_layout
@@ -29,7 +31,7 @@ def real_data(part: str) -> Path:
     return path
 
 
-def smooth_map(resolution: int, seed: int = 0) -> np.ndarray:
+def smooth_map(resolution: int, seed: int = 0) -> NDArray[Any]:
     """A (3, M, M) float32 map: a tilted, bent sheet over the crop."""
     rng = np.random.default_rng(seed)
     v, u = np.meshgrid(*(((np.arange(resolution) + 0.5) / resolution,) * 2), indexing="ij")
@@ -39,7 +41,7 @@ def smooth_map(resolution: int, seed: int = 0) -> np.ndarray:
     return (sheet + np.tensordot(bend, terms, 1)).astype(np.float32)
 
 
-def mean_face_map(name: str, resolution: int) -> np.ndarray:
+def mean_face_map(name: str, resolution: int) -> NDArray[Any]:
     """A (3, M, M) float32 map of a layout's mean face: upright, its landmarks' box in the middle of
     the crop, of the size that a crop round it gives it."""
     layout = load_layout(name)
@@ -144,7 +146,7 @@ def write_aflw2000(folder: Path, count: int = 4) -> Path:
     return folder
 
 
-def portrait_points() -> np.ndarray:
+def portrait_points() -> NDArray[Any]:
     """The portrait's landmarks (68, 2) as the shipped generator sees them."""
     from posgan_edge import load_engine
     from posgan_edge.faces.pipeline import FacePipeline
@@ -156,7 +158,7 @@ def portrait_points() -> np.ndarray:
     return face.landmarks[:, :2]
 
 
-def human_points(count: int, noise: float = 0.7) -> np.ndarray:
+def human_points(count: int, noise: float = 0.7) -> NDArray[Any]:
     """Points (count, 68, 2) float32 on the portrait: what the generator sees, under noise; every
     third face with eyes shut and mouth wide open."""
     rng = np.random.default_rng(11)
@@ -169,7 +171,7 @@ def human_points(count: int, noise: float = 0.7) -> np.ndarray:
     return points.astype(np.float32)
 
 
-def write_human_npz(path: Path, count: int = 6) -> np.ndarray:
+def write_human_npz(path: Path, count: int = 6) -> NDArray[Any]:
     """A set with human points as one file, all of the portrait. Returns its points (n, 68, 2)."""
     points = human_points(count)
     jpeg = np.fromfile(PORTRAIT, np.uint8)
@@ -184,8 +186,8 @@ def write_human_npz(path: Path, count: int = 6) -> np.ndarray:
 
 
 def write_pts_folder(
-    folder: Path, count: int = 6, suffix: str = ".jpg", points: np.ndarray | None = None
-) -> np.ndarray:
+    folder: Path, count: int = 6, suffix: str = ".jpg", points: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """The same set as photos with ``.pts`` files. Returns its points (n, 68, 2), continuous."""
     points = human_points(count) if points is None else points
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,5 +198,5 @@ def write_pts_folder(
     return points
 
 
-def read_lines(path: Path) -> list[dict]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -50,7 +50,7 @@ def figure(draw: Callable[[Axes], None], size: tuple[float, float] = (7.0, 3.2))
     return text[text.index("<svg") :].replace(_TEXT, "currentColor")
 
 
-def errors_of(document: Benchmark, engine: str, label_set: str) -> tuple[list[str], NDArray]:
+def errors_of(document: Benchmark, engine: str, label_set: str) -> tuple[list[str], NDArray[Any]]:
     """Names and NME (n,) of the faces that an engine found."""
     per_face = document.engines[engine].per_face
     names = list(per_face)

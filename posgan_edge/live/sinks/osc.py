@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ class OscSink(Sink):
             self._socket.close()
             self._socket = None
 
-    def _datagrams(self, wanted: Iterator[tuple[str, tuple]]) -> Iterator[bytes]:
+    def _datagrams(self, wanted: Iterator[tuple[str, tuple[Any, ...]]]) -> Iterator[bytes]:
         from pythonosc.osc_bundle_builder import IMMEDIATELY
         from pythonosc.osc_message_builder import OscMessageBuilder
 
@@ -113,7 +114,7 @@ class OscSink(Sink):
         yield bundle.build().dgram
 
 
-def messages(result: Result) -> Iterator[tuple[str, tuple]]:
+def messages(result: Result) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """The VMC messages of a frame: (address, values)."""
     yield "/VMC/Ext/OK", (1,)
     yield "/VMC/Ext/T", (float(result.frame.timestamp),)
