@@ -1,4 +1,4 @@
-"""Activation ranges from real faces, and the record that makes them portable."""
+"""Measuring activation ranges on real faces, and the record that holds them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 METHODS = ("minmax", "percentile", "mse")
-#: Fewer faces than this do not show a network's ranges.
+#: Fewest faces that show a network's ranges.
 FEWEST_FACES = 32
-#: What INT8 takes in: layers with weights, and everything that may stand between them.
+#: Operators in INT8: layers with weights, and those that may stand between them.
 WEIGHTED_OPS = ["Conv", "ConvTranspose", "Gemm"]
 QUANTIZED_OPS = [*WEIGHTED_OPS, "Add", "Relu", "LeakyRelu", "Resize", "Concat"]
 _SCHEMA = 1
@@ -48,9 +48,9 @@ _AT_A_TIME = 8
 
 @dataclass(frozen=True)
 class CalibrationFaces:
-    """Network inputs (N, 3, S, S) float32 and the name and SHA-256 of each picture.
+    """Network inputs (N, 3, S, S) float32, and the name and SHA-256 of each picture.
 
-    ``landmarks`` (N, 68, 2) float32 are labels in crop units, NaN where a picture has none.
+    ``landmarks`` (N, 68, 2) float32 are labels in crop units, NaN for pictures without labels.
     ``unreadable`` names pictures that could not be read and were left out.
     """
 
@@ -61,7 +61,7 @@ class CalibrationFaces:
 
 
 class CalibrationRecord(Document, frozen=True):
-    """Ranges of every activation, and what they were made from.
+    """Ranges of every activation, and how they were made.
 
     ``ranges`` maps tensor names to (low, high). ``digest`` covers everything else in the record.
     """
@@ -82,7 +82,7 @@ class CalibrationRecord(Document, frozen=True):
                 raise ValueError(f"the range of {name!r} ends below its start")
 
     def check_model(self, model: onnx.ModelProto, source: str | Path) -> None:
-        """Raises BadInput, beginning with ``source``, where the record is of another model."""
+        """Raises BadInput, beginning with ``source``, if the record is of another model."""
         needed = values_around(model, QUANTIZED_OPS)
         strange = sorted(needed.symmetric_difference(self.ranges))
         if self.model_sha256 != model_digest(model):
@@ -105,7 +105,7 @@ class CalibrationRecord(Document, frozen=True):
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationRecord:
-        """Reads a record; raises BadInput when it is broken or was changed."""
+        """Reads a record. Raises BadInput if it is broken or was changed."""
         content = read(path, cls.kind)
         digest = content.pop("digest", None) if isinstance(content, dict) else None
         record = convert(content, cls, path)
@@ -119,12 +119,12 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def model_digest(model: onnx.ModelProto) -> str:
-    """SHA-256 of a model's bytes."""
+    """Returns the SHA-256 of a model's bytes."""
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 def check_method(method: str, percentile: float) -> None:
-    """Raises BadInput for a method or a percentile that there is not."""
+    """Raises BadInput for an unknown method or a percentile out of range."""
     if method not in METHODS:
         raise BadInput(f"unknown calibration method {method!r}: use {', '.join(METHODS)}")
     if not 0 < percentile <= 100:
@@ -139,10 +139,11 @@ def calibrate(
     percentile: float = 99.99,
     progress: Progress = silent,
 ) -> CalibrationRecord:
-    """Runs the FP32 model over the faces and takes the range of every activation.
+    """Runs the FP32 model on the faces. Returns the range of every activation.
 
-    ``minmax`` takes the extremes, ``percentile`` cuts the tails, ``mse`` takes the symmetric
-    clip with the least INT8 rounding and clipping error on the histogram.
+    ``minmax`` takes the smallest and largest value, ``percentile`` cuts off the tails, and ``mse``
+    takes the symmetric range with the least INT8 error on the histogram. Raises BadInput for too few
+    faces, and for a model that cannot be calibrated.
     """
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
@@ -158,7 +159,7 @@ def calibrate(
     options: dict[str, Any] = {"symmetric": False}
     if method != "minmax":
         options = {"percentile": percentile, "num_bins": 2048}
-    # The collector prints its progress; ours is reported by the callback.
+    # The collector prints its progress; hide it, since the callback reports ours.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         calibrator = create_calibrator(
             _saved(model, folder),
@@ -167,7 +168,7 @@ def calibrate(
             calibrate_method=kind,
             extra_options=options,
         )
-        # The calibrator keeps every activation of one call in memory: a few faces at a time.
+        # The calibrator keeps all activations of a call in memory, so pass a few faces at a time.
         for start in range(0, len(faces.images), _AT_A_TIME):
             try:
                 calibrator.collect_data(_Reader(faces.images[start : start + _AT_A_TIME]))
@@ -220,7 +221,7 @@ def _saved(model: onnx.ModelProto, folder: str) -> str:
 def _mse_range(
     histogram: NDArray[np.integer[Any]], edges: NDArray[np.floating[Any]]
 ) -> tuple[float, float]:
-    """The symmetric clip with the least squared error of 8-bit rounding, over 100 candidates."""
+    """Returns the symmetric range with the least squared INT8 error, of 100 candidates."""
     centers = (edges[:-1] + edges[1:]) / 2
     largest = float(np.abs(edges).max())
     if largest == 0:
@@ -236,7 +237,7 @@ def _mse_range(
 
 
 def tensors_range(ranges: dict[str, tuple[float, float]]) -> Any:
-    """The ranges as onnxruntime's quantiser takes them."""
+    """Returns the ranges in the form that onnxruntime's quantiser takes."""
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import TensorsData
 
@@ -254,12 +255,12 @@ def folder_faces(
     labels: Mapping[str, FloatArray] | None = None,
     progress: Progress = silent,
 ) -> CalibrationFaces:
-    """Crops of a folder's pictures, ``input_size`` pixels wide.
+    """Returns crops of a folder's pictures, ``input_size`` pixels wide.
 
-    ``labels`` holds landmarks (68, 2 or more) in photo pixels by file stem: such a picture is cut
-    at its landmarks' box, others where the detector finds a face. ``names`` (file stems)
-    restricts which are taken. Pictures without a face are left out, and those that cannot be read,
-    which are logged and named in the result.
+    ``labels`` holds landmarks (68, 2 or more) in photo pixels by file stem. A picture with labels
+    is cropped at their box, others at the first face that the detector finds. ``names`` (file
+    stems) restricts the pictures. Pictures without a face are left out, and unreadable ones, which
+    are also logged and named in the result.
     """
     labels = labels or {}
     folder = Path(folder)

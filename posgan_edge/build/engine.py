@@ -1,4 +1,4 @@
-"""From a model to an engine: export, conversion, calibration and building as needed."""
+"""Building an engine from a model: export, conversion, calibration and building."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 TARGETS = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
-#: Targets whose engine is an ONNX file, and the provider that runs it.
+#: Targets whose engine is an ONNX file, each with the provider that runs it.
 ONNX_TARGETS = {"onnxruntime": "cpu", "openvino": "openvino"}
 PRECISIONS = ("fp32", "fp16", "int8")
 #: From this opset on, Q/DQ may carry FP16, so that what is not INT8 runs in FP16.
@@ -55,7 +55,7 @@ FP16_SCALES_OPSET = 19
 class BuildRequest:
     """What to build.
 
-    ``labels`` holds landmarks (68, 2 or more) of ``images`` by file stem: see ``folder_faces``.
+    ``labels`` holds landmarks (68, 2 or more) of ``images`` by file stem (see ``folder_faces``).
     """
 
     model: str
@@ -79,7 +79,7 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Converted:
-    """An ONNX model at its precision, and what that cost."""
+    """A converted ONNX model, and the cost of the conversion."""
 
     model: onnx.ModelProto
     precision: str
@@ -89,7 +89,11 @@ class Converted:
 
 
 def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest:
-    """Builds the engine and its manifest; earlier files stay until the new ones are whole."""
+    """Builds and writes the engine and its manifest. Returns the manifest.
+
+    Existing files stay until the new ones are complete. Raises UsageError, BadInput,
+    MissingRuntime or BudgetMissed if nothing can be built.
+    """
     _check(request)
     key = None if request.sign is None else load_private_key(request.sign)
     start = time.perf_counter()
@@ -149,7 +153,7 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
 
 
 def source_model(model: str, progress: Progress) -> onnx.ModelProto:
-    """The FP32 ONNX of a shipped name, an ONNX file or a checkpoint (exported; needs torch)."""
+    """Returns the FP32 ONNX of a shipped name, an ONNX file, or a checkpoint (needs torch)."""
     if model in SHIPPED:
         return load_model(str(resources.files("posgan_edge.assets") / SHIPPED[model]))
     if Path(model).suffix == ".onnx":
@@ -168,7 +172,7 @@ def source_model(model: str, progress: Progress) -> onnx.ModelProto:
 
 
 def convert(request: BuildRequest, source: onnx.ModelProto, progress: Progress) -> Converted:
-    """The model at the precision asked for, within the budget."""
+    """Returns the model at the requested precision, within the budget."""
     has = props(source).get("precision", "fp32")
     if has != "fp32":
         if request.target not in ONNX_TARGETS and float16_ends(source):
@@ -227,7 +231,7 @@ def _calibration(
 def _faster(
     source: onnx.ModelProto, converted: Converted, provider: str, progress: Progress
 ) -> Converted:
-    """The INT8 model, or the FP32 one where INT8 is slower on this machine (interleaved runs)."""
+    """Returns the INT8 model, or the FP32 one if INT8 is slower on this machine."""
     ratio = latency_ratio(source, converted.model, provider=provider)
     _log.info("INT8 takes %.2f of FP32's time on this machine", ratio)
     if ratio <= 1.0:
@@ -241,7 +245,7 @@ def _faster(
 def latency_ratio(
     first: onnx.ModelProto, second: onnx.ModelProto, rounds: int = 60, provider: str = "cpu"
 ) -> float:
-    """Median time of the second model over that of the first, one image, one thread, in turns."""
+    """Returns the median time of the second over that of the first; one image, one thread."""
     with tempfile.TemporaryDirectory() as folder:
         engines = []
         for index, model in enumerate((first, second)):
@@ -277,9 +281,9 @@ def _check(request: BuildRequest) -> None:
 
 
 def _gpu_of(request: BuildRequest, rtx_only: bool = False) -> tuple[str, str]:
-    """Name and compute capability of the GPU that a plan is for: what was asked for, else the GPU
-    at hand. The name is empty where that is not the GPU at hand. ``rtx_only``: the capability
-    that TensorRT-RTX's builder has to be told."""
+    """Returns name and compute capability of the GPU that a plan is for: the requested capability,
+    or else this machine's GPU. The name is empty for another GPU. ``rtx_only``: for TensorRT,
+    only a requested capability is returned."""
     asked = request.plan.compute_capability
     if request.target in ONNX_TARGETS or (rtx_only and request.target == "tensorrt"):
         return "", asked

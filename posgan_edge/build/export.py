@@ -1,4 +1,4 @@
-"""A generator as one ONNX file, checked against PyTorch."""
+"""Exporting a generator to ONNX, and checking the file against PyTorch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARITY_LIMIT = 1e-4
 
 
 def weights_digest(generator: Generator) -> str:
-    """SHA-256 over the weights in key order: the same for the same weights in any file."""
+    """Returns the SHA-256 of the weights in key order; it does not depend on the file format."""
     digest = hashlib.sha256()
     for key, value in sorted(generator.state_dict().items()):
         if not key.endswith("num_batches_tracked"):
@@ -61,8 +61,9 @@ def export_onnx(
 
     With ``landmarks`` there is a second output ``landmarks`` (N, 68, 3), sampled in the graph.
     Batch norms are folded; name, layout, precision, weights digest and version are in the file's
-    metadata. The checker and shape inference run. Returns the largest difference from PyTorch on
-    random images in crop units; raises BadInput where it is above ``PARITY_LIMIT``.
+    metadata. ONNX's checker and shape inference are run. Returns the largest difference from
+    PyTorch on random images, in crop units. Raises BadInput if it is above ``PARITY_LIMIT``, and
+    MissingRuntime if a package is not installed.
     """
     try:
         import onnx
@@ -120,7 +121,7 @@ def export_onnx(
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drops the exporter's notes: they name source files of the machine that exported."""
+    """Removes the exporter's notes, which contain paths of source files on this machine."""
     graph = model.graph
     for entry in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
         del entry.metadata_props[:]

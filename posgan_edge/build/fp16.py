@@ -1,4 +1,4 @@
-"""A strongly typed FP16 model by ONNX Runtime's converter."""
+"""Converting a model to FP16 with ONNX Runtime's converter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def to_fp16(model: onnx.ModelProto, keep_io: bool = True) -> onnx.ModelProto:
-    """A copy in FP16 with explicit casts; head, inputs and outputs (unless told) stay FP32."""
+    """Returns a copy of the model in FP16 with explicit casts.
+
+    With ``keep_io``, the head (see ``graph.head``), inputs and outputs stay FP32.
+    """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -30,8 +33,10 @@ def to_fp16(model: onnx.ModelProto, keep_io: bool = True) -> onnx.ModelProto:
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:
-    """Takes out FP32 -> FP16 -> FP32: the converter casts every edge of the head, which rounds
-    the map for nothing."""
+    """Removes casts FP32 -> FP16 -> FP32.
+
+    The converter casts every edge of the head, which would round the map without need.
+    """
     import onnx
 
     graph, half, single = model.graph, onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
@@ -47,7 +52,7 @@ def _drop_round_trips(model: onnx.ModelProto) -> None:
         if node.input[0] in narrowed
     }
     ends = {o.name for o in graph.output}
-    # A graph's output keeps its name, and the node that makes its value takes that name.
+    # The name of a graph output must stay, so the node that computes it takes that name.
     same = {old: new for new, old in source.items() if new in ends}
     same |= {old: new for old, new in source.items() if old not in ends}
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""Looking at an exported ONNX graph: its head, its layers, its metadata."""
+"""Reading an exported ONNX graph: its head, layers and metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def load_model(path: str | Path) -> onnx.ModelProto:
-    """An exported model. Raises BadInput for a corrupt or foreign file."""
+    """Reads an exported model.
+
+    Raises BadInput for a file that is missing, broken or not such a model, and MissingRuntime
+    without onnx.
+    """
     try:
         import onnx
     except ImportError as error:
@@ -51,12 +55,12 @@ def _port(value: onnx.ValueInfoProto) -> Port:
 
 
 def props(model: onnx.ModelProto) -> dict[str, str]:
-    """The model's metadata."""
+    """Returns the model's metadata."""
     return {p.key: p.value for p in model.metadata_props}
 
 
 def sizes(model: onnx.ModelProto) -> tuple[int, int]:
-    """Side of the network's input and of its map, in pixels."""
+    """Returns the sides of the network's input and of its map, in pixels."""
     size, map_size = (end.type.tensor_type.shape.dim[2].dim_value for end in _ends(model))
     return size, map_size
 
@@ -72,7 +76,7 @@ def _ends(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def set_props(model: onnx.ModelProto, **values: str) -> None:
-    """Adds metadata, keeping what is there."""
+    """Adds metadata; other keys stay."""
     import onnx
 
     merged = {**props(model), **values}
@@ -81,7 +85,7 @@ def set_props(model: onnx.ModelProto, **values: str) -> None:
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that carry weights, in order: convolutions and linear layers."""
+    """Returns the names of the nodes with weights (convolutions and linear layers), in order."""
     weights = {i.name for i in model.graph.initializer}
     return [
         n.name
@@ -91,17 +95,17 @@ def layers(model: onnx.ModelProto) -> list[str]:
 
 
 def values_around(model: onnx.ModelProto, operators: Sequence[str]) -> set[str]:
-    """Names of what goes into and comes out of the nodes of some operators, without weights."""
+    """Returns the names of inputs and outputs of nodes of some operators, without weights."""
     weights = {i.name for i in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in operators]
     return {name for n in nodes for name in (*n.input, *n.output) if name} - weights
 
 
 def head(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes after the last convolution's activation: what computes coordinates.
+    """Returns the names of the nodes after the last convolution's activation.
 
-    Rounding there moves points directly (one pixel is 0.5 % NME), and it costs next to nothing,
-    so it stays in FP32.
+    They compute coordinates. Rounding there moves points directly (one pixel is 0.5 % NME), and
+    these nodes take very little time, so they stay in FP32.
     """
     nodes = list(model.graph.node)
     last = max(i for i, n in enumerate(nodes) if n.op_type in ("Conv", "ConvTranspose"))
@@ -111,16 +115,16 @@ def head(model: onnx.ModelProto) -> list[str]:
 
 
 def stem(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes before the first convolution: the normalisation of the image."""
+    """Returns the names of the nodes before the first convolution, which normalise the image."""
     nodes = list(model.graph.node)
     first = min(i for i, n in enumerate(nodes) if n.op_type == "Conv")
     return [n.name for n in nodes[:first]]
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A converted model in topological order with fresh shapes and types, fully checked.
+    """Returns a converted model in topological order, with new shapes and types, fully checked.
 
-    onnxruntime's converters append their nodes at the end and leave the old types behind.
+    onnxruntime's converters append nodes at the end and keep the types from before.
     """
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel

@@ -1,4 +1,4 @@
-"""Explicit Q/DQ INT8 by onnxruntime.quantization, as TensorRT and ONNX Runtime both take it."""
+"""Explicit INT8 (Q/DQ nodes) for TensorRT and ONNX Runtime, by onnxruntime.quantization."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ _OPTIONS: dict[str, Any] = {
     "AddQDQPairToWeight": False,
     "DedicatedQDQPair": False,
 }
-#: What TensorRT's parser needs (no int32 biases, symmetric scales), and what it fuses best: only
-#: the inputs of layers with weights are quantised, so that a convolution takes the activation and
-#: the addition behind it into one kernel. It quantises no other layer's output.
+#: TensorRT's parser needs this: no int32 biases, and symmetric scales. It fuses best if only the
+#: inputs of layers with weights are quantised: then a convolution is fused with the activation and
+#: the addition after it.
 _TENSORRT: dict[str, Any] = {
     "QuantizeBias": False,
     "ActivationSymmetric": True,
     "OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose", "Gemm"],
 }
 #: ONNX Runtime fuses layers whose inputs and outputs are quantised. With unsigned activations the
-#: range behind a ReLU starts at zero, so that rounding does the ReLU's work and the node goes.
+#: range after a ReLU starts at zero, so that quantisation clips as the ReLU does, and the ReLU is
+#: removed.
 _ONNXRUNTIME: dict[str, Any] = {"QuantizeBias": True, "ActivationSymmetric": False}
 _LINEAR = ("Gemm", "MatMul")
 
@@ -48,7 +49,9 @@ def to_int8(
     compact: bool = True,
     only: Sequence[str] = (),
 ) -> onnx.ModelProto:
-    """A Q/DQ copy of an FP32 model; normalisation, head and ``keep_float`` layers stay in float.
+    """Returns a copy of an FP32 model in INT8, with Q/DQ nodes.
+
+    Normalisation, head and the layers ``keep_float`` stay in float.
 
     ``target`` is the runtime whose fusions the graph is made for: ``tensorrt`` (signed, symmetric)
     or ``onnxruntime`` (unsigned activations, and 7-bit weights, as its INT8 kernels saturate on
@@ -93,9 +96,9 @@ def to_int8(
 def _signed(
     model: onnx.ModelProto, ranges: dict[str, tuple[float, float]]
 ) -> dict[str, tuple[float, float]]:
-    """Ranges with their sign: from zero behind a ReLU, to either side of zero elsewhere.
+    """Returns ranges with the right sign: from zero after a ReLU, symmetric around zero elsewhere.
 
-    Histograms are taken of absolute values, so a record's lower ends do not tell.
+    Histograms hold absolute values, so the lower ends in a record say nothing.
     """
     positive = {name for n in model.graph.node if n.op_type == "Relu" for name in n.output}
     return {
@@ -105,10 +108,10 @@ def _signed(
 
 
 def _float_head(model: onnx.ModelProto, unsigned: bool) -> list[str]:
-    """Names of the head's nodes that stay in float.
+    """Returns the names of the head's nodes that stay in float.
 
-    ONNX Runtime spends a tenth of its time on the first linear layer in float, and a third of
-    that in INT8, for 0.05 pixels of 256. The last layers compute coordinates and stay.
+    In float, the first linear layer takes a tenth of ONNX Runtime's time; INT8 takes a third of
+    that and costs 0.05 pixels of 256. The last layers compute coordinates and stay in float.
     """
     names = head(model)
     linear = [n.name for n in model.graph.node if n.op_type == "Gemm" and n.name in names]
@@ -120,16 +123,15 @@ def _float_head(model: onnx.ModelProto, unsigned: bool) -> list[str]:
 
 
 def matching_layers(model: onnx.ModelProto, pattern: str) -> list[str]:
-    """Layers whose name matches a regular expression."""
+    """Returns the layers whose name matches a regular expression."""
     return [name for name in layers(model) if re.search(pattern, name)]
 
 
 def _compact_head(model: onnx.ModelProto, folded: bool, least: int = 16384) -> None:
-    """Stores the head's large constants small; what is computed with them stays in float.
+    """Stores the large constants of the head in fewer bytes; the computation stays in float.
 
-    Linear weights become INT8 with a scale per row. Of a basis (K, P) that is multiplied from the
-    left, the first quarter of the rows (the large modes) become FP16 and the rest INT8 with a
-    scale per row.
+    Linear weights become INT8 with a scale per row. In a basis (K, P), the first quarter of the
+    rows (the large modes) become FP16, the others INT8 with a scale per row.
     """
     import onnx
 
@@ -166,8 +168,8 @@ def _int8_rows(
 ) -> str:
     """Adds values (R, C) as INT8 with a scale per row; returns the name of the float result.
 
-    ``folded``: by a cast and a product, which ONNX Runtime makes a constant when it loads the
-    model; it runs a DequantizeLinear in every call. TensorRT takes INT8 for that node alone.
+    ``folded`` uses Cast and Mul, which ONNX Runtime computes once when it loads the model; it would
+    run DequantizeLinear in every call. TensorRT accepts INT8 only for DequantizeLinear.
     """
     import onnx
 

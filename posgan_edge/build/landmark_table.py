@@ -1,4 +1,4 @@
-"""The landmark table: what a program without this package needs to read a position map."""
+"""The landmark table: how a program without this package reads a position map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ = (
 
 
 def landmark_table(layout: UvLayout, input_size: int, map_size: int) -> dict[str, Any]:
-    """The 68 landmarks' places on a map of ``layout``, and the conventions of crop and network.
+    """Returns the UV positions of the 68 landmarks, and the conventions of crop and network.
 
     ``input_size`` and ``map_size`` are the sides of the network's picture and map in pixels. The
     table holds plain numbers, lists and text, ready for JSON.
@@ -54,7 +54,7 @@ def landmark_table(layout: UvLayout, input_size: int, map_size: int) -> dict[str
 
 
 def save_landmark_table(path: str | Path, layout: UvLayout, input_size: int, map_size: int) -> None:
-    """Writes ``landmark_table`` as JSON. Raises BadInput where ``path`` cannot be written."""
+    """Writes ``landmark_table`` as JSON. Raises BadInput if it cannot be written."""
     text = json.dumps(landmark_table(layout, input_size, map_size), indent=1)
     with replaced(path) as temporary:
         temporary.write_text(text + "\n")

@@ -11,9 +11,9 @@ from posgan_edge.documents import Document, load
 
 
 class BuildRecipe(Document, frozen=True, rename="kebab"):
-    """Options of an engine build, by the names of ``posgan-edge build-engine``; None: not given.
+    """Options of an engine build; they have the names of ``posgan-edge build-engine``.
 
-    In the file the words of a key are joined by ``-`` (``_`` is read too).
+    None means not given. In the file, the words of a key are joined by ``-`` or ``_``.
     """
 
     kind: ClassVar[str] = "build recipe"
@@ -37,7 +37,7 @@ class BuildRecipe(Document, frozen=True, rename="kebab"):
 
 
 def load_build_recipe(path: str | Path) -> BuildRecipe:
-    """A recipe from a YAML file. Raises BadInput naming the file and the key."""
+    """Reads a recipe from a YAML file. Raises BadInput naming the file and the key."""
 
     def upgrade(content: Any) -> Any:
         if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""What INT8 costs, layer by layer, and which layers stay in float to meet a budget."""
+"""The cost of INT8 by layer, and the choice of layers that stay in float to meet a budget."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from posgan_edge.progress import Progress, silent
 if TYPE_CHECKING:
     import onnx
 
-#: Pixels of which deviations are told.
+#: Deviations are in pixels of a map of this side.
 PIXELS = 256
 _AT_A_TIME = 8  # faces
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a conversion may cost: NME in points, and mean deviation of the map in pixels of 256."""
+    """Largest cost of a conversion: NME in points, and mean deviation of the map in px of 256."""
 
     nme: float = 0.05
     pixels: float = 0.5
@@ -43,7 +43,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a conversion costs against FP32; ``nme`` is None without labels."""
+    """Cost of a conversion compared with FP32: mean deviation in px of 256, and NME in points.
+
+    ``nme`` is None without labels.
+    """
 
     pixels: float
     nme: float | None
@@ -59,8 +62,8 @@ class Cost:
 class CostMeter:
     """Measures conversions of one FP32 model on the same faces.
 
-    Runs the graphs without ONNX Runtime's optimisations: those change INT8 arithmetic (and are
-    wrong for FP16 with Q/DQ), while TensorRT's follows the graph as it is written.
+    Runs the graphs without ONNX Runtime's optimisations, because these change INT8 arithmetic and
+    are wrong for FP16 with Q/DQ. TensorRT follows the graph as it is.
     """
 
     def __init__(self, model: onnx.ModelProto, faces: CalibrationFaces) -> None:
@@ -106,7 +109,7 @@ def sensitivity(
     progress: Progress = silent,
     target: str = "tensorrt",
 ) -> dict[str, Cost]:
-    """The cost of each layer when it alone is quantised, in the graph for ``target``."""
+    """Returns the cost of each layer if only that layer is INT8, in the graph for ``target``."""
     names = layers(model)
     costs = {}
     for index, name in enumerate(names):
@@ -124,10 +127,11 @@ def meet_budget(
     progress: Progress = silent,
     target: str = "tensorrt",
 ) -> tuple[list[str], Cost, dict[str, Cost]]:
-    """Layers to keep in float, the cost that is left, and the sensitivity table if one was made.
+    """Returns the layers to keep in float, the remaining cost, and the sensitivity table.
 
-    Layers join in order of their sensitivity until the budget is met. Raises BudgetMissed, naming
-    the best found, when it is not met even with half of the layers in float.
+    The most sensitive layers are added one by one until the budget is met. The table is empty if
+    ``keep`` meets it already. Raises BudgetMissed, naming the best result, if half of the layers
+    in float do not meet it.
     """
     kept = list(keep)
     cost = meter.cost(to_int8(model, record, kept, target))
@@ -150,7 +154,7 @@ def meet_budget(
 
 
 def write_table(costs: dict[str, Cost], path: str | Path) -> None:
-    """The sensitivity table as Markdown, in the network's order."""
+    """Writes the sensitivity table as Markdown, in the network's order."""
     lines = ["| layer | map, px of 256 | NME, points |", "|---|---:|---:|"]
     lines += [f"| `{n}` | {c.pixels:.4f} | {_points(c)} |" for n, c in costs.items()]
     with replaced(path) as temporary:
@@ -162,7 +166,7 @@ def _points(cost: Cost) -> str:
 
 
 def check_plot() -> None:
-    """Raises MissingRuntime where ``plot_table`` has nothing to draw with."""
+    """Raises MissingRuntime without matplotlib, which ``plot_table`` needs."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -170,7 +174,7 @@ def check_plot() -> None:
 
 
 def plot_table(costs: dict[str, Cost], path: str | Path) -> None:
-    """The sensitivity of each layer as bars."""
+    """Draws the sensitivity of each layer as bars into a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

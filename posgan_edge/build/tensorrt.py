@@ -1,7 +1,7 @@
-"""Building TensorRT and TensorRT-RTX plans; one implementation for 10.3 to 11.4 and RTX.
+"""Building plans for TensorRT 10.3 to 11.4 and TensorRT-RTX.
 
-Precision lives in the ONNX (FP16 casts, explicit Q/DQ): networks are strongly typed, and nothing
-that TensorRT 11 removed is named.
+The ONNX model sets the precision (FP16 casts, Q/DQ nodes): networks are strongly typed, and no
+feature is used that TensorRT 11 removed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from posgan_edge.errors import BadInput, MissingRuntime, PosganError, UsageError
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How to build a plan: largest batch, workspace in MiB (0: the builder's choice), the
-    compute capability to build for (``8.9``; RTX only, empty: the GPU here), timing cache."""
+    """How to build a plan.
+
+    ``batch`` is the largest batch. ``workspace_mib`` is in MiB, 0 for no limit.
+    ``compute_capability`` (such as ``8.9``) is for TensorRT-RTX; empty means the GPU here.
+    ``timing_cache`` holds the bytes of an earlier build's cache.
+    """
 
     batch: int = 1
     workspace_mib: int = 0
@@ -55,9 +59,11 @@ def build_plan(
     options: PlanOptions,
     on_message: Callable[[str], None] | None = None,
 ) -> tuple[bytes, bytes]:
-    """(plan, timing cache) of a model with input ``image``; raises BadInput where it cannot.
+    """Returns (plan, timing cache) of an ONNX model with the input ``image``.
 
-    With ``batch`` 1 the shape is fixed; else it runs from 1 to ``batch``, tuned for ``batch``.
+    With ``batch`` 1 the shape is fixed; otherwise the plan takes 1 to ``batch`` images and is tuned
+    for ``batch``. Raises BadInput if the model cannot be read or built, UsageError for a compute
+    capability that cannot be used, and MissingRuntime without the builder.
     """
     trt = load_tensorrt(target)
     messages: list[str] = []
@@ -70,7 +76,7 @@ def build_plan(
         raise BadInput(f"{target} cannot read the model: {' '.join(first.split())[:300]}")
     _check_network(trt, network)
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32; who wants speed takes FP16
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 must be exact; use FP16 for speed
     profile = builder.create_optimization_profile()
     shape = tuple(network.get_input(0).shape)[1:]
     largest = (options.batch, *shape)
@@ -92,8 +98,10 @@ def build_plan(
 
 
 def _check_network(trt: Any, network: Any) -> None:
-    """Leaves the position map as the only output. Raises BadInput where input and output are not
-    float32, which is what engines are given and give."""
+    """Removes all outputs but the position map.
+
+    Raises BadInput if input or output is not float32, as engines need.
+    """
     ends = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
     for output in [network.get_output(i) for i in range(network.num_outputs)]:
         if output.name == "position_map":
@@ -139,10 +147,10 @@ def _logger(trt: Any, messages: list[str], on_message: Callable[[str], None] | N
 
 
 def build_plan_apart(onnx_bytes: bytes, target: str, options: PlanOptions) -> tuple[bytes, bytes]:
-    """``build_plan`` in a process of its own: a crash of the builder is an error, not our end.
+    """Runs ``build_plan`` in a process of its own, so that a crash of the builder is an error.
 
-    On Linux that process has fixed addresses: with a range of batch sizes TensorRT-RTX names
-    parts of a plan by what depends on them, and two builds would differ.
+    Raises as ``build_plan`` does, and BadInput if the process dies. On Linux, address randomisation
+    is off there: otherwise two TensorRT-RTX builds with a range of batch sizes would differ.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Whether a network can be converted: found out before anything is measured or written."""
+"""Checking that a network can be converted, before anything is measured or written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 def check_convertible(model: onnx.ModelProto, name: str) -> None:
-    """Raises BadInput, which begins with ``name``, for a network that cannot be converted to FP16
-    or INT8 or calibrated: without convolutions, with float16 on its ends or a fixed batch, of an
-    unknown layout, one that fails on two pictures or returns numbers that are not finite."""
+    """Raises BadInput for a network that cannot be calibrated or converted to FP16 or INT8.
+
+    That is a network without convolutions, with float16 inputs or outputs, with a fixed batch, of
+    an unknown layout, or one that fails or returns numbers that are not finite on two random
+    pictures. The message begins with ``name``.
+    """
     load_layout(props(model)["layout"])
     if not any(node.op_type == "Conv" for node in model.graph.node):
         raise BadInput(f"{name}: holds no convolution, and such a network is not converted")

@@ -12,16 +12,16 @@ from posgan_edge import __version__
 from posgan_edge.errors import BadInput, PosganError
 
 _COMMANDS = {
-    "run": "Find faces in pictures, a video or a camera, and draw or write what they are.",
-    "demo": "The whole loop with no camera: video, mesh and stage times of a moving portrait.",
+    "run": "Find faces in pictures, a video or a camera; draw them or write them to files.",
+    "demo": "Try everything without a camera: video, mesh and stage times of a moving portrait.",
     "benchmark": "Score and time engines on AFLW2000-3D, with a report.",
-    "compare": "Print what changed between two benchmarks; fail where it became worse.",
-    "calibrate": "Take INT8 ranges from real faces into a portable record.",
+    "compare": "Print what changed between two benchmarks; fail if a figure became worse.",
+    "calibrate": "Measure INT8 ranges on real faces and write them to a record.",
     "build-engine": "Build an engine: FP32, FP16 or INT8, for ONNX Runtime, OpenVINO or TensorRT.",
-    "inspect": "Print what an engine file is.",
+    "inspect": "Print what an engine file contains.",
     "export": "Turn a generator into an ONNX file.",
     "pack": "Make a training pack from pictures and PRNet-style position maps.",
-    "train": "Train a generator by a recipe.",
+    "train": "Train a generator as a recipe says.",
     "triton": "Write a model repository for a Triton Inference Server.",
     "doctor": "Print what this machine can run and what is missing.",
 }
@@ -50,7 +50,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The console entry point: errors become one line and an exit code."""
+    """The console entry point. Prints an error as one line and exits with its code."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
         sys.exit(cli(standalone_mode=False) or 0)
@@ -66,17 +66,17 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
-        # Every file is checked where it is opened; this is for what comes in between.
+        # Errors in opening a file are handled earlier; this catches errors in reading and writing.
         reason = error.strerror or type(error).__name__
         report_error(BadInput(f"{error.filename}: {reason}" if error.filename else reason))
         sys.exit(BadInput.exit_code)
 
 
 def _terminated(*_: object) -> None:
-    # Unwinds, so that files are finished or taken away.
+    # An exception, so that open files are finished or removed on the way out.
     sys.exit(143)
 
 
 def report_error(error: PosganError) -> None:
-    """One line on standard error."""
+    """Prints an error as one line on standard error."""
     click.echo(f"error: {' '.join(str(error).split())}", err=True)

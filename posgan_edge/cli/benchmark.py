@@ -34,10 +34,12 @@ _LABEL_SETS = ("original", "reannotated")
               help="Crops per face: 1 on gt, 2 with the detector unless given.")  # fmt: skip
 @click.option("--mirror", is_flag=True, help="Average with the mirrored crop.")
 @click.option("--turn", default=0.0, help="Turn every photo by this many degrees first.")
-@click.option("--limit", default=None, type=click.IntRange(1), help="Score this many faces only.")
+@click.option(
+    "--limit", default=None, type=click.IntRange(1), help="Score only the first faces, this many."
+)
 @click.option("--sample", default=None, type=click.IntRange(1),
               help="Score this many faces drawn at random.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of the draw of --sample.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of --sample.")
 @click.option("--exclude", type=Path, help="File of names that are not scored, one per line.")
 @click.option("--rounds", default=None, type=click.IntRange(0, 100_000),
               help="Calls of each engine to time; 300 with --report, else none.")  # fmt: skip
@@ -45,9 +47,9 @@ _LABEL_SETS = ("original", "reannotated")
 @click.option("--history", type=Path, help="A training run's history.json, for the report.")
 @click.option("--sensitivity", type=Path, help="PNG that calibrate --sensitivity drew.")
 @click.option("--json", "json_path", type=Path, help="Write the figures here.")
-@click.option("--baseline", type=Path, help="Earlier --json: fail where this run is worse.")
+@click.option("--baseline", type=Path, help="Earlier --json: fail if this run is worse.")
 @click.option("--fail-above", default=0.02, show_default=True,
-              help="Points of NME by which --baseline may be missed.")  # fmt: skip
+              help="Points of NME by which this run may be worse than --baseline.")  # fmt: skip
 def command(
     engines: tuple[str, ...],
     reference: str,
@@ -70,7 +72,7 @@ def command(
     baseline: Path | None,
     fail_above: float,
 ) -> None:
-    """Score and time engines on labelled faces, beside a PyTorch reference."""
+    """Score and time engines on labelled faces, compared with a PyTorch reference."""
     from posgan_edge.cli.compare import report_changes
     from posgan_edge.cli.progress import reporting
     from posgan_edge.documents import save
@@ -128,7 +130,7 @@ def command(
 
 
 def _detector(crop: str, rounds: int) -> Detector | None:
-    """What finds the faces, or is timed where it is installed."""
+    """The detector that finds the faces, or that is timed if it is installed; else None."""
     if crop == "gt" and not rounds:
         return None
     from posgan_edge.faces.detector import MediaPipeDetector

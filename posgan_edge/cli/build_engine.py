@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from posgan_edge.errors import UsageError
 
-#: Flags by the field of ``BuildRequest`` that they set.
+#: Option to name in an error, for each field that a UsageError can name.
 _FLAGS = {
     "record": "--calibration RECORD",
     "images": "--calibration-images DIR",
@@ -25,33 +25,46 @@ _FLAGS = {
 
 @click.command()
 @click.option("--model", default="edge", show_default=True, help="Shipped name, ONNX, checkpoint.")
-@click.option("--output", required=True, type=Path, help="Engine file; its manifest is beside it.")
+@click.option(
+    "--output", required=True, type=Path, help="Engine file; its manifest is written beside it."
+)
 @click.option("--recipe", type=Path, help="YAML file of these options (see export/).")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32",
               show_default=True)  # fmt: skip
 @click.option("--target", default="onnxruntime", show_default=True, type=click.Choice(
               ["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]))  # fmt: skip
 @click.option("--calibration", type=Path, help="Record made by posgan-edge calibrate.")
-@click.option("--calibration-images", type=Path, help="Faces to calibrate and to judge on.")
+@click.option(
+    "--calibration-images", type=Path, help="Faces to calibrate on and to measure the cost on."
+)
 @click.option("--calibration-names", type=Path, help="File of names to take, one per line.")
 @click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="mse",
               show_default=True)  # fmt: skip
 @click.option("--keep-fp16", default="", metavar="REGEX", help="Layers that stay in float.")
-@click.option("--max-nme", default=0.05, show_default=True, help="Budget: NME points over FP32.")
-@click.option("--max-pixels", default=0.5, show_default=True, help="Budget: mean px of 256.")
+@click.option(
+    "--max-nme", default=0.05, show_default=True, help="Budget: NME in points above FP32."
+)
+@click.option(
+    "--max-pixels", default=0.5, show_default=True, help="Budget: mean deviation in px of 256."
+)
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 8))
 @click.option(
-    "--workspace", default=0, type=click.IntRange(0), help="Builder memory in MiB; 0: no limit."
+    "--workspace",
+    default=0,
+    type=click.IntRange(0),
+    help="MiB for the builder; 0: no limit; TensorRT only.",
 )
-@click.option("--compute-capability", default="", metavar="CC", help="As 8.9; tensorrt-rtx only.")
+@click.option(
+    "--compute-capability", default="", metavar="CC", help="For example 8.9; tensorrt-rtx only."
+)
 @click.option("--timing-cache", type=Path, help="Read and written; tensorrt only.")
 @click.option("--fp16-io", is_flag=True, help="Inputs and outputs in FP16 too (onnxruntime).")
 @click.option("--even-if-slower", is_flag=True,
-              help="Keep INT8 on onnxruntime and openvino where FP32 is faster here.")  # fmt: skip
+              help="Keep INT8 on onnxruntime and openvino if FP32 is faster here.")  # fmt: skip
 @click.option("--sign", type=Path, metavar="KEY", help="Sign the manifest: Ed25519 key, PEM.")
 @click.pass_context
 def command(context: click.Context, /, recipe: Path | None, **options: Any) -> None:
-    """Build an engine: export, conversion, calibration and building, as needed."""
+    """Build an engine: export, convert, calibrate and build, as far as needed."""
     from posgan_edge.build.engine import BuildRequest, build_engine
     from posgan_edge.build.sensitivity import Budget
     from posgan_edge.build.tensorrt import PlanOptions
@@ -108,7 +121,7 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
 
 
 def _apply_recipe(context: click.Context, recipe: Path, options: dict[str, Any]) -> None:
-    """Fills options that the command line does not give."""
+    """Takes from the recipe the options that the command line does not set."""
     from posgan_edge.build.recipe import load_build_recipe
 
     loaded = load_build_recipe(recipe)
@@ -120,6 +133,6 @@ def _apply_recipe(context: click.Context, recipe: Path, options: dict[str, Any])
 
 
 def _with_flags(error: UsageError) -> UsageError:
-    """The error with the flags of the options that it is about."""
+    """Returns the error with the options that it is about."""
     flags = [_FLAGS[field] for field in error.fields if field in _FLAGS]
     return UsageError(f"{error}: see {' or '.join(flags)}" if flags else str(error))

@@ -9,13 +9,19 @@ import click
 
 @click.command()
 @click.option("--model", default="edge", show_default=True, help="Shipped name, ONNX, checkpoint.")
-@click.option("--images", required=True, help="Folder of faces: with .mat labels or detected.")
+@click.option(
+    "--images",
+    required=True,
+    help="Folder of pictures; faces come from .mat labels or the detector.",
+)
 @click.option("--names", type=Path, help="File of names to take, one per line (a split).")
 @click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="mse",
               show_default=True)  # fmt: skip
 @click.option("--percentile", default=99.99, show_default=True)
 @click.option("--output", required=True, type=Path, help="Calibration record (JSON) to write.")
-@click.option("--sensitivity", type=Path, help="Folder for a table and plot of each layer's cost.")
+@click.option(
+    "--sensitivity", type=Path, help="Folder for a table and a plot of the cost of each layer."
+)
 def command(
     model: str,
     images: str,
@@ -25,7 +31,7 @@ def command(
     output: Path,
     sensitivity: Path | None,
 ) -> None:
-    """Take INT8 ranges from real faces into a portable record."""
+    """Measure INT8 ranges on real faces and write them to a record."""
     from posgan_edge.build import calibration
     from posgan_edge.build import sensitivity as costs
     from posgan_edge.build.engine import source_model

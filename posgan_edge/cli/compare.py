@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 @click.argument("before", type=Path)
 @click.argument("after", type=Path)
 @click.option(
-    "--fail-above", default=0.02, show_default=True, help="Points of NME that may be lost."
+    "--fail-above", default=0.02, show_default=True, help="Points of NME by which a mean may rise."
 )
 @click.option("--fail-slower", default=None, type=click.FloatRange(min=1.0),
               help="Fail where p90 is more than this many times the old one.")  # fmt: skip
 def command(before: Path, after: Path, fail_above: float, fail_slower: float | None) -> None:
-    """Print what changed between two benchmark --json files; exit 1 where it became worse."""
+    """Print what changed between two benchmark --json files.
+
+    Exits with code 1 if a figure became worse.
+    """
     from posgan_edge.evaluation.compare import compare
     from posgan_edge.evaluation.document import load_benchmark
 
@@ -33,7 +36,7 @@ def command(before: Path, after: Path, fail_above: float, fail_slower: float | N
 
 
 def report_changes(changes: Sequence[Change], before: str) -> None:
-    """Prints changes; raises BudgetMissed where one is worse."""
+    """Prints changes. Raises BudgetMissed if one of them is worse."""
     from rich.console import Console
     from rich.table import Table
 

@@ -11,15 +11,19 @@ import click
 
 
 @click.command()
-@click.option("--output", default="out", show_default=True, type=Path, help="Folder to fill.")
+@click.option(
+    "--output", default="out", show_default=True, type=Path, help="Folder for the results."
+)
 @click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1, 3600))
 @click.option("--faces", default=2, show_default=True, type=click.IntRange(1, 16))
-@click.option("--overwrite", is_flag=True, help="Also replace files that no demo made.")
+@click.option(
+    "--overwrite", is_flag=True, help="Also replace files that are not from an earlier demo."
+)
 @click.option("--serve", metavar="[HOST:]PORT", help="Also show it live in the browser.")
 def command(output: Path, seconds: float, faces: int, overwrite: bool, serve: str | None) -> None:
-    """The whole loop with no camera: a picture with its mesh, then a moving portrait as video.
+    """Try everything without a camera: a picture with its mesh, then a moving portrait as video.
 
-    Prints the commands that it runs, and the time of each stage. What an earlier demo wrote is
+    Prints the commands that it runs and the time of each stage. Files of an earlier demo are
     replaced.
     """
     portrait = str(resources.files("posgan_edge.assets") / "portrait.jpg")
@@ -45,7 +49,7 @@ def command(output: Path, seconds: float, faces: int, overwrite: bool, serve: st
 
 
 def _made_before(folder: Path, portrait: str) -> bool:
-    """Whether a folder holds an earlier demo: its JSON lines name the portrait as their source."""
+    """Whether a folder holds an earlier demo: the source in its JSON lines is the portrait."""
     try:
         with open(folder / "portrait.jsonl", encoding="utf-8") as lines:
             return bool(json.loads(lines.readline())["source"].endswith(Path(portrait).name))

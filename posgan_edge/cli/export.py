@@ -10,7 +10,7 @@ from posgan_edge.errors import BadInput, missing
 from posgan_edge.files import check_writable
 from posgan_edge.geometry.layout import load_layout
 
-#: What ``--landmarks`` stands for when no file follows.
+#: Value of ``--landmarks`` given without a file.
 _IN_THE_GRAPH = "-"
 
 
@@ -19,7 +19,7 @@ _IN_THE_GRAPH = "-"
 @click.option("--output", required=True, help="ONNX file to write.")
 @click.option("--landmarks", metavar="[FILE]", is_flag=False, flag_value=_IN_THE_GRAPH,
               help="Also output the 68 landmarks (N, 68, 3). With FILE: write their places on the "
-              "map, and the crop convention, as JSON instead.")  # fmt: skip
+              "map and the crop convention as JSON instead.")  # fmt: skip
 @click.option("--safetensors", default=None, help="Also write the weights as safetensors here.")
 def command(model: str, output: str, landmarks: str | None, safetensors: str | None) -> None:
     """Turn a generator into one ONNX file (image -> position_map, dynamic batch)."""

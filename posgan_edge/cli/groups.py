@@ -1,4 +1,4 @@
-"""Groups of options: what they have in common, and how commands take them."""
+"""Groups of options, shared by commands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from posgan_edge.errors import UsageError
 
 
 class Group:
-    """Options that belong together: ``declared`` for click, the fields for their values."""
+    """Options that belong together.
+
+    ``declared`` holds click's decorators; the fields of a subclass hold the values.
+    """
 
     declared: ClassVar[Sequence[Callable[..., Any]]] = ()
 
 
 def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the options of groups; the function takes one object for each group."""
+    """Adds the options of groups to a command.
+
+    Returns a decorator. The decorated function is called with one object for each group.
+    """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
@@ -32,18 +38,21 @@ def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[...,
     return decorate
 
 
-#: Flags of what library errors name.
+#: What to say about each field that a UsageError of the library can name.
 _FLAGS = {"overwrite": "--overwrite replaces it", "size": "--size WIDTHxHEIGHT"}
 
 
 def with_flags(error: UsageError) -> UsageError:
-    """The error with the flags of the options that it names."""
+    """Returns the error with the options for the fields that it names."""
     flags = [_FLAGS[field] for field in error.fields if field in _FLAGS]
     return UsageError(f"{error} ({', '.join(flags)})") if flags else error
 
 
 def numbers(option: str, text: str, what: str) -> tuple[float, float, float, float]:
-    """Four numbers of an option. Raises UsageError where they are not."""
+    """Returns the four numbers in ``text``, separated by commas.
+
+    ``option`` and ``what`` are for the message. Raises UsageError if it is not four numbers.
+    """
     try:
         a, b, c, d = (float(v) for v in text.split(","))
     except ValueError as error:

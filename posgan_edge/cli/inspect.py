@@ -13,7 +13,7 @@ from posgan_edge.errors import BadInput
 @click.command()
 @click.argument("engine", type=Path)
 def command(engine: Path) -> None:
-    """Print what an ENGINE file is: header, manifest, and whether they agree."""
+    """Print the header and manifest of an ENGINE file, and whether they agree."""
     from posgan_edge.documents import plain
     from posgan_edge.engines.manifest import (
         checked_manifest,

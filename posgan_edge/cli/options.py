@@ -1,4 +1,4 @@
-"""Groups of options of ``posgan-edge run``; each builds its object."""
+"""Groups of options of ``posgan-edge run``. Each group makes the objects that it describes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from posgan_edge.live.loop import Drawing, Limits
     from posgan_edge.live.sources import Source
 
-#: Faces that are looked for in a picture, and those that may be asked for.
+#: Largest number of faces in a picture, and the default for pictures.
 ALL_FACES = 64
 
 
@@ -50,26 +50,29 @@ class SourceOptions(Group):
         click.option("--camera", default=None,
                      help="Camera's number or device, or a stream's address."),
         click.option("--size", metavar="WIDTHxHEIGHT",
-                     help="Of raw BGR frames on standard input."),
+                     help="Size of raw BGR frames on standard input."),
         click.option("--fps", default=None, type=click.FloatRange(0, 1000, min_open=True),
                      help="At most this many frames a second (not for pictures)."),
         click.option("--drop-frames/--keep-frames", "drop", default=None,
-                     help="Leave out frames that come too fast.  [default: live ones]"),
+                     help="Drop frames that come too fast.  [default: for live sources]"),
         click.option("--patience", default=30.0, show_default=True, type=click.FloatRange(0),
                      help="Seconds to wait for a stream that was lost."),
         click.option("--max-frames", default=None, type=click.IntRange(1),
-                     help="Stop after this many."),
+                     help="Stop after this many frames."),
         click.option("--duration", default=None, type=click.FloatRange(0, min_open=True),
                      help="Stop after this many seconds."),
     )  # fmt: skip
 
     @property
     def given(self) -> list[str]:
-        """Every source that was named."""
+        """All sources given, as text."""
         return [v for v in (*self.images, *self.sources, self.video, self.camera) if v is not None]
 
     def check(self) -> bool:
-        """Whether the sources are pictures. Raises UsageError where they do not go together."""
+        """Returns whether the sources are pictures.
+
+        Raises UsageError if the sources and options cannot be used together.
+        """
         from posgan_edge.live.sources import is_picture
 
         named = [*self.images, *self.sources]
@@ -88,7 +91,10 @@ class SourceOptions(Group):
         return pictures
 
     def source(self) -> Source:
-        """The video, camera or stream, not yet opened."""
+        """Returns the video, camera or stream, not yet opened.
+
+        Raises UsageError for a bad address.
+        """
         from posgan_edge.live.sources import open_source
 
         try:
@@ -97,7 +103,7 @@ class SourceOptions(Group):
             raise with_flags(error) from error
 
     def limits(self) -> Limits:
-        """When the run ends by itself."""
+        """Returns the limits after which the run ends."""
         from posgan_edge.live.loop import Limits
 
         return Limits(self.max_frames, self.duration)
@@ -127,21 +133,24 @@ class EngineOptions(Group):
         click.option("--threads", default=None, type=click.IntRange(1, 256),
                      help="Network threads."),
         click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
-                     help="Where an ONNX model runs.  [default: what it was built for]"),
+                     help="Runtime for an ONNX model.  [default: the one it was built for]"),
         click.option("--verify", type=Path, help="Public key; an engine must be signed by it."),
         click.option("--uv-mask", type=Path,
                      help="Face mask of the UV layout, for layouts without one."),
     )  # fmt: skip
 
     def engine(self) -> Engine:
-        """The engine, loaded."""
+        """Returns the loaded engine. Raises PosganError if it cannot be loaded."""
         from posgan_edge.engines import load_engine
 
         return load_engine(self.model, self.threads, self.provider, self.verify)
 
     def layout(self, name: str, masked: Sequence[str]) -> UvLayout:
-        """The model's layout, with the mask of --uv-mask. Raises UsageError where one of the
-        options ``masked`` needs a mask and the layout has none."""
+        """Returns the model's layout, with the mask of --uv-mask if it is given.
+
+        ``masked`` names the options given that need a mask. Raises UsageError if there is one
+        and the layout has no mask.
+        """
         from posgan_edge.geometry.layout import load_layout
 
         layout = load_layout(name)
@@ -171,18 +180,22 @@ class FaceOptions(Group):
     declared = (
         click.option("--max-faces", default=None, type=click.IntRange(1, ALL_FACES),
                      help=f"[default: all ({ALL_FACES}) in pictures, 1 in videos and cameras]"),
-        click.option("--box", metavar="X,Y,W,H", help="Face box; no detector is run."),
+        click.option("--box", metavar="X,Y,W,H", help="Face box, used instead of the detector."),
         click.option("--passes", default=None, type=click.IntRange(1, 3),
-                     help="Pictures: passes, each on a crop round the last result.  [default: 2]"),
+                     help="Pictures: network runs, each on a crop around the last result.  "
+                          "[default: 2]"),
         click.option("--mirror", is_flag=True,
-                     help="Average with the mirrored crop: twice the time."),
+                     help="Average with the mirrored crop; takes twice the time."),
         click.option("--redetect", default=1.0, show_default=True, type=click.FloatRange(0),
-                     help="Videos: seconds between looks for new faces."),
-        click.option("--no-smooth", is_flag=True, help="Switch the filters off."),
+                     help="Videos: seconds between searches for new faces."),
+        click.option("--no-smooth", is_flag=True, help="Do not smooth over time."),
     )  # fmt: skip
 
     def boxes(self) -> list[FaceBox] | None:
-        """--box as boxes."""
+        """Returns --box as a list with one box in pixels; None if it is not given.
+
+        Raises UsageError if it is not a box.
+        """
         if self.box is None:
             return None
         from posgan_edge.geometry.values import FaceBox
@@ -196,7 +209,10 @@ class FaceOptions(Group):
         self, engine: Engine, layout: UvLayout, dense: bool, notify: Callable[[str], None],
         stack: ExitStack,
     ) -> Finder:  # fmt: skip
-        """What finds faces in pictures: a thorough search, two passes."""
+        """Returns a finder for single pictures: thorough detection, two passes by default.
+
+        ``stack`` closes what is opened here; ``notify`` is called with a line for each failure.
+        """
         from posgan_edge.faces.pipeline import FacePipeline
         from posgan_edge.live.finder import PictureFinder
 
@@ -211,7 +227,10 @@ class FaceOptions(Group):
         self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, background: bool,
         stack: ExitStack,
     ) -> Finder:  # fmt: skip
-        """What follows faces from frame to frame."""
+        """Returns a finder that follows faces from frame to frame.
+
+        Raises UsageError for options that are only for pictures.
+        """
         from posgan_edge.faces.detector import GivenBoxes
         from posgan_edge.faces.tracker import FaceTracker
 
@@ -250,12 +269,12 @@ class DrawingOptions(Group):
     declared = (
         click.option("--overlay", is_flag=True, help="Draw the time of each stage."),
         click.option("--scale", default=1, show_default=True, type=click.IntRange(1, 8),
-                     help="Draw on the frame enlarged this many times."),
+                     help="Enlarge the frame this many times before drawing."),
         click.option("--no-dense", is_flag=True, help="Draw no shaded surface."),
     )  # fmt: skip
 
     def drawing(self) -> Drawing:
-        """What the loop takes."""
+        """Returns the options of drawing for the live loop."""
         from posgan_edge.live.loop import Drawing
 
         return Drawing(not self.no_dense, self.overlay, self.scale)

@@ -14,13 +14,13 @@ from posgan_edge.errors import UsageError
 @click.option("--output", required=True, type=Path, help="Folder for basis.npz, train-*.npz, "
               "val.npz.")  # fmt: skip
 @click.option("--components", default=160, show_default=True, type=click.IntRange(1, 1000),
-              help="Most vectors of the basis.")  # fmt: skip
+              help="Largest number of basis vectors.")  # fmt: skip
 @click.option("--validation", default=None, type=click.IntRange(1),
-              help="Faces held back for val.npz.  [default: one of 20, at most 600]")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of the draw of those faces.")
+              help="Faces kept for val.npz.  [default: one in 20, at most 600]")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Random seed that chooses these faces.")
 @click.option("--picture-size", default=128, show_default=True, type=click.IntRange(16, 1024),
               help="Side of the stored pictures in pixels.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace a pack that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing pack.")
 def command(
     source: Path,
     output: Path,
@@ -32,8 +32,8 @@ def command(
 ) -> None:
     """Make a training pack from pictures and PRNet-style position maps.
 
-    INPUT has InputImage/NAME.jpg (square) and LabelImage_npy/NAME.npy (256, 256, 3), the x, y and
-    z of each point in pixels of the 256-pixel picture, UV layout prnet.
+    INPUT has InputImage/NAME.jpg (square) and LabelImage_npy/NAME.npy. A .npy file is an array
+    (256, 256, 3): x, y and z of each point in pixels of the 256-pixel picture, UV layout prnet.
     """
     from posgan_edge.cli.groups import with_flags
     from posgan_edge.cli.progress import reporting

@@ -1,4 +1,4 @@
-"""Progress bars, and what the library says meanwhile, on standard error."""
+"""Progress bars and log messages of the library, on standard error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reporting(values: Callable[[], str] = lambda: "") -> Iterator[Progress]:
-    """Yields a function (what, done, total) that keeps one bar per thing.
+    """Yields a function (what, done, total) that shows one progress bar for each ``what``.
 
-    ``values`` returns text to show behind the bar. What is logged under ``posgan_edge`` appears
-    as lines that begin with ``note:``.
+    ``values`` returns text to show after the bar. Messages logged under ``posgan_edge`` are
+    printed as lines that begin with ``note:``.
     """
     from rich import progress as bars
     from rich.console import Console

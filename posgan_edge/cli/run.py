@@ -39,7 +39,7 @@ def command(
     network: EngineOptions,
     drawn: DrawingOptions,
 ) -> None:
-    """Find faces and draw them or write what they are.
+    """Find faces and draw them or write them to files.
 
     SOURCE is a picture, a folder of them, a pattern ('photos/**/*.jpg') or a list (@list.txt), a
     video file, frame-%04d.png, a camera's number, /dev/videoN, csi://N, rtsp://, http://,
@@ -77,7 +77,7 @@ def command(
         if pictures:
             finder = wanted.pictures(engine, layout, dense or expressions, failed, stack)
         else:
-            # Where no frame is lost, what is found should not depend on how fast things go.
+            # If frames may not be dropped, results must not depend on speed: detect between frames.
             finder = wanted.tracker(engine, layout, dense, expressions, capture.drop, stack)
         if pictures:
             watch = _lines(output.lines_to_stdout)
@@ -97,11 +97,11 @@ def command(
 
 
 class _Failures:
-    """Prints what went wrong with pictures, and counts it."""
+    """Prints each failure of a picture, and collects the lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.before = 0  # sources that gave no picture at all
+        self.before = 0  # sources without any picture
 
     def __call__(self, line: str) -> None:
         self.lines.append(line)
@@ -166,7 +166,7 @@ def _conclude(summary: LiveSummary, output: OutputOptions) -> None:
 
 
 def print_stages(summary: LiveSummary) -> None:
-    """The table of stages, on standard error."""
+    """Prints the table of stage times on standard error."""
     from rich.console import Console
     from rich.table import Table
 

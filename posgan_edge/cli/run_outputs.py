@@ -59,26 +59,26 @@ class OutputOptions(Group):
                      help="Depth map of each face: .npy (pixels) or .png (16 bits), or FOLDER."),
         click.option("--mask", type=Path, help="Mask of each face: .png, or FOLDER."),
         click.option("--texture", type=Path,
-                     help="UV texture of what is seen: .png with alpha, or FOLDER."),
+                     help="UV texture of the visible part: .png with alpha, or FOLDER."),
         click.option("--mirror-texture", is_flag=True,
-                     help="Complete textures from the other side."),
+                     help="Fill the hidden half of a texture from the other half."),
         click.option("--intrinsics", metavar="FX,FY,CX,CY",
-                     help="Of the camera, in pixels: JSON lines get the head's place in mm."),
-        click.option("--summary", type=Path, help="What the run did, as JSON."),
+                     help="Camera parameters in pixels: adds the head's position in mm to JSON."),
+        click.option("--summary", type=Path, help="Statistics of the run, as JSON."),
         click.option("--overwrite", is_flag=True,
-                     help="Replace files that are there (never one that is read)."),
+                     help="Replace existing files (never one that the run reads)."),
         click.option("--blendshapes", is_flag=True,
                      help="ARKit blendshapes in --json, --npz and on the page of --serve."),
         click.option("--osc", metavar="HOST:PORT",
                      help="Send blendshapes and head to an avatar program (VMC over OSC)."),
         click.option("--serve", metavar="[HOST:]PORT", help="Live page in the browser (loopback)."),
         click.option("--token",
-                     help="Token for --serve beyond loopback (otherwise one is made up)."),
+                     help="Token for --serve to other machines.  [default: a random one]"),
         click.option("--no-window", is_flag=True, help="Never open a window."),
     )  # fmt: skip
 
     def check(self) -> None:
-        """Raises UsageError for options that need another."""
+        """Raises UsageError if an option needs another one that is not given."""
         if self.mirror_texture and self.texture is None:
             raise UsageError("--mirror-texture needs --texture")
         if self.intrinsics is not None and self.json is None:
@@ -96,11 +96,11 @@ class OutputOptions(Group):
 
     @property
     def lines_to_stdout(self) -> bool:
-        """Whether standard output is taken by JSON lines."""
+        """Whether the JSON lines go to standard output."""
         return str(self.json) == "-"
 
     def camera(self) -> FloatArray | None:
-        """--intrinsics as a camera matrix (3, 3)."""
+        """Returns --intrinsics as a camera matrix (3, 3) in pixels; None if it is not given."""
         if self.intrinsics is None:
             return None
         from posgan_edge.faces.camera import camera_matrix
@@ -109,17 +109,20 @@ class OutputOptions(Group):
         return camera_matrix(*numbers("--intrinsics", self.intrinsics, what))
 
     def masked(self) -> list[str]:
-        """The options given that need a layout with a mask."""
+        """Returns the names of the given options that need a layout with a mask."""
         kinds = ("depth", "mask", "texture", "mesh")
         return [f"--{kind}" for kind in kinds if getattr(self, kind) is not None]
 
     def sinks(self, outputs: Outputs, rate: float, stack: ExitStack) -> list[Sink]:
-        """Every sink that was asked for, checked; the stack closes them. Raises UsageError for a
-        name that cannot be used, BadInput for a place that cannot be written."""
+        """Returns all sinks asked for; ``stack`` closes them.
+
+        ``rate`` is in frames a second. Raises UsageError for a name that cannot be used, and
+        BadInput for a file that cannot be written.
+        """
         try:
             if self.summary is not None:
                 check_writable(outputs.claim(self.summary))
-            # The loop closes them; this is for what fails before it starts.
+            # The loop closes the sinks; the stack does if something fails before the loop starts.
             return [stack.enter_context(sink) for sink in self._made(outputs, rate)]
         except UsageError as error:
             raise with_flags(error) from error
@@ -167,8 +170,10 @@ class OutputOptions(Group):
 
 
 def reachable(url: str) -> str:
-    """An address that others can open: where it names every network (0.0.0.0, [::]) this
-    machine's own address takes the place."""
+    """Returns the URL with an address that other machines can open.
+
+    0.0.0.0 and [::] are replaced by this machine's own address; other hosts stay.
+    """
     parts = urlsplit(url)
     if parts.hostname not in ("0.0.0.0", "::"):
         return url
@@ -176,7 +181,7 @@ def reachable(url: str) -> str:
     if parts.hostname == "::":
         kind, target = socket.AF_INET6, "2001:db8::1"
     try:
-        # No packet is sent: this only asks which of the machine's addresses leads outside.
+        # No packet is sent: this only tells which local address is used for other networks.
         with socket.socket(kind, socket.SOCK_DGRAM) as probe:
             probe.connect((target, 9))
             host = str(probe.getsockname()[0])

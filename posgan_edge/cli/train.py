@@ -25,7 +25,9 @@ if TYPE_CHECKING:
               help="Folder for checkpoints, plots and logs.")  # fmt: skip
 @click.option("--aflw2000", default=None, help="AFLW2000-3D folder to score each checkpoint on.")
 @click.option("--resume", is_flag=True, help="Continue from OUTPUT/last.pth.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe."
+)
 def command(
     recipe: str,
     data: str,
@@ -34,9 +36,9 @@ def command(
     resume: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Train a generator by RECIPE (a YAML file, or 'edge' or 'unet').
+    """Train a generator with RECIPE (a YAML file, or 'edge' or 'unet').
 
-    Ctrl-C and SIGTERM end it after the step under way; --resume goes on from there.
+    Ctrl-C and SIGTERM stop it after the current step; --resume continues from there.
     """
     try:
         from posgan_edge.training.trainer import Trainer
@@ -85,7 +87,7 @@ def _shown(values: dict[str, float]) -> str:
 
 @contextmanager
 def _stopped_by_signals(trainer: Trainer) -> Iterator[None]:
-    """While the block runs, SIGINT and SIGTERM end training in order."""
+    """While the block runs, SIGINT and SIGTERM stop training after the current step."""
     earlier = {
         number: signal.signal(number, lambda got, _: trainer.request_stop(got))
         for number in (signal.SIGINT, signal.SIGTERM)

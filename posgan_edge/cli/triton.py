@@ -12,14 +12,14 @@ import click
 @click.option("--model", default="edge", show_default=True, help="Shipped name or model file.")
 @click.option("--backend", default="onnxruntime", show_default=True,
               type=click.Choice(["onnxruntime", "tensorrt", "python"]),
-              help="What runs the network; python needs no other backend.")  # fmt: skip
-@click.option("--name", default=None, help="Of the network on the server.  [default: its own]")
+              help="Triton backend of the network; python needs no other backend.")  # fmt: skip
+@click.option("--name", default=None, help="Name of the network on the server.  [default: its own]")
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 256),
-              help="Most faces of a batch.")  # fmt: skip
+              help="Largest batch, in faces.")  # fmt: skip
 @click.option("--delay", "delay_us", default=500, show_default=True, type=click.IntRange(0),
-              help="Microseconds that a face may wait for others.")  # fmt: skip
+              help="Microseconds that a face may wait for others in its batch.")  # fmt: skip
 @click.option("--instances", default=2, show_default=True, type=click.IntRange(1, 256),
-              help="Of the faces model, each on a core of its own.")  # fmt: skip
+              help="Instances of the faces model; each uses one core.")  # fmt: skip
 def command(
     repository: Path,
     model: str,

@@ -1,5 +1,8 @@
-"""AFLW2000-3D as it is distributed: a folder or a zip of it, a re-annotation beside it; and the
-pre-cropped folders that the original Image-to-Position GAN is benchmarked on."""
+"""Reading AFLW2000-3D.
+
+The set may be a folder or a zip, with or without a re-annotation, or the pre-cropped folder that
+the original Image-to-Position GAN is benchmarked on.
+"""
 
 from __future__ import annotations
 
@@ -36,23 +39,24 @@ class LabelledFace:
     original: NDArray[np.float32]
     reannotated: NDArray[np.float32] | None
     angles: NDArray[np.float64] | None
-    cropped: Crop | None = field(default=None, kw_only=True)  # where the photo is the crop
+    cropped: Crop | None = field(default=None, kw_only=True)  # set if the photo is already the crop
 
     @property
     def crop(self) -> Crop:
-        """The ground-truth crop: round the label box, sqrt(2) times its longer side."""
+        """The ground-truth crop: centred on the label box, sqrt(2) times its longer side."""
         return self.cropped or Crop.from_box(FaceBox.around(self.original))
 
     def image(self) -> Image:
-        """The photo (H, W, 3) uint8 BGR."""
+        """Returns the photo (H, W, 3) uint8 BGR. Raises BadInput if it cannot be read."""
         from posgan_edge.images import read_image
 
         return read_image(self.path)
 
     def labels(self, label_set: str) -> NDArray[np.float32]:
-        """The points of a label set: ``reannotated``, or by any other name ``original``.
+        """Returns the points (68, 2 or 3) of a label set in photo pixels.
 
-        Raises BadInput where there are none.
+        ``reannotated`` gives the re-annotation; every other name gives ``original``. Raises
+        BadInput if the face has no such labels.
         """
         points = self.reannotated if label_set == "reannotated" else self.original
         if points is None:
@@ -62,10 +66,10 @@ class LabelledFace:
 
 @contextmanager
 def open_dataset(path: str | Path) -> Iterator[Path]:
-    """The folder of a data set; a zip of one is unpacked for as long as the block runs.
+    """Yields the folder of a data set. A zip is unpacked while the block runs.
 
-    Of a zip only ``.jpg``, ``.mat`` and ``reannotated.*`` are taken, by their bare names. Raises
-    BadInput for a file that is no zip.
+    Of a zip only ``.jpg``, ``.mat`` and ``reannotated.*`` are unpacked, without their folders.
+    Raises BadInput for a file that is not a zip.
     """
     path = Path(path)
     if not path.is_file():
@@ -86,11 +90,12 @@ def open_dataset(path: str | Path) -> Iterator[Path]:
 def load_aflw2000(
     folder: str | Path, limit: int | None = None, reannotation: str | Path | None = None
 ) -> list[LabelledFace]:
-    """Every ``NAME.jpg`` with a ``NAME.mat`` beside it, by name; or every pre-cropped face
-    ``NAME/NAME_cropped.jpg`` with ``NAME_bbox_info.mat``.
+    """Returns the faces of a folder, sorted by name.
 
-    The re-annotation is that of ``reannotation``, or what the folder has (see
-    ``find_reannotation``). Raises BadInput naming what is not as it should be.
+    A face is a ``NAME.jpg`` with a ``NAME.mat`` beside it, or a pre-cropped
+    ``NAME/NAME_cropped.jpg`` with ``NAME_bbox_info.mat``. The re-annotation is read from
+    ``reannotation``, or else from the folder (see ``find_reannotation``). ``limit`` is the
+    largest number of faces. Raises BadInput naming the file that cannot be used.
     """
     folder = Path(folder)
     photos = sorted(p for p in folder.glob("*.jpg") if p.with_suffix(".mat").is_file())
@@ -106,7 +111,7 @@ def load_aflw2000(
 
 
 def _kinds(folder: Path) -> str:
-    """What a folder holds, for people."""
+    """Returns what a folder holds, as text for a message."""
     if not folder.is_dir():
         return "no folder"
     counts: dict[str, int] = {}
@@ -132,7 +137,10 @@ class TurnedFace(LabelledFace):
 
 
 def landmark_labels(folder: str | Path) -> dict[str, NDArray[np.float32]]:
-    """Landmarks (68, 3) in photo pixels by file stem; empty where no photo has a .mat label."""
+    """Returns landmarks (68, 3) float32 in photo pixels by file stem.
+
+    The result is empty if no photo has a .mat label. Raises BadInput for a broken label.
+    """
     photos = (p for p in Path(folder).glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not any(photo.with_suffix(".mat").is_file() for photo in photos):
         return {}
@@ -140,7 +148,7 @@ def landmark_labels(folder: str | Path) -> dict[str, NDArray[np.float32]]:
 
 
 def turned(face: LabelledFace, degrees: float) -> LabelledFace:
-    """The face with photo and labels turned clockwise; the pose labels are not turned."""
+    """Returns the face with photo and landmarks turned clockwise; the angles stay as labelled."""
     height, width = face.image().shape[:2]
     matrix, _ = _turn(width, height, degrees)
 
@@ -157,7 +165,7 @@ def turned(face: LabelledFace, degrees: float) -> LabelledFace:
 
 
 def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64], tuple[int, int]]:
-    """(2, 3) matrix in continuous coordinates and the size (width, height) of the result."""
+    """Returns a matrix (2, 3) in continuous coordinates, and the new (width, height) in pixels."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     rotation = np.array([[c, -s], [s, c]])
     size = np.ceil(np.abs(rotation) @ (width, height) - 1e-6)

@@ -1,4 +1,4 @@
-"""What changed between two benchmark documents, and whether it became worse."""
+"""Comparing two benchmark documents."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from posgan_edge.evaluation.document import Benchmark, EngineRow, Openness
 
 #: Points of NME by which a mean may rise before it counts as worse.
 TOLERANCE = 0.02
-#: By how much a correlation may fall.
+#: By how much a correlation may fall before it counts as worse.
 R_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of one engine before and after. ``worse`` only where it fails a comparison."""
+    """One figure of one engine before and after. ``worse``: the comparison fails because of it."""
 
     engine: str
     figure: str
@@ -34,13 +34,14 @@ def compare(
     fail_above: float = TOLERANCE,
     slower_above: float | None = None,
 ) -> list[Change]:
-    """Figures of the engines in both, by name; or of the only ones, where each has one.
+    """Returns the change of every figure of the engines that are in both documents.
 
-    Worse: an NME that rises by more than ``fail_above`` points, a correlation of eye or mouth
-    openness that falls by more than ``R_TOLERANCE``, more faces missed, and with
-    ``slower_above`` a p90 latency of more than that times the old one (two runs on one quiet
-    machine; else it says little). Raises BadInput where other faces were scored, in another way,
-    or the documents share no engine.
+    If no name is in both and each document has one engine, these two are compared. Worse are: an
+    NME that rises by more than ``fail_above`` points, a correlation of eye or mouth openness that
+    falls by more than ``R_TOLERANCE``, and more faces missed. With ``slower_above``, a p90 latency
+    of more than that times the old one is worse too; this makes sense only for two runs on the
+    same idle machine. Raises BadInput if the faces or settings differ, or no engines can be
+    compared.
     """
     for key in ("crop", "passes", "mirror", "turn"):
         old, new = getattr(before.settings, key), getattr(after.settings, key)
@@ -72,7 +73,7 @@ def compare(
 
 
 def _only(before: Benchmark, after: Benchmark) -> dict[str, str]:
-    """The engines that are not references, where each document has just one."""
+    """Returns the names of the only engine of each document, references not counted."""
     names = [
         [name for name, row in document.engines.items() if not row.reference]
         for document in (before, after)
@@ -104,7 +105,7 @@ def _figures(row: EngineRow) -> dict[str, float]:
 
 
 def _expression(scores: Openness) -> dict[str, float]:
-    """The figures of a set with human points. A correlation that does not exist counts as 0."""
+    """Returns the figures of a set with human points. A correlation of None counts as 0."""
     figures = {"NME human, inner points": scores.nme["inner"]}
     figures |= {f"{part}: NME, %": scores.nme[part] for part in ("eyes", "mouth")}
     for part, agreement in (("eyes", scores.eyes), ("mouth", scores.mouth)):

@@ -1,4 +1,4 @@
-"""Opening whatever set of labelled faces a path holds, and drawing some of its faces."""
+"""Opening a set of labelled faces of any format, and choosing some of its faces."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from posgan_edge.evaluation.human68 import load_human_npz, load_pts_folder
 def open_faces(
     path: str | Path, reannotation: str | Path | None = None
 ) -> Iterator[Sequence[LabelledFace]]:
-    """The faces of a set, whose photos can be read for as long as the block runs.
+    """Yields the faces of a set. Their photos can be read while the block runs.
 
-    A ``.npz`` and a folder with ``.pts`` files have human points (see ``human68``); anything else
-    is AFLW2000-3D (see ``load_aflw2000``), which alone takes a re-annotation. Raises BadInput
-    naming what is not as it should be.
+    A ``.npz`` file or a folder with ``.pts`` files has human points (see ``human68``). Anything
+    else is read as AFLW2000-3D (see ``load_aflw2000``); only that may have a re-annotation.
+    Raises BadInput naming what cannot be used.
     """
     path = Path(path)
     single = path.is_file() and path.suffix == ".npz"
@@ -35,9 +35,9 @@ def open_faces(
 
 
 def sampled(faces: Sequence[LabelledFace], count: int, seed: int) -> list[LabelledFace]:
-    """``count`` faces drawn at random, in the set's order. Raises BadInput where there are fewer.
+    """Returns ``count`` faces chosen at random, in the order of the set.
 
-    One seed draws the same faces everywhere.
+    The same seed chooses the same faces on every machine. Raises BadInput if there are fewer.
     """
     if count > len(faces):
         raise BadInput(f"cannot draw {count} faces: the set has {len(faces)}")

@@ -1,4 +1,4 @@
-"""The document that a benchmark writes, and that ``compare`` and the report read."""
+"""The typed document of a benchmark. ``compare`` and the report read it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from posgan_edge.evaluation.scoring import LabelScores
 from posgan_edge.evaluation.stability import Deviation
 
 SCHEMA = 2
-#: What version 0.1 wrote for a figure that was not measured, which is None now.
+#: Version 0.1 wrote this text for a figure that was not measured; now it is None.
 _NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured. ``reference`` is a model that the others are compared with, or empty."""
+    """What is measured.
+
+    ``reference`` is the model that the others are compared with, or empty. ``turn`` is in degrees.
+    """
 
     engines: tuple[str, ...]
     label_sets: tuple[str, ...]
@@ -35,9 +38,9 @@ class Settings:
     mirror: bool = False
     turn: float = 0.0
     excluded: str = ""
-    sample: int | None = None  # faces drawn at random
-    seed: int | None = None  # of the draw
-    rounds: int = 0  # of latency; 0: accuracy alone
+    sample: int | None = None  # number of faces chosen at random
+    seed: int | None = None  # random seed of the sample
+    rounds: int = 0  # timed calls of each engine; 0: no latency is measured
 
 
 class Timing(Document, frozen=True):
@@ -70,9 +73,9 @@ class Openness(Document, frozen=True):
 
 
 class EngineRow(Document, frozen=True):
-    """One engine's figures (see ``scoring.Scores``); None for what was not measured.
+    """Figures of one engine (see ``scoring.Scores``). None means not measured.
 
-    ``megabytes`` is the size of its file, ``jitter_percent`` in percent of the face's size.
+    ``megabytes`` is the size of its file; ``jitter_percent`` is in percent of the face's size.
     """
 
     engine: EngineInfo
@@ -98,8 +101,11 @@ class EngineRow(Document, frozen=True):
 
 
 class Benchmark(Document, frozen=True):
-    """A whole benchmark. ``faces`` maps names to labelled angles in degrees (pitch, yaw, roll),
-    empty where the labels have none; ``unreadable`` maps names to the reason."""
+    """A whole benchmark.
+
+    ``faces`` maps names to labelled angles in degrees (pitch, yaw, roll), or to an empty list if
+    there are no such labels. ``unreadable`` maps names of photos to the reason.
+    """
 
     kind: ClassVar[str] = "benchmark"
 
@@ -112,9 +118,9 @@ class Benchmark(Document, frozen=True):
 
 
 def load_benchmark(path: str | Path) -> Benchmark:
-    """A document that ``benchmark --json`` wrote, of this version or 0.1.
+    """Reads a document that ``benchmark --json`` wrote, in this version or in 0.1.
 
-    Raises BadInput in one line for any other file.
+    Raises BadInput for any other file.
     """
 
     def upgrade(content: Any) -> Any:

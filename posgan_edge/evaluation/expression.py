@@ -1,4 +1,4 @@
-"""How well landmarks follow the expression that people marked: inner points, eyes and mouth."""
+"""Scoring landmarks against human points: inner points, eyes and mouth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from posgan_edge.evaluation.scoring import Prediction
 from posgan_edge.geometry.landmarks import openness
 from posgan_edge.geometry.metrics import box_size
 
-#: iBUG-68 indices of the points whose NME is told apart.
+#: iBUG-68 indices of the parts of the face that are scored separately.
 PARTS: dict[str, tuple[int, ...]] = {
     "inner": tuple(range(17, 68)),
     "eyes": tuple(range(36, 48)),
@@ -31,9 +31,10 @@ EYES = ("right_eye", "left_eye")
 
 @dataclass(frozen=True)
 class Agreement:
-    """Openness beside the human one: count, Pearson correlation, mean absolute error.
+    """Measured openness compared with the human one.
 
-    ``r`` is None where one side does not vary, ``mae`` where ``n`` is 0.
+    ``n`` is the number of pairs. ``r`` is the Pearson correlation, None if one side does not vary.
+    ``mae`` is the mean absolute error, None if ``n`` is 0.
     """
 
     n: int
@@ -43,12 +44,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Roc:
-    """Telling closed eyes by the measured ratio alone, against human ratios below ``below``.
+    """ROC curve of detecting closed eyes by the measured ratio of height to width.
 
-    ``auc`` is the chance that a closed eye has the lower ratio than an open one, ties counted
-    half; None where one kind is missing. Of the curve's corners: ``thresholds``, the ratio up to
-    which an eye is called closed (None for calling none closed), ``false_alarms`` and ``hits``,
-    the shares of open and of closed eyes that are then called closed.
+    An eye is truly closed if its human ratio is below ``below``. ``auc`` is the probability that a
+    closed eye has a lower ratio than an open one, ties counted half; None if there are no closed
+    or no open eyes. The lists hold the corners of the curve. ``thresholds``: the ratio up to which
+    an eye is called closed (None: no eye is). ``false_alarms`` and ``hits``: the shares of open
+    and of closed eyes that are then called closed.
     """
 
     below: float
@@ -64,8 +66,8 @@ class Roc:
 class Expression:
     """Figures over the faces that were found.
 
-    ``nme`` in percent by part (see ``PARTS``). ``eyes`` pools both eyes. ``per_face`` maps names
-    to the NME of each part, ``ours`` and ``human`` to the openness ratios of each face.
+    ``nme`` is in percent by part (see ``PARTS``). ``eyes`` holds both eyes together. ``per_face``
+    maps names to the NME of each part; ``ours`` and ``human`` map them to openness ratios.
     """
 
     nme: dict[str, float]
@@ -80,16 +82,19 @@ class Expression:
 def score_expression(
     faces: Sequence[LabelledFace], predictions: Sequence[Prediction | None]
 ) -> Expression:
-    """Scores predictions, one per face, against ``original``; at least one face was found."""
+    """Returns the scores of predictions, one per face, against the labels ``original``.
+
+    A prediction is None if the face was not found; at least one must be found.
+    """
     pairs = zip(faces, predictions, strict=True)
     return score_points({f.name: (p.landmarks, f.original) for f, p in pairs if p is not None})
 
 
 def score_points(points: Mapping[str, tuple[FloatArray, FloatArray]]) -> Expression:
-    """Scores landmarks by face, at least one: name to (measured, human), each (68, 2 or 3) in
-    pixels.
+    """Returns the scores of landmarks.
 
-    Everything is measured in the picture plane, since people mark no depth.
+    ``points`` maps names of faces, at least one, to (measured, human), each (68, 2 or 3) in
+    pixels. Only x and y are used, because human points have no depth.
     """
     per_face = {name: part_nme(*pair) for name, pair in points.items()}
     ours = {name: openness(measured[:, :2]) for name, (measured, _) in points.items()}
@@ -112,9 +117,10 @@ def _ratios(by_face: Mapping[str, Mapping[str, float]], keys: Sequence[str]) -> 
 
 
 def part_nme(measured: FloatArray, truth: FloatArray) -> dict[str, float]:
-    """2D NME in percent of each part of one face; both (68, 2 or 3).
+    """Returns the 2D NME of each part of one face, in percent.
 
-    Mean distance over ``box_size`` of all 68 points of the truth.
+    Both arrays are (68, 2 or 3) in pixels. The NME is the mean distance divided by the
+    ``box_size`` of all 68 true points.
     """
     distance = np.linalg.norm(measured[:, :2] - truth[:, :2], axis=1)
     size = box_size(truth)
@@ -122,13 +128,13 @@ def part_nme(measured: FloatArray, truth: FloatArray) -> dict[str, float]:
 
 
 def agreement(measured: FloatArray, human: FloatArray) -> Agreement:
-    """How ratios (n,) agree with human ones (n,)."""
+    """Returns how well ratios (n,) agree with human ones (n,)."""
     mae = float(np.abs(measured - human).mean()) if len(human) else None
     return Agreement(len(human), pearson(measured, human), mae)
 
 
 def pearson(a: FloatArray, b: FloatArray) -> float | None:
-    """Pearson correlation of (n,) and (n,); None where one of them does not vary."""
+    """Returns the Pearson correlation of (n,) and (n,), or None if one of them does not vary."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     a, b = a - a.mean(), b - b.mean()
@@ -136,7 +142,7 @@ def pearson(a: FloatArray, b: FloatArray) -> float | None:
 
 
 def roc(measured: FloatArray, human: FloatArray, below: float = CLOSED) -> Roc:
-    """The curve of calling an eye closed by its measured ratio (n,), the human ones (n,) given."""
+    """Returns the ROC curve for measured ratios (n,) and human ones (n,) of the same eyes."""
     shut = human < below
     closed, opened = int(shut.sum()), int((~shut).sum())
     if not closed or not opened:
@@ -158,12 +164,13 @@ def roc(measured: FloatArray, human: FloatArray, below: float = CLOSED) -> Roc:
 
 
 def _shares(places: NDArray[np.integer[Any]], count: int) -> NDArray[np.float64]:
-    """(count + 1,): the share of values that lie at none, the first, the first two levels..."""
+    """Returns (count + 1,): the shares of values in the first 0, 1, 2 ... levels."""
     return np.concatenate([[0.0], np.cumsum(np.bincount(places, minlength=count)) / len(places)])
 
 
 def _corners(x: FloatArray, y: FloatArray) -> NDArray[np.int64]:
-    """Indices of the first and last point and of those where a path of whole steps bends."""
+    """Returns the indices of the first point, the last, and those where the path changes
+    direction. Steps are whole numbers."""
     steps = np.round(np.stack([np.diff(x), np.diff(y)]))
     bends = steps[0, 1:] * steps[1, :-1] != steps[0, :-1] * steps[1, 1:]
     return np.flatnonzero(np.concatenate([[True], bends, [True]]))

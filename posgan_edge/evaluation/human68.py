@@ -1,4 +1,4 @@
-"""Photos with 68 points set by people: one ``.npz`` of a set, or a folder of ``.pts`` files."""
+"""Reading photos with 68 human points: an ``.npz`` file, or a folder of ``.pts`` files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from posgan_edge.images import decode_image
 
 #: The label set of these faces.
 HUMAN = "human"
-#: How far out of the picture a point may lie, in sizes of the face: people place the points of a
-#: face that the border cuts off.
+#: How far outside the picture a point may lie, in sizes of the face. People also mark points
+#: that the border cuts off.
 _OUTSIDE = 0.1
 _KEYS = ("jpeg", "offsets", "pts68", "name")
 _PHOTOS = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 class BadLabels(BadInput):
-    """Labels that cannot belong to their photo. Unlike a broken photo it ends a benchmark."""
+    """Labels that cannot belong to their photo. This error ends a benchmark; a broken photo does
+    not."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class HumanFace(LabelledFace):
     """One face with 68 points set by a person.
 
     ``original`` is (68, 2) float32 in continuous pixel coordinates of the photo; there is no
-    re-annotation, and ``angles`` is None. ``encoded`` is the photo's file where ``path`` holds
-    many photos; without it ``path`` is the photo.
+    re-annotation, and ``angles`` is None. If ``path`` is a file with many photos, ``encoded`` holds
+    the bytes of this one (JPEG); otherwise ``path`` is the photo.
     """
 
     encoded: NDArray[np.uint8] | None = field(default=None, kw_only=True, repr=False)
     labels_path: Path = field(default=Path(), kw_only=True)
 
     def image(self) -> Image:
-        """The photo (H, W, 3) uint8 BGR, decoded at each call.
+        """Returns the photo (H, W, 3) uint8 BGR; it is decoded at each call.
 
-        Raises BadInput for a broken photo, BadLabels where a point lies out of it.
+        Raises BadInput for a broken photo, and BadLabels if a point lies outside it.
         """
         if self.encoded is None:
             picture = super().image()
@@ -66,10 +67,12 @@ class HumanFace(LabelledFace):
 
 
 def load_human_npz(path: str | Path) -> list[HumanFace]:
-    """The faces of a file with ``jpeg`` (all photos' files back to back, uint8), ``offsets``
-    (n + 1), ``pts68`` (n, 2, 68) in continuous pixel coordinates, and ``name`` (n), in its order.
+    """Returns the faces of an ``.npz`` file, in its order.
 
-    Raises BadInput for another file, and naming the face whose points are not 68 finite ones.
+    The file holds ``jpeg`` (bytes,) uint8, the JPEG files one after the other; ``offsets``
+    (n + 1,), where each begins and the last ends; ``pts68`` (n, 2, 68) in continuous pixel
+    coordinates; and ``name`` (n,). Raises BadInput for any other file, and for a face whose
+    points are not 68 finite ones.
     """
     path = Path(path)
     try:
@@ -107,10 +110,10 @@ def load_human_npz(path: str | Path) -> list[HumanFace]:
 
 
 def load_pts_folder(folder: str | Path) -> list[HumanFace]:
-    """Every ``NAME.pts`` of a folder and the folders in it, with the photo beside it, by name.
+    """Returns the faces of a folder and its sub-folders, sorted by name.
 
-    A face is named by its path in the folder without the suffix. Raises BadInput naming the file
-    that is no list of 68 points, or has no photo.
+    A face is a ``NAME.pts`` with a photo beside it. Its name is the path within the folder,
+    without the suffix. Raises BadInput naming a file that does not hold 68 points or has no photo.
     """
     folder = Path(folder)
     faces = []
@@ -127,11 +130,10 @@ def load_pts_folder(folder: str | Path) -> list[HumanFace]:
 
 
 def read_pts(path: str | Path) -> NDArray[np.float32]:
-    """The points (68, 2) float32 of a ``.pts`` file as 300-W distributes them, continuous.
+    """Returns the points (68, 2) float32 of a ``.pts`` file of 300-W, in continuous coordinates.
 
-    The file counts pixels from 1 and names their centres: its (1, 1) is the centre of the
-    top-left pixel, which is (0.5, 0.5) here, so continuous = value - 0.5. Raises BadInput for
-    any other file, and for points that are not 68 finite ones.
+    In the file, (1, 1) is the centre of the top-left pixel. Here that is (0.5, 0.5), so 0.5 is
+    subtracted. Raises BadInput for any other file, and for points that are not 68 finite ones.
     """
     path = Path(path)
     try:

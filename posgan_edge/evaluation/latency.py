@@ -1,8 +1,9 @@
-"""Figures of times that were taken in turns.
+"""Statistics of latencies.
 
-Calls take turns within one run, so that what else the machine does falls on all of them alike;
-two of them are compared by the ratio of their medians with a bootstrap interval, never by times
-of different runs. The headline is p90, as MLPerf's single-stream scenario has it.
+The calls that are compared take turns within one run, so that other load on the machine affects all
+of them equally. Two of them are compared by the ratio of their medians, with a bootstrap interval;
+times of different runs are never compared. The main figure is p90, as in MLPerf's single-stream
+scenario.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 #: A coefficient of variation above this is called unstable.
 UNSTABLE = 0.025
-#: Samples from which a 99th percentile says something (MLPerf Inference rules: 1 % +- 0.75 %
+#: Fewest samples for a meaningful 99th percentile (MLPerf Inference rules: 1 % +- 0.75 %
 #: of the samples at 95 % confidence).
 P99_SAMPLES = 662
 
-#: Blocks that a run is cut into for the interval of a ratio.
+#: Number of blocks into which a run is divided for the interval of a ratio.
 BLOCKS = 8
 
 
@@ -46,7 +47,7 @@ class Latency:
 
     @classmethod
     def of(cls, times: NDArray[np.float64], warm_up: int = 0) -> Latency:
-        """The figures of times (n,) in milliseconds."""
+        """Returns the statistics of times (n,) in milliseconds."""
         p90, p95, p99 = (float(v) for v in np.percentile(times, [90, 95, 99]))
         return cls(
             n=len(times),
@@ -64,7 +65,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median time of one call over that of another, with its 95 % interval."""
+    """Median time of one call divided by that of another, with its 95 % interval."""
 
     value: float
     low: float
@@ -72,8 +73,11 @@ class Ratio:
 
     @classmethod
     def of(cls, times: NDArray[np.float64], reference: NDArray[np.float64]) -> Ratio:
-        """From times (n,) taken in turns. Blocks of consecutive rounds are drawn again (a moving
-        block bootstrap: Kuensch, 1989), since a machine is quick or slow for a while."""
+        """Returns the ratio for times (n,) that were taken in turns.
+
+        The interval comes from a moving block bootstrap (Kuensch, 1989): the speed of a machine
+        changes slowly, so consecutive rounds are resampled together.
+        """
         count = min(len(times), len(reference))
         block = max(1, count // BLOCKS)
         rng = np.random.default_rng(0)

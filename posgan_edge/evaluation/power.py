@@ -1,4 +1,4 @@
-"""Energy as far as a machine reports it: NVML and tegrastats for a GPU, RAPL for a processor."""
+"""Measuring energy if the machine reports it: NVML or tegrastats (GPU), RAPL (processor)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ _SECONDS = 0.05  # between two samples of a power
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules a call, of the whole device that ``source`` counts (other work on it too)."""
+    """Joules per call. ``source`` names the device; other work on the device is included."""
 
     joules: float
     source: str
 
 
 class Meter(Protocol):
-    """What counts energy between ``start`` and ``stop``; ``stop`` returns joules, or None where
-    nothing could be read."""
+    """Measures energy between ``start`` and ``stop``.
+
+    ``stop`` returns joules, or None if nothing could be read.
+    """
 
     source: str
 
@@ -39,9 +41,10 @@ class Meter(Protocol):
 def measure_energy(
     call: Callable[[], Any], seconds: float = 3.0, rapl: Path = RAPL, gpu: bool = False
 ) -> Energy | None:
-    """Energy of one call, from calls over some seconds; None where nothing can be read.
+    """Returns the energy of one call, or None if the machine does not report it.
 
-    ``gpu``: the call works on a GPU, whose own reading is taken; a processor's is not.
+    The call is repeated for ``seconds``. ``gpu``: the call runs on a GPU, so the energy of the GPU
+    is measured, not that of the processor. ``rapl`` is the folder of RAPL's counters.
     """
     meter = (_nvml() or _tegra()) if gpu else (_rapl(rapl) or _tegra())
     if meter is None:
@@ -58,7 +61,7 @@ def measure_energy(
 
 
 class Counter:
-    """A counter that runs on its own, in joules."""
+    """Energy from a counter in joules that the hardware keeps."""
 
     def __init__(self, read: Callable[[], float], source: str) -> None:
         self._read, self.source = read, source
@@ -71,7 +74,7 @@ class Counter:
 
 
 class Sampler:
-    """A power in watts, read from a thread while the calls go on."""
+    """Energy from a power in watts that a thread reads repeatedly."""
 
     def __init__(self, read: Callable[[], float], source: str) -> None:
         self._read, self.source = read, source
@@ -95,7 +98,7 @@ class Sampler:
 
 
 class Tegrastats:
-    """The board's power as ``tegrastats`` prints it while the calls go on."""
+    """Energy from the board's power, as ``tegrastats`` prints it repeatedly."""
 
     source = "tegrastats, VDD_IN"
 
@@ -120,7 +123,7 @@ def _rapl(root: Path) -> Meter | None:
     try:
         for counter in counters:
             counter.read_text()
-    except OSError:  # often for root alone
+    except OSError:  # often readable by root only
         return None
     if not counters:
         return None
@@ -128,7 +131,7 @@ def _rapl(root: Path) -> Meter | None:
 
 
 def _nvml() -> Meter | None:
-    """The board's own counter, or its power where it has none."""
+    """Returns the meter of the board's energy counter, or of its power if it has no counter."""
     try:
         nvml = import_module("pynvml")
         nvml.nvmlInit()
@@ -142,7 +145,7 @@ def _nvml() -> Meter | None:
     for kind, name in readings:
         try:
             getattr(nvml, name)(device)
-        except Exception:  # this board does not tell
+        except Exception:  # not supported by this board
             continue
         return kind(lambda name=name: getattr(nvml, name)(device) * 1e-3, "NVML, GPU board")  # type: ignore[misc]
     return None
@@ -153,6 +156,9 @@ def _tegra() -> Meter | None:
 
 
 def tegra_watts(line: str) -> float | None:
-    """Watts of the whole board in a line of ``tegrastats`` (``VDD_IN 5123mW/5000mW``)."""
+    """Returns the watts of the whole board in a line of ``tegrastats``, or None.
+
+    Such a line contains ``VDD_IN 5123mW/5000mW``.
+    """
     found = re.search(r"\b(?:VDD_IN|POM_5V_IN) (\d+)m?W?/", line)
     return int(found.group(1)) * 1e-3 if found else None

@@ -1,7 +1,7 @@
-"""What loading one engine costs a fresh process: ``python -m posgan_edge.evaluation.probe MODEL``.
+"""Time and memory to load an engine in a new process.
 
-Prints one JSON line: seconds to import, to load, and of the first call; resident memory in
-megabytes before loading and at its peak.
+``python -m posgan_edge.evaluation.probe MODEL`` prints one JSON line with the fields of
+``ColdStart``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from posgan_edge.errors import BadInput
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Seconds and megabytes of a fresh process that loads an engine and asks it once.
+    """Seconds and megabytes of a new process that loads an engine and runs it once.
 
-    ``memory`` is the peak of resident memory less what was resident after the imports.
+    ``memory_mb`` is the peak of resident memory (``peak_mb``) minus the memory after the imports.
     """
 
     import_seconds: float
@@ -31,7 +31,7 @@ class ColdStart:
 
 
 def cold_start(model: str) -> ColdStart:
-    """Measured in a process of its own. Raises BadInput when that fails."""
+    """Measures ``model`` in a new process. Raises BadInput if that fails."""
     run = subprocess.run(
         [sys.executable, "-m", "posgan_edge.evaluation.probe", model],
         capture_output=True,
@@ -45,8 +45,10 @@ def cold_start(model: str) -> ColdStart:
 
 
 def _memory_mb(key: str) -> float:
-    """Resident memory now (``VmRSS``) or at its peak (``VmHWM``); elsewhere than on Linux the
-    peak stands for both."""
+    """Returns the resident memory now (``VmRSS``) or at its peak (``VmHWM``) in megabytes.
+
+    Systems other than Linux give the peak in both cases.
+    """
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Where the time goes: engines in turns, stages of a live frame, batches, threads."""
+"""Timing engines in turns, the stages of a photo, batches and threads."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from posgan_edge.timing import take_turns
 
 BATCHES = (1, 2, 4, 8, 16)
 STAGES = ("detect", "crop", "network", "landmarks", "draw")
-_ROUNDS = 40  # of a sweep
+_ROUNDS = 40  # calls for each batch size or thread count
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Engines in turns, one image a call: times (n,) in milliseconds and what is said of them."""
+    """Engines timed in turns, one image per call: times (n,) in milliseconds and statistics."""
 
     times: dict[str, NDArray[np.float64]]
     latency: dict[str, Latency]
-    ratios: dict[str, Ratio]  # over the last engine, the reference where there is one
+    ratios: dict[str, Ratio]  # to the last engine, which is the reference if there is one
 
 
 def engines_in_turns(
     engines: Mapping[str, Engine], rounds: int, progress: Progress = silent
 ) -> dict[str, NDArray[np.float64]]:
-    """Times (rounds,) in milliseconds of each engine: host clock, end to end, batch 1."""
+    """Returns times (rounds,) in milliseconds for each engine: host clock, end to end, batch 1."""
     calls = {name: _call(engine, 1) for name, engine in engines.items()}
     return take_turns(calls, rounds, 10, progress)
 
 
 def summed_up(sittings: Sequence[Mapping[str, NDArray[np.float64]]]) -> Turns:
-    """What several sittings of ``engines_in_turns``, minutes apart, say together."""
+    """Returns the statistics of several results of ``engines_in_turns`` taken together."""
     times = {name: np.concatenate([s[name] for s in sittings]) for name in sittings[0]}
     base = list(times.values())[-1]
     return Turns(
@@ -67,14 +67,17 @@ def _call(engine: Engine, batch: int) -> Callable[[], Any]:
 
 
 def batch_sweep(engine: Engine, rounds: int = _ROUNDS) -> dict[int, Latency]:
-    """Latency of whole batches, for every size that the engine takes."""
+    """Returns the latency of a whole batch for each batch size that the engine takes."""
     sizes = [n for n in BATCHES if not engine.info.batch or n <= engine.info.batch]
     times = take_turns({str(n): _call(engine, n) for n in sizes}, rounds, 3)
     return {int(n): Latency.of(t, 3) for n, t in times.items()}
 
 
 def thread_sweep(model: str, rounds: int = _ROUNDS) -> dict[int, Latency]:
-    """Latency of an ONNX model by CPU threads, in turns; empty for what has no such setting."""
+    """Returns the latency of an ONNX model for each number of CPU threads, timed in turns.
+
+    The result is empty for engines without this setting.
+    """
     if model_path(model).suffix != ".onnx":
         return {}
     counts = [n for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1)]
@@ -89,9 +92,11 @@ def thread_sweep(model: str, rounds: int = _ROUNDS) -> dict[int, Latency]:
 
 
 def gpu_clocks(engine: Engine, rounds: int) -> dict[str, NDArray[np.float64]]:
-    """Times (rounds,) in milliseconds on the GPU's own clock, one image: ``gpu_compute`` of the
-    network, ``device_pipeline`` with upload and download, each as a CUDA graph where it can be;
-    empty for an engine without a GPU."""
+    """Returns times (rounds,) in milliseconds on the GPU's clock, for one image.
+
+    ``gpu_compute`` is the network alone; ``device_pipeline`` includes upload and download. Each
+    runs as a CUDA graph if possible. The result is empty for an engine without a GPU.
+    """
     if not isinstance(engine, DeviceEngine):
         return {}
     engine.warm_up()
@@ -124,9 +129,10 @@ def _enqueued(engine: DeviceEngine) -> None:
 def stages(
     engine: Engine, faces: Sequence[LabelledFace], detector: Detector | None
 ) -> dict[str, Latency]:
-    """Latency of each stage of ``run`` on photos: as it goes, two passes, drawn.
+    """Returns the latency of each stage of ``run`` on photos: two passes, with drawing.
 
-    Without a detector its stage is left out and the label boxes are used.
+    Without a detector, the label boxes are used and the stage ``detect`` is left out. Photos that
+    cannot be read are skipped.
     """
     pipeline = FacePipeline(engine, detector)
     taken: dict[str, list[float]] = {name: [] for name in (*STAGES, "total")}

@@ -1,6 +1,7 @@
-"""The LS3D-W re-annotation of AFLW2000-3D in the forms it travels in.
+"""Reading the LS3D-W re-annotation of AFLW2000-3D.
 
-``.npz`` with ``name`` (n,) and ``pts68`` (n, 2, 68); ``.npy`` (n, 2 or 3, 68) or (n, 68, 2 or 3)
+It may be: ``.npz`` with ``name`` (n,) and ``pts68`` (n, 2, 68); ``.npy`` (n, 2 or 3, 68) or
+(n, 68, 2 or 3)
 in the order of the photos' names; a folder of Torch7 files ``NAME.t7``, one tensor (68, 2) each,
 as LS3D-W has it (Bulat and Tzimiropoulos, ICCV 2017). Positions are 1-based pixels.
 """
@@ -23,7 +24,8 @@ _TYPES: dict[str, np.dtype[Any]] = {"Float": np.dtype("<f4"), "Double": np.dtype
 
 
 def find_reannotation(folder: Path) -> Path | None:
-    """``reannotated.npz``, ``.npy`` or a folder ``reannotated`` beside the photos."""
+    """Returns ``reannotated.npz``, ``reannotated.npy`` or the folder ``reannotated`` in ``folder``;
+    None if there is none."""
     for name in ("reannotated.npz", "reannotated.npy", "reannotated"):
         if (folder / name).exists():
             return folder / name
@@ -31,10 +33,10 @@ def find_reannotation(folder: Path) -> Path | None:
 
 
 def load_reannotation(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Landmarks (68, 2) float32 in continuous coordinates by the photo's name.
+    """Returns landmarks (68, 2) float32 in continuous coordinates, by name of the photo.
 
-    ``names`` are those of all photos in order. Raises BadInput for what cannot be read, and
-    where not one of the names is in it.
+    ``names`` are the names of all photos in order. Raises BadInput if the file cannot be read, or
+    holds none of the names.
     """
     try:
         if path.is_dir():
@@ -75,7 +77,10 @@ def _continuous(points: NDArray[np.floating[Any]], path: Path) -> NDArray[np.flo
 
 
 def read_torch7(path: str | Path) -> NDArray[np.floating[Any]]:
-    """The one float or double tensor of a binary Torch7 file. Raises ValueError for any other."""
+    """Returns the float or double tensor of a binary Torch7 file.
+
+    Raises ValueError for a file with anything else.
+    """
     stream = io.BytesIO(Path(path).read_bytes())
     kind = _object(stream)
     if not kind.endswith(_TENSOR):
@@ -107,7 +112,7 @@ def read_torch7(path: str | Path) -> NDArray[np.floating[Any]]:
 
 
 def _object(stream: io.BytesIO) -> str:
-    """The class name of the Torch object that starts here."""
+    """Returns the class name of the Torch object that starts at the stream's position."""
     kind, _ = _unpack(stream, "<ii")
     if kind != 4:
         raise ValueError(f"not a Torch7 tensor file (type {kind})")

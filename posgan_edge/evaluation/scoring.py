@@ -1,4 +1,4 @@
-"""Running an engine over labelled faces and scoring what it says."""
+"""Running an engine on labelled faces and scoring its results."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from posgan_edge.geometry.pose import fit_pose
 from posgan_edge.geometry.values import FaceBox
 from posgan_edge.progress import Progress, silent
 
-#: Head-pose error is counted over faces whose angles all lie within this, in degrees.
+#: Head-pose error is measured on faces whose angles are all at most this, in degrees.
 POSE_LIMIT = 99.0
-#: Overlap with the label box from which a detection counts.
+#: Least overlap (IoU) of a detection with the label box.
 DETECTION_IOU = 0.3
-#: Detections looked at per photo.
+#: Largest number of detections per photo.
 MOST_FACES = 8
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found for a face: landmarks (68, 3) in photo pixels and angles in degrees."""
+    """Landmarks (68, 3) of a face in photo pixels, and angles (pitch, yaw, roll) in degrees."""
 
     landmarks: NDArray[np.float32]
     angles: NDArray[np.float64]
 
 
-#: Told of a photo that cannot be read; without one the error is raised.
+#: Called for a photo that cannot be read. If it is None, the error is raised.
 OnUnreadable = Callable[[LabelledFace, PosganError], None]
 #: Photo (H, W, 3) uint8 BGR, crop and side S in pixels -> (3, S, S) float32 RGB in [0, 1].
 Cut = Callable[[Image, Crop, int], NDArray[np.float32]]
@@ -73,10 +73,10 @@ def predict_from_labels(
     on_unreadable: OnUnreadable | None = None,
     cut: Cut = extract_crop,
 ) -> Iterator[Prediction | None]:
-    """Predictions on the ground-truth crop, one per face; None for a photo that cannot be read.
+    """Yields a prediction for each face, on its ground-truth crop; None for an unreadable photo.
 
-    ``cut`` makes a network's input of a photo, a crop and the input's side, as ``extract_crop``
-    does.
+    ``cut`` makes the network's input, as ``extract_crop`` does. Raises PosganError for an
+    unreadable photo if ``on_unreadable`` is None.
     """
     layout, size = load_layout(engine.info.layout), engine.info.input_size
     batch = min(batch, engine.info.batch or batch)
@@ -113,11 +113,11 @@ def predict_from_photos(
     progress: Progress = silent,
     on_unreadable: OnUnreadable | None = None,
 ) -> Iterator[Prediction | None]:
-    """Predictions the way ``run`` makes them, on the photo as it is; None for a face not found.
+    """Yields a prediction for each face as ``run`` makes it; None for a face that is not found.
 
-    A detection counts when it overlaps the label box by ``DETECTION_IOU``; of several, the one
-    that overlaps most is taken (photos show more people than the labelled one). Without a
-    detector the label boxes are used.
+    Photos show more people than the labelled one, so the detection with the largest overlap with
+    the label box is taken; the overlap must be at least ``DETECTION_IOU``. Without a detector the
+    label boxes are used. Raises PosganError for an unreadable photo if ``on_unreadable`` is None.
     """
     pipeline = FacePipeline(engine, None, passes, mirror, dense=False)
     for index, face in enumerate(faces):
@@ -143,9 +143,9 @@ def predict_from_photos(
 class LabelScores:
     """2D-68 NME in percent against one label set.
 
-    ``auc`` (to 10 %) and ``failure_rate`` (above 10 %) count faces that were not found as failed.
-    Faces without labelled angles have no bins: lists and ``counts`` are then empty. The mean of a
-    bin without faces is None, and so is that of all bins.
+    ``auc`` (up to 10 %) and ``failure_rate`` (above 10 %) count faces that were not found as
+    failed. Without labelled angles there are no bins, and the lists and ``counts`` are empty. The
+    mean of a bin without faces is None; ``mean_of_yaw_bins`` is None too if a yaw bin is empty.
     """
 
     mean: float
@@ -160,9 +160,11 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """The whole of an accuracy run; ``per_face`` maps names to NME by label set.
+    """All accuracy figures of one engine.
 
-    ``nme_3d`` and ``pose_mae`` are None where the labels have no depth and no angles.
+    ``missed`` names the faces that were not found. ``per_face`` maps names to NME in percent by
+    label set. ``nme_3d`` (percent) is None if the labels have no depth; ``pose_mae`` (degrees) is
+    None if they have no angles.
     """
 
     faces: int
@@ -178,9 +180,10 @@ def score(
     predictions: Sequence[Prediction | None],
     label_sets: Sequence[str] = ("original", "reannotated"),
 ) -> Scores:
-    """Scores predictions, one per face; None where no face was found (listed, not averaged).
+    """Returns the scores of predictions, one per face.
 
-    Raises BadInput where not one was found.
+    A prediction is None if the face was not found; such faces are listed, but not part of the
+    means. Raises BadInput if no face was found at all.
     """
     pairs = [(f, p) for f, p in zip(faces, predictions, strict=True) if p is not None]
     if not pairs:
@@ -207,7 +210,7 @@ def score(
 
 
 def summary(scores: Scores) -> dict[str, float]:
-    """The few figures that a training log keeps."""
+    """Returns the mean NME in percent by label set, as ``nme_NAME``, for a training log."""
     return {f"nme_{name}": labels.mean for name, labels in scores.labels.items()}
 
 
@@ -249,6 +252,6 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def _mean_of(means: Sequence[float | None]) -> float | None:
-    """The mean of means; None where there are none, or one is None."""
+    """Returns the mean of means; None if there are none or one of them is None."""
     known = [mean for mean in means if mean is not None]
     return float(np.mean(known)) if known and len(known) == len(means) else None

@@ -1,4 +1,4 @@
-"""How far an engine strays from a reference, and how still it holds a still face."""
+"""Deviation of an engine from a reference, and jitter of its landmarks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.metrics import box_size
 
-#: Crops of each face for the jitter, and the spread of their shift and size (of the side) and
-#: turn (degrees): what a tracker's crop does from frame to frame.
+#: Crops of each face for the jitter; standard deviation of their shift and size (in sides of the
+#: crop) and of their angle (degrees). A tracker's crop varies about as much between frames.
 JITTER_CROPS, JITTER_SPREAD, JITTER_TURN = 8, 0.01, 1.0
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """Distance of landmarks from the reference's in photo pixels, over all faces and points."""
+    """Distances of landmarks from those of the reference, in photo pixels, over all faces."""
 
     mean: float
     p99: float
@@ -32,7 +32,7 @@ class Deviation:
 def deviation(
     predictions: Sequence[Prediction | None], reference: Sequence[Prediction | None]
 ) -> Deviation | None:
-    """Over the faces that both found; None where there are none."""
+    """Returns the deviation over the faces that both found, or None if there are none."""
     distances = [
         np.linalg.norm(p.landmarks[:, :2] - r.landmarks[:, :2], axis=1)
         for p, r in zip(predictions, reference, strict=True)
@@ -45,8 +45,11 @@ def deviation(
 
 
 def jitter(engine: Engine, faces: Sequence[LabelledFace]) -> float | None:
-    """Landmarks' RMS distance from their mean over slightly other crops of one photo, in percent
-    of the face's size; mean over faces, None where there are none."""
+    """Returns how much landmarks vary over slightly different crops of one photo.
+
+    The result is the RMS distance from the mean landmark in percent of the face's size, averaged
+    over the faces; None if there are no faces.
+    """
     layout = load_layout(engine.info.layout)
     found = []
     for index, face in enumerate(faces):

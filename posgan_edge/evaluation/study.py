@@ -1,4 +1,4 @@
-"""One benchmark: every engine scored, timed and weighed on the same faces, as one document."""
+"""One benchmark: all engines scored and timed on the same faces."""
 
 from __future__ import annotations
 
@@ -33,13 +33,16 @@ from posgan_edge.faces.detector import Detector
 from posgan_edge.progress import Progress, silent
 from posgan_edge.system import machine_block
 
-#: Faces that jitter and stages are measured on, spread over the set.
+#: Number of faces, spread over the set, on which jitter and stages are measured.
 SOME = 32
 
 
 @dataclass
 class Study:
-    """What came out: the document for JSON, and what only the report's pictures need."""
+    """The result: the document, and the values that only the report's pictures need.
+
+    ``predictions`` and ``times`` (n,), in milliseconds, are by engine.
+    """
 
     document: Benchmark
     faces: Sequence[LabelledFace]
@@ -48,7 +51,7 @@ class Study:
 
 
 def reference_model(name: str) -> str:
-    """The file of ``torch``, the shipped weights run by PyTorch, or the model itself."""
+    """Returns the file of the shipped PyTorch weights for ``torch``, else ``name`` itself."""
     if name != "torch":
         return name
     return str(resources.files("posgan_edge.assets") / "edge.safetensors")
@@ -60,14 +63,18 @@ def run_study(
     detector: Detector | None,
     progress: Progress = silent,
 ) -> Study:
-    """Measures everything. Raises BadInput where an engine finds no face at all."""
+    """Scores and, if ``settings.rounds`` is above 0, times all engines.
+
+    Raises BadInput if an engine finds no face at all, and PosganError for an engine that cannot be
+    loaded.
+    """
     models = {name: name for name in settings.engines}
     reference = f"reference: {settings.reference}"
     if settings.reference:
         models[reference] = reference_model(settings.reference)
-    # One thread each, so that times compare, and do not hang on what the other core does.
+    # One thread each, so that times do not depend on the load of the other cores.
     engines = {name: load_engine(model, threads=1) for name, model in models.items()}
-    # The machine is quick or slow for minutes, so the engines are timed in three sittings.
+    # The speed of a machine changes over minutes, so the engines are timed at three moments.
     sittings = [_sitting(engines, settings, progress)]
     unreadable: dict[str, str] = {}
     predictions = {
@@ -115,7 +122,7 @@ def _openness(
     found: Sequence[Prediction | None],
     per_face: dict[str, dict[str, float]],
 ) -> Openness:
-    """The figures of human points; the NME of each part joins ``per_face``."""
+    """Returns the figures of human points. Adds the NME of each part to ``per_face``."""
     scores = score_expression(faces, found)
     for name, parts in scores.per_face.items():
         per_face[name] |= parts
@@ -158,7 +165,7 @@ def _measure(
     sittings: list[dict[str, NDArray[np.float64]]],
     progress: Progress,
 ) -> None:
-    """Latency, jitter, memory and energy, into the document."""
+    """Adds latency, jitter, memory and energy to the document."""
     sittings.append(_sitting(engines, settings, progress))
     some = [f for f in study.faces if f.name not in study.document.unreadable]
     some = some[:: max(1, len(some) // SOME)][:SOME]
@@ -196,7 +203,7 @@ def _measure(
 def _sitting(
     engines: dict[str, Engine], settings: Settings, progress: Progress
 ) -> dict[str, NDArray[np.float64]]:
-    """A third of the rounds."""
+    """Times the engines for a third of the rounds."""
     rounds = -(-settings.rounds // 3)
     return profile.engines_in_turns(engines, rounds, progress) if rounds else {}
 

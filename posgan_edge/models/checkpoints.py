@@ -1,4 +1,4 @@
-"""Loading and saving generators: the original's checkpoints, ours, and safetensors."""
+"""Loading and saving generators: checkpoints of the original and of this package."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FIRST_KEY = "encoder.0.block.0.weight"
 
 
 def load_generator(path: str | Path, layout: str | None = None) -> Generator:
-    """A generator in evaluation mode from a shipped name (``edge``) or a checkpoint file.
+    """Loads a generator, in evaluation mode: a shipped name (``edge``) or a checkpoint file.
 
     Reads .pth, .pt, .ckpt and .safetensors: the original's checkpoints (a dict with
-    ``Generator``; ngf is inferred from the shapes; UV layout ``prnet`` unless ``layout`` says
-    otherwise), this package's training checkpoints (averaged weights where they exist) and its
-    safetensors files. Pickled code is never run. Raises BadInput in one line for a missing,
-    truncated or foreign file.
+    ``Generator``; ngf is inferred from the shapes; UV layout ``prnet``), this package's training
+    checkpoints (averaged weights if they exist) and its safetensors files. Pickled code is never
+    run. Raises BadInput for a missing, truncated or other file, and if the generator's UV layout is
+    not ``layout``.
     """
     if str(path) in SHIPPED_WEIGHTS:
         path = str(resources.files("posgan_edge.assets") / SHIPPED_WEIGHTS[str(path)])
@@ -37,7 +37,7 @@ def load_generator(path: str | Path, layout: str | None = None) -> Generator:
         raise BadInput(f"{path}: no such checkpoint file (shipped: {', '.join(SHIPPED_WEIGHTS)})")
     generator = _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
     if layout is not None and generator.layout != layout:
-        raise BadInput(f"{path}: speaks UV layout {generator.layout!r}, not {layout!r}")
+        raise BadInput(f"{path}: has UV layout {generator.layout!r}, not {layout!r}")
     return generator.eval()
 
 
@@ -57,12 +57,12 @@ def save_safetensors(generator: Generator, path: str | Path, **metadata: str) ->
         if not k.endswith("num_batches_tracked")
     }
     with replaced(path) as temporary:
-        # save_file would make a file that its owner alone may read, whatever the umask.
+        # save_file ignores the umask and makes a file that only its owner can read.
         temporary.write_bytes(save(tensors, metadata=header))
 
 
 class GeneratorState(Document, frozen=True):
-    """What a checkpoint records of a generator: its name, its options and its weights."""
+    """A generator in a checkpoint: its name, options and weights."""
 
     kind: ClassVar[str] = "generator checkpoint"
 
@@ -72,7 +72,7 @@ class GeneratorState(Document, frozen=True):
 
 
 def generator_state(generator: Generator) -> dict[str, Any]:
-    """The plain content of a ``GeneratorState``."""
+    """Returns the content of a ``GeneratorState`` as plain values."""
     return {
         "name": name_of(generator),
         "config": generator.config,
@@ -81,9 +81,9 @@ def generator_state(generator: Generator) -> dict[str, Any]:
 
 
 def load_torch_file(path: Path) -> dict[str, Any]:
-    """The dictionary of plain values and tensors in a checkpoint file.
+    """Reads a checkpoint file. Returns its dictionary of plain values and tensors.
 
-    Pickled code is never run. Raises BadInput for an absent file and any other content.
+    Pickled code is never run. Raises BadInput for a missing file and for any other content.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such checkpoint file")
@@ -151,8 +151,11 @@ def _built(state: GeneratorState, path: Path) -> Generator:
 
 
 def fill(generator: Generator, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Copies weights into a generator. Raises BadInput where names, shapes or kinds differ, or a
-    value is not finite; then the generator may be half filled."""
+    """Copies weights into a generator.
+
+    Raises BadInput if names, shapes or types differ, or a value is not finite. Some weights may
+    have been copied then.
+    """
     for key, value in weights.items():
         if value.layout != torch.strided or value.is_quantized or value.is_complex():
             raise BadInput(f"{path}: {key} is a tensor of another kind ({value.dtype})")

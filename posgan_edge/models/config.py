@@ -1,4 +1,4 @@
-"""What a generator can be built with, checked before any memory is taken (no torch here)."""
+"""Options of the generators, checked before memory is allocated. This file does not need torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from posgan_edge.documents import Document
 
-#: Most weights and basis values of a generator (the largest in use has 84 million).
+#: Largest number of weights and basis values of a generator (the largest in use has 84 million).
 MOST_VALUES = 1 << 28
 #: (repeats, width, stride of the first, expansion, fused): dense 3x3 convolutions where the
 #: resolution is high (depthwise ones are bound by memory there), inverted residuals after.
@@ -49,7 +49,7 @@ class EdgeConfig(Document, frozen=True):
             raise ValueError(f"asks for {self.values():.1e} weights, at most {MOST_VALUES:.1e} fit")
 
     def values(self) -> int:
-        """Weights and basis values, without those of batch norms."""
+        """Returns the number of weights and basis values, without batch norms."""
         total = 27 * self.stem[0] + 9 * prod(self.stem)
         width = fine = self.stem[1]
         for repeats, outputs, stride, expansion, fused in self.stages:

@@ -47,12 +47,11 @@ class EdgeGenerator(nn.Module):
     """RGB (N, 3, 128, 128) float32 in [0, 1] -> position map (N, 3, M, M) in crop units.
 
     The encoder ends at 4x4; two fully connected layers return 3 x K coefficients, and the map is
-    ``coefficients @ modes`` with K fixed scalar modes (K, M, M) shared by x, y and z. ``skip``
-    channels of the features at 8x8 reach the first fully connected layer too: small parts such as
-    eyelids are lost at 4x4. As the
-    modes span the position, rotation and scale of the faces they were taken from, a similarity
-    transform of a face stays inside the span. ``modes`` are an orthonormal basis;
-    ``coefficient_mean`` and ``coefficient_std`` (3, K) whiten the last layer's outputs.
+    ``coefficients @ modes`` with K fixed scalar modes (K, M, M) shared by x, y and z. Small
+    parts such as eyelids are lost at 4x4, so ``skip`` channels of the features at 8x8 are inputs of
+    the first fully connected layer too. The modes are an orthonormal basis. Their span contains the
+    faces they were computed from at every position, rotation and scale. The last layer's outputs
+    are multiplied by ``coefficient_std`` (3, K), and ``coefficient_mean`` (3, K) is added.
     """
 
     modes: Tensor
@@ -103,13 +102,13 @@ class EdgeGenerator(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def set_basis(self, modes: Tensor, mean: Tensor, std: Tensor) -> None:
-        """Fills the fixed basis: modes (K, M, M) orthonormal, mean and std (3, K)."""
+        """Sets the fixed basis: orthonormal modes (K, M, M), mean and std (3, K)."""
         self.modes.copy_(modes.reshape(self.modes.shape))
         self.coefficient_mean.copy_(mean.reshape(-1))
         self.coefficient_std.copy_(std.reshape(-1))
 
     def coefficients(self, image: Tensor) -> Tensor:
-        """(N, 3 * K) coefficients of the modes; in FP32 under autocast too, from ``fc1`` on."""
+        """Returns the coefficients (N, 3 * K) of the modes; computed in FP32 from ``fc1`` on."""
         return full_precision(self._coefficients, self._features(image))
 
     def forward(self, image: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def full_precision(part: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``part(x)``, in FP32 where autocast is on.
+    """Returns ``part(x)``, computed in FP32 even if autocast is on.
 
-    For the layers that compute coordinates: bfloat16 has 8 bits, so rounding them to it moves
-    points by up to half a pixel of 256.
+    This is for layers that compute coordinates. bfloat16 has 8 bits, so that rounding moves points
+    by up to half a pixel of 256.
     """
     if not torch.is_autocast_enabled(x.device.type):
         return part(x)

@@ -1,4 +1,4 @@
-"""The generators by name, and what they cost."""
+"""The generators by name, and their size."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ GENERATORS: dict[str, tuple[type[EdgeGenerator | UNetGenerator], type[EdgeConfig
 
 
 def build_generator(name: str, /, **config: Any) -> Generator:
-    """A generator with fresh weights.
+    """Builds a generator with new weights.
 
-    Raises BadInput on an unknown name, an unknown option, one of the wrong kind, and a network
+    Raises BadInput for an unknown name, an unknown option, a value of the wrong type, and a network
     that would be too large (see ``models.config``).
     """
     if name not in GENERATORS:
@@ -35,23 +35,23 @@ def build_generator(name: str, /, **config: Any) -> Generator:
 
 
 def name_of(generator: nn.Module) -> str:
-    """The registry name of a generator."""
+    """Returns the name of a generator, such as ``edge``."""
     return next(name for name, (cls, _) in GENERATORS.items() if type(generator) is cls)
 
 
 def to_memory_format(generator: Generator, memory_format: torch.memory_format) -> Generator:
-    """The generator with its weights in another memory format (missing from torch's stubs)."""
+    """Returns the generator with its weights in another memory format."""
     moved: Generator = cast(Any, generator).to(memory_format=memory_format)
     return moved
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trained parameters; fixed buffers such as the basis are not counted."""
+    """Returns the number of trained parameters, without fixed buffers such as the basis."""
     return sum(p.numel() for p in model.parameters())
 
 
 def count_macs(model: Generator) -> int:
-    """Multiply-adds for one face: convolutions, linear layers and the product with the basis."""
+    """Returns the multiply-adds for one face: convolutions, linear layers, and the basis."""
     total = 0
 
     def hook(module: nn.Module, _: Any, output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The original Image-to-Position U-Net, key for key, and the discriminator made of it."""
+"""The original Image-to-Position U-Net, with the same weight names, and its discriminator."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ class UNet(nn.Module):
 
 
 class UNetGenerator(UNet):
-    """The original generator behind this package's interface.
+    """The original generator with this package's interface.
 
     ``forward`` takes RGB (N, 3, 256, 256) float32 in [0, 1] and returns the position map
-    (N, 3, 256, 256) in units of the crop's side. The original speaks pixel indices of its
-    256-pixel crop, whose pixel ``i`` has its centre at ``i + 0.5`` here: (pixel + 0.5) / 256.
+    (N, 3, 256, 256) in units of the crop's side. The original returns pixel indices of
+    its 256-pixel crop. Pixel ``i`` has its centre at ``i + 0.5`` here: (pixel + 0.5) / 256.
     """
 
     def __init__(self, ngf: int = 64, layout: str = "prnet") -> None:
@@ -105,7 +105,7 @@ class UNetGenerator(UNet):
         self.input_size = self.map_size = 256
 
     def raw(self, image: Tensor) -> Tensor:
-        """The original network's own output for RGB in [0, 1]: in [-1.5, 1.5], FP32."""
+        """Returns the original network's output in [-1.5, 1.5], FP32, for RGB in [0, 1]."""
         return super().forward(image * 2.0 - 1.0)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class UNetGenerator(UNet):
 
 
 class Discriminator(UNet):
-    """The original's auto-encoder over the six channels of concat(image, map), both in [-1, 1].
+    """The original's auto-encoder for the six channels of concat(image, map), both in [-1, 1].
 
     ``forward`` returns the reconstruction (N, 6, S, S); its L1 error is the BEGAN energy.
     """
@@ -123,7 +123,10 @@ class Discriminator(UNet):
         self.config = {"ngf": ngf, "size": size}
 
     def energy(self, image: Tensor, position_map: Tensor) -> Tensor:
-        """Mean L1 reconstruction error of image in [0, 1] with map in crop units, a scalar."""
+        """Returns the mean L1 reconstruction error, a scalar.
+
+        ``image`` is (N, 3, S, S) in [0, 1], ``position_map`` (N, 3, S, S) in crop units.
+        """
         pair = torch.cat([image, position_map], dim=1) * 2.0 - 1.0
         error: Tensor = (self(pair) - pair).abs().mean()
         return error

@@ -1,4 +1,4 @@
-"""Random changes of image and map together, reproducible from one generator per sample."""
+"""Random changes of a picture and its map, reproducible with one generator per sample."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from posgan_edge.training.recipe import Augmentation
 def augment_image(
     image: Image, size: int, config: Augmentation, rng: np.random.Generator
 ) -> tuple[Image, bool, NDArray[np.float32]]:
-    """A changed copy of a crop, with what was done to its coordinates.
+    """Returns a changed copy of a crop, and the change of its coordinates.
 
     ``image`` is a square (S, S, 3) uint8 BGR crop. Returns the image (size, size, 3) uint8 RGB,
-    whether it was mirrored first, and the (2, 3) float32 similarity in crop units that followed.
+    whether it was mirrored, and the similarity (2, 3) float32 in crop units applied after that.
     """
     if flipped := bool(rng.random() < config.flip):
         image = np.ascontiguousarray(image[:, ::-1])
@@ -41,10 +41,10 @@ def augment_image(
 
 
 def augment_maps(maps: Tensor, flipped: Tensor, transforms: Tensor) -> Tensor:
-    """The maps (N, 3, M, M) of augmented images: ``flipped`` (N,) bool, transforms (N, 2, 3).
+    """Returns the maps (N, 3, M, M) of augmented images.
 
-    Mirroring turns the map along u and x into 1 - x (both built-in layouts are left-right
-    symmetric); depth follows the similarity's scale.
+    ``flipped`` is (N,) bool, ``transforms`` (N, 2, 3). Mirroring flips the map along u and
+    replaces x by 1 - x (both built-in layouts are symmetric). z is multiplied by the scale.
     """
     which = flipped.nonzero()[:, 0]
     mirrored = maps[which].flip(-1)
@@ -101,7 +101,7 @@ def _degrade(image: Image, config: Augmentation, rng: np.random.Generator) -> Im
 
 
 def _recolor(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
-    """BGR to RGB with gain per channel, offset and grey, in one saturating matrix product."""
+    """Converts BGR to RGB and changes gain, offset and colour, in one saturating matrix product."""
     matrix, offset = np.eye(3), 0.0
     if rng.random() < config.color:
         gain = rng.uniform(0.7, 1.35)

@@ -1,4 +1,4 @@
-"""The fixed basis of the `edge` decoder: scalar modes taken by PCA from a pack's maps."""
+"""The fixed basis of the `edge` decoder: scalar modes, by PCA of a pack's maps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from posgan_edge.training.datasets import FaceMaps, PackMaps
 def scalar_modes(
     maps: PackMaps, count: int, expressions: NDArray[np.floating[Any]] | None = None
 ) -> NDArray[np.float32]:
-    """(count, M, M) orthonormal modes of the pack's maps, channels stacked as samples.
+    """Returns (count, M, M) float32: orthonormal modes of the pack's maps.
 
-    The principal axes of all x, y and z maps together and a constant, not centred, so that the
-    span holds every rotation, scale and shift of the faces in it. As the maps are
-    ``codes @ basis``, the second moment of the codes stands in for the maps themselves.
-    ``expressions`` (E, M, M, 3), in crop units, are shape changes that the span shall hold too
-    although they are rare in the pack: they count as so many more samples. Raises BadInput where
-    the pack has too few components for ``count`` modes.
+    They are the principal axes of all x, y and z maps together, with a constant map added and
+    without centring. So the span contains every rotation, scale and shift of its faces. The maps
+    are ``codes @ basis``, so the second moment of the codes is enough to compute them.
+    ``expressions`` (E, M, M, 3), in crop units, are shape changes that are rare in the pack but
+    must be in the span too; they are added as samples. Raises BadInput if the pack has too few
+    components for ``count`` modes.
     """
     moment = maps.codes.T.astype(np.float64) @ maps.codes / len(maps)
     values, vectors = np.linalg.eigh(moment)
@@ -50,7 +50,7 @@ def scalar_modes(
 
 
 def read_expressions(path: str | Path, weight: float) -> NDArray[np.float64]:
-    """Shape changes of ICT-FaceKit's expressions (E, M, M, 3), as parts of a face's width.
+    """Returns shape changes of ICT-FaceKit's expressions (E, M, M, 3), in widths of the face.
 
     The file is an ``.npz`` with ``neutral`` (M, M, 3) and ``expression`` (E, M, M, 3) in one unit,
     x right, y down, z towards the camera. ``weight`` scales them. Raises BadInput for other files.
@@ -69,7 +69,10 @@ def read_expressions(path: str | Path, weight: float) -> NDArray[np.float64]:
 def set_basis_from(
     generator: EdgeGenerator, maps: FaceMaps, expressions: NDArray[np.floating[Any]] | None = None
 ) -> None:
-    """Gives a fresh generator its modes and the whitening of its coefficients."""
+    """Sets the modes of a new generator, and the mean and scale of its coefficients.
+
+    Raises BadInput if the data is not a pack, or its maps have another size.
+    """
     if not isinstance(maps, PackMaps):
         raise BadInput("the edge generator takes its basis from a position-map pack")
     if maps.basis.shape[-1] != generator.map_size:
@@ -89,11 +92,11 @@ def set_basis_from(
 
 @torch.no_grad()
 def transfer(source: EdgeGenerator, target: EdgeGenerator) -> None:
-    """Gives ``target``, which has a basis of its own, the function of ``source``.
+    """Makes ``target``, which has another basis, compute the same maps as ``source``.
 
-    The encoder is copied; the last layer is projected on the new modes, so that the maps differ
-    only by what the new modes cannot hold. Inputs that ``source`` does not have begin at zero.
-    Raises BadInput where the encoders differ.
+    The encoder is copied, and the last layer is projected on the new modes. The maps then differ
+    only by what the new modes cannot represent. Weights of inputs that ``source`` does not have are
+    set to zero. Raises BadInput if the encoders differ.
     """
     own = target.state_dict()
     for name, value in source.state_dict().items():

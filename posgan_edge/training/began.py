@@ -1,4 +1,4 @@
-"""The adversarial half: an auto-encoding discriminator and BEGAN's balance."""
+"""Adversarial training: an auto-encoder as discriminator, balanced as in BEGAN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from posgan_edge.training.recipe import Adversarial
 
 
 class Began:
-    """Boundary-equilibrium adversary (Berthelot et al., 2017), in the original system's form.
+    """BEGAN (Berthelot et al., 2017), as the original system uses it.
 
     ``L_D = E(real) - k E(fake)``, ``k += lambda_k (gamma E(real) - E(fake))`` clipped to [0, 1].
     With gamma > 1 the original divides the fake term of the balance by gamma instead. Gradients
@@ -28,12 +28,18 @@ class Began:
         )
 
     def generator_term(self, image: Tensor, fake: Tensor) -> Tensor:
-        """E(fake) with gradients to the generator only."""
+        """Returns E(fake), a scalar, with gradients for the generator only.
+
+        ``image`` and ``fake`` are (N, 3, M, M).
+        """
         self.network.requires_grad_(False)
         return self.network.energy(self._fit(image), fake)
 
     def step(self, image: Tensor, real: Tensor, fake: Tensor | None) -> dict[str, float]:
-        """One discriminator step; without ``fake`` it is pre-training on real pairs alone."""
+        """Trains the discriminator for one step. Returns the values for the log.
+
+        Without ``fake``, it is trained on real pairs only (pre-training).
+        """
         self.network.requires_grad_(True)
         image = self._fit(image)
         self.optimizer.zero_grad(set_to_none=True)

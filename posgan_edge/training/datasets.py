@@ -1,4 +1,4 @@
-"""Training sets: the position-map pack and the original's folders, behind one small interface."""
+"""Training sets: the position-map pack and the original's folders, with one interface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from posgan_edge.images import decode_image
 from posgan_edge.training.augment import augment_image
 from posgan_edge.training.recipe import Augmentation
 
-#: One drawn sample: image (S, S, 3) uint8 RGB, mirrored, transform (2, 3), target (any tensor).
+#: One sample: image (S, S, 3) uint8 RGB, mirrored, transform (2, 3) float32, target (any tensor).
 Sample = tuple[Tensor, bool, Tensor, Tensor]
 
 
@@ -32,31 +32,32 @@ class FaceMaps(Protocol):
 
     @property
     def yaw(self) -> NDArray[np.float32] | None:
-        """Degrees, one per face, where the labels give them."""
+        """Yaw (n,) in degrees; None if unknown."""
         ...
 
     @property
     def eyes(self) -> NDArray[np.float32] | None:
-        """Openness (n, 2) of the eyes at points 36-41 and 42-47, height over width."""
+        """Openness (n, 2) of the eyes at points 36-41 and 42-47, height over width; None if
+        unknown."""
         ...
 
     @property
     def mouth(self) -> NDArray[np.float32] | None:
-        """Openness (n,) of the mouth."""
+        """Openness (n,) of the mouth, height over width; None if unknown."""
         ...
 
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image:
-        """The crop (S, S, 3) uint8 BGR."""
+        """Returns the crop (S, S, 3) uint8 BGR."""
         ...
 
     def target(self, index: int) -> NDArray[np.float32]:
-        """What ``maps`` turns into the position map."""
+        """Returns the array from which ``maps`` makes the position map."""
         ...
 
     def maps(self, targets: Tensor) -> Tensor:
-        """Stacked targets -> position maps (N, 3, M, M) float32 in crop units."""
+        """Returns position maps (N, 3, M, M) float32 in crop units for N stacked targets."""
         ...
 
 
@@ -64,15 +65,15 @@ class PackMaps:
     """A position-map pack: JPEG crops and maps coded in a linear basis.
 
     ``basis.npz``: ``mean`` (M, M, 3) float32, ``components`` (C, M, M, 3) float16; axes v, u, xyz;
-    ``layout``, the name of the maps' UV layout (``ict`` where it is absent).
-    ``train-*.npz`` and ``val.npz``, of n faces: ``jpeg`` (bytes,) uint8, the files of square crops
-    one behind the other; ``offsets`` (n + 1,) where each begins and the last ends; ``codes`` (n, C)
-    float32; ``yaw`` (n,) float32 degrees; where known, ``eyes`` (n, 2) and ``mouth`` (n,)
+    ``layout``, the name of the maps' UV layout (``ict`` if it is absent).
+    ``train-*.npz`` and ``val.npz``, of n faces: ``jpeg`` (bytes,) uint8, the JPEG files of square
+    crops one after the other; ``offsets`` (n + 1,) where each begins and the last ends; ``codes``
+    (n, C) float32; ``yaw`` (n,) float32 degrees; if known, ``eyes`` (n, 2) and ``mouth`` (n,)
     float32, their height over their width. A face's map is ``mean`` + ``codes`` @ ``components``,
     in units of the crop's side (pixel i spans [i, i + 1); x right, y down, z towards the camera).
 
-    ``split`` is ``train`` (every ``train-*.npz``) or ``val``. Images are decoded once. Raises
-    BadInput where files are missing or broken.
+    ``split`` is ``train`` (every ``train-*.npz``) or ``val``. All images are
+    decoded at the start. Raises BadInput if files are missing or broken.
     """
 
     def __init__(self, folder: str | Path, split: str = "train") -> None:
@@ -118,7 +119,8 @@ class PackMaps:
 class FolderMaps:
     """The original's folders: ``InputImage/*.jpg`` and ``LabelImage_npy/<same>.npy``.
 
-    Maps are (256, 256, 3) in pixel indices of their 256-pixel crop, UV layout ``prnet``.
+    Maps are (256, 256, 3) in pixel indices of their 256-pixel crop, UV layout ``prnet``. Raises
+    BadInput if files are missing or broken.
     """
 
     layout = "prnet"
@@ -160,7 +162,11 @@ class FolderMaps:
 
 
 def open_maps(folder: str | Path, data_format: str, split: str = "train") -> FaceMaps:
-    """The data set of a recipe. ``folder`` data may have sub-folders ``train`` and ``val``."""
+    """Opens the data set of a recipe: ``data_format`` is ``pack`` or ``folder``.
+
+    Data of the format ``folder`` may have sub-folders ``train`` and ``val``. Raises BadInput for
+    another format, and if files are missing or broken.
+    """
     if data_format == "pack":
         return PackMaps(folder, split)
     if data_format == "folder":
@@ -170,7 +176,7 @@ def open_maps(folder: str | Path, data_format: str, split: str = "train") -> Fac
 
 
 class AugmentedMaps(torch.utils.data.Dataset[Sample]):
-    """Draws augmented samples; the index (epoch, position, sample) seeds each one."""
+    """Augmented samples. The index (epoch, position, sample) is the random seed of each one."""
 
     def __init__(self, source: FaceMaps, size: int, config: Augmentation, seed: int) -> None:
         self.source, self.size, self.config, self.seed = source, size, config, seed
@@ -227,7 +233,7 @@ class EpochBatches(torch.utils.data.Sampler[list[tuple[int, int, int]]]):
 
 
 def _read_basis(path: Path) -> tuple[str, NDArray[np.float32]]:
-    """The layout's name, and mean and components as one (1 + C, 3, M, M)."""
+    """Returns the layout's name, and mean and components in one array (1 + C, 3, M, M) float32."""
     data = read_arrays(path, ("mean", "components"), ("layout",))
     mean, components = data["mean"], data["components"]
     check_array(mean, f"{path}: mean", (None, mean.shape[0] if mean.ndim else None, 3))
@@ -239,7 +245,7 @@ def _read_basis(path: Path) -> tuple[str, NDArray[np.float32]]:
 
 
 def _read_part(path: Path, components: int) -> dict[str, NDArray[Any]]:
-    """The arrays of one file of a pack, with its decoded pictures as ``images`` (n, S, S, 3)."""
+    """Returns the arrays of one file of a pack, and its pictures ``images`` (n, S, S, 3) uint8."""
     data = read_arrays(path, ("jpeg", "offsets", "codes", "yaw"), ("eyes", "mouth"))
     check_array(data["codes"], f"{path}: codes", (None, components))
     count = len(data["codes"])

@@ -3,8 +3,8 @@
 ``python -m posgan_edge.training.expressions ICT_NPZ PACK OUTPUT``. ICT_NPZ holds ``neutral``
 (M, M, 3), ``identity`` (K, M, M, 3), ``expression`` (E, M, M, 3) in centimetres (x right, y down,
 z towards the camera) and ``expression_names`` as ICT-FaceKit spells them. PACK is a folder with a
-position-map pack that says how open eyes and mouths are: from its frontal faces at rest comes what
-a map calls a resting face.
+position-map pack that holds the openness of eyes and mouths. Its frontal faces at rest define the
+resting face of the maps.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import Pose, fit_robust
 from posgan_edge.geometry.sampling import sample_map
 
-#: Steps of the largest movement of a shape: a shape of 3.5 cm is kept to 0.04 mm.
+#: Quantisation levels of a shape's largest movement: 3.5 cm is stored to 0.04 mm.
 _LEVELS = 511
 _NEUTRAL_STEP = np.float32(1e-3)  # cm
 _IDENTITY_LEVELS = 127
-#: A resting face: yaw in degrees below, mouth (gap over width) below, eyes between.
+#: Limits of a resting face: largest yaw in degrees, largest mouth openness, range of eye openness.
 _FRONTAL, _CLOSED_MOUTH, _OPEN_EYES = 40.0, 0.06, (0.2, 0.36)
-#: Every so many pixels a solver point, in each direction.
+#: Distance of solver points in pixels, in each direction.
 _POINT_STEP = 4
 
 
 def arkit_name(name: str) -> str:
-    """ICT-FaceKit's name as ARKit spells it: ``eyeBlink_L`` -> ``eyeBlinkLeft``; the halves of a
-    shape that ARKit has as one (``browInnerUp_L``, ``cheekPuff_R``) get the whole's name."""
+    """Returns ARKit's name for a name of ICT-FaceKit: ``eyeBlink_L`` -> ``eyeBlinkLeft``.
+
+    ARKit has one shape where ICT-FaceKit has two halves (``browInnerUp_L``, ``cheekPuff_R``); both
+    get the name of that shape.
+    """
     stem, _, side = name.partition("_")
     if not side or stem in ARKIT_NAMES:
         return stem
@@ -44,8 +47,10 @@ def arkit_name(name: str) -> str:
 
 
 def solver_points(layout: UvLayout, step: int = _POINT_STEP) -> NDArray[np.float32]:
-    """UV points (P, 2), each in the middle of 2 x 2 pixels of the face, a read of which is their
-    mean."""
+    """Returns UV points (P, 2) float32.
+
+    Each is the common corner of 2 x 2 pixels of the face, so that reading it gives their mean.
+    """
     mask, size = layout.mask, layout.resolution
     inside = mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] & mask[1:, 1:]
     row, column = np.nonzero(inside)
@@ -61,9 +66,8 @@ def solver_points(layout: UvLayout, step: int = _POINT_STEP) -> NDArray[np.float
 def resting_points(
     pack: Path, layout: UvLayout, neutral: NDArray[np.float32], uv: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(P, 3) in cm: where the pack's resting faces have the points ``uv`` (P, 2), in the mean.
-
-    Raises BadInput where the pack has no such faces.
+    """Returns the mean positions (P, 3) in cm of the points ``uv`` (P, 2) on the pack's resting
+    faces. Raises BadInput if the pack has no such faces.
     """
     with np.load(pack / "basis.npz") as data:
         mean = np.moveaxis(data["mean"], -1, 0).astype(np.float32)
@@ -92,7 +96,7 @@ def resting_points(
 
 
 def build(source: Path, pack: Path, output: Path) -> None:
-    """Writes the reduced basis. Raises BadInput where the source is not what it should be."""
+    """Writes the reduced basis. Raises BadInput for a source in another format."""
     layout = load_layout("ict")
     with np.load(source) as data:
         neutral = np.moveaxis(data["neutral"], -1, 0).astype(np.float32)
@@ -129,7 +133,7 @@ def build(source: Path, pack: Path, output: Path) -> None:
 
 
 def _rounded(values: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, ...) in units of ``step`` (N,), to the nearest whole number."""
+    """Returns (N, ...) in units of ``step`` (N,), rounded to whole numbers."""
     scaled = values / step.reshape(-1, *(1,) * (values.ndim - 1))
     return np.asarray(np.round(scaled), np.float32)
 

@@ -1,9 +1,9 @@
 """Makes the built-in layout files: ``python -m posgan_edge.training.layouts PACK PRNET_KPT OUT``.
 
-The `ict` layout's mean face is the generalised Procrustes mean of the pack's maps, made
-symmetric. Which way it looks at pitch zero is a convention of the AFLW2000-3D labels that no
-training data states; ``PITCH_ZERO`` is that one constant, read off the labels' own 3D points
-(no image takes part): the turn between this mean face and the labels' pose, to half a degree.
+The mean face of the layout `ict` is the generalised Procrustes mean of the pack's maps, made
+symmetric. Its direction at pitch zero is a convention of the AFLW2000-3D labels, which the training
+data does not contain. ``PITCH_ZERO`` is the angle between this mean face and the labels' pose. It
+was measured to half a degree on the labels' 3D points; no images were used.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ PITCH_ZERO = 1.0  # degrees
 def mean_face(
     maps: NDArray[np.floating[Any]], uv: NDArray[np.floating[Any]], mirror: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Generalised Procrustes mean (P, 3), y up, of maps (N, 3, M, M) read at uv (P, 2).
+    """Returns the generalised Procrustes mean (P, 3), y up, of maps (N, 3, M, M) at uv (P, 2).
 
-    ``mirror`` (P,) is each point's partner across the face; the mean is symmetric.
+    ``mirror`` (P,) is the index of each point's partner on the other side of the face. The mean is
+    symmetric.
     """
     shapes = sample_map(maps, uv).astype(np.float64) * Y_UP
     mean = shapes[0]
@@ -44,18 +45,21 @@ def mean_face(
 
 
 def _symmetric(mean: NDArray[np.float64], mirror: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Turns the mirror plane to x = 0 and averages the two halves."""
+    """Returns the mean face turned so that its mirror plane is x = 0, with both halves averaged."""
     for _ in range(20):
         flipped = mean[mirror] * (-1.0, 1.0, 1.0)
         _, rotation, _ = fit_similarity(mean, flipped)
-        # Half of the way to the mirror image is the symmetric stance.
+        # Half of the rotation to the mirror image makes the face symmetric.
         u, _, vt = np.linalg.svd(rotation + np.eye(3))
         mean = mean @ (u @ vt).T
     return (mean + mean[mirror] * (-1.0, 1.0, 1.0)) / 2
 
 
 def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> None:
-    """Writes ``layout-ict.npz`` and ``layout-prnet.npz`` under ``output``."""
+    """Writes ``layout-ict.npz`` and ``layout-prnet.npz`` to the folder ``output``.
+
+    ``count`` maps of the pack make the mean. Raises BadInput for a pack that is not symmetric.
+    """
     from posgan_edge.training.datasets import PackMaps
 
     maps = PackMaps(pack)
@@ -72,7 +76,7 @@ def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> No
     mean = mean_face(dense, uv, mirror)
     all_points = np.concatenate([uv, landmark_uv])
     mean = mean @ rotation_from_angles(PITCH_ZERO, 0, 0).T
-    # The landmarks' mean, in the same stance, serves layouts that have no dense mean.
+    # The mean of the landmarks, in the same pose, is for layouts without a dense mean.
     shapes = sample_map(dense, all_points).astype(np.float64) * Y_UP
     landmarks = np.mean([_into(mean, s[: len(uv)], s[len(uv) :]) for s in shapes], axis=0)
     np.savez_compressed(

@@ -11,7 +11,7 @@ from posgan_edge.training.recipe import Losses
 
 
 class LandmarkReader(nn.Module):
-    """The 68 landmarks of maps (N, 3, M, M) -> (N, 68, 3), bilinear, differentiable."""
+    """Reads the 68 landmarks (N, 68, 3) of maps (N, 3, M, M); bilinear and differentiable."""
 
     index: Tensor
     weight: Tensor
@@ -32,13 +32,13 @@ GAPS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
 
 
 class MapLoss(nn.Module):
-    """Weighted L1 of the map, Euclidean landmark error, landmark depth, and openness.
+    """Loss of a map: weighted L1, Euclidean landmark error, landmark depth, and openness.
 
     ``gaps`` is the Euclidean error of the seven 2D differences between upper and lower lids and
     lips (``GAPS``). In the landmark term the points of eyes and mouth weigh
     ``config.eyes_and_mouth`` times the others.
 
-    With ``relative`` every term is over sqrt(w x h) of the true landmark box, so that the
+    With ``relative`` every term is divided by sqrt(w x h) of the true landmark box, so that the
     landmark term is the NME of the AFLW2000-3D protocol (as a fraction).
     """
 
@@ -57,7 +57,10 @@ class MapLoss(nn.Module):
         self.config = config
 
     def forward(self, predicted: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Maps (N, 3, M, M) -> the loss and its parts, scalars; ``nme`` is in percent."""
+        """Returns the loss of maps (N, 3, M, M), and its parts by name; all scalars.
+
+        ``nme`` is in percent.
+        """
         truth = self.landmarks(target)
         error = self.landmarks(predicted) - truth
         box = truth[..., :2].amax(1) - truth[..., :2].amin(1)

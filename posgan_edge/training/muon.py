@@ -1,4 +1,4 @@
-"""Muon: momentum whose steps are orthogonalised, for the weight matrices of a network."""
+"""The optimiser Muon: momentum with orthogonalised steps, for weight matrices."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: The quintic of Jordan et al.: it lifts small singular values fastest and leaves all of them
-#: between about 0.7 and 1.2 after five rounds.
+#: Coefficients of Jordan et al. After five rounds all singular values are between about 0.7 and
+#: 1.2; small ones grow fastest.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step down the gradients (Nesterov momentum); ``closure`` is not called."""
+        """Takes one step along the gradients (Nesterov momentum). ``closure`` is not called."""
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for parameter in group["params"]:
@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """The (nearly) orthogonal factor U V^T of a matrix U S V^T, by Newton-Schulz iteration."""
+    """Returns the nearly orthogonal factor U V^T of a matrix U S V^T (Newton-Schulz iteration)."""
     a, b, c = _QUINTIC
     x = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
@@ -68,5 +68,5 @@ def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
 
 
 def takes(parameter: nn.Parameter) -> bool:
-    """Whether a parameter is a matrix for Muon: depthwise kernels, biases and norms are not."""
+    """Whether Muon can optimise a parameter: not depthwise kernels, biases and norms."""
     return parameter.ndim > 1 and parameter.shape[1] > 1

@@ -1,4 +1,4 @@
-"""Making a position-map pack from pictures and PRNet-style maps, in constant memory for maps."""
+"""Making a position-map pack from pictures and PRNet-style maps, a few maps at a time."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ BATCH = 32
 class PackOptions:
     """How a pack is made.
 
-    ``components`` is the most vectors that the basis may have. ``validation`` faces, drawn by
-    ``seed``, go into ``val.npz`` and do not make the basis; None takes one of 20, at most 600.
-    Pictures are stored as JPEG with sides of ``picture_size`` pixels.
+    ``components`` is the largest number of basis vectors. ``validation`` faces, chosen at random
+    with ``seed``, go to ``val.npz`` and are not used for the basis; None means one in 20, at most
+    600. Pictures are stored as JPEG with sides of ``picture_size`` pixels.
     """
 
     components: int = 160
@@ -45,8 +45,8 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What a pack holds. ``error`` is the mean distance of the coded from the given maps over the
-    face, on the validation faces, in pixels of 256; ``bad`` has a line for each pair left out."""
+    """What a pack holds. ``error`` is the mean distance between coded and given maps of validation
+    faces, over the face, in pixels of 256; ``bad`` has a line for each pair that was left out."""
 
     training: int
     validation: int
@@ -58,7 +58,7 @@ class PackSummary:
 
 @dataclass
 class _Faces:
-    """The faces of one part, all but their codes."""
+    """The faces of one part, without their codes."""
 
     labels: list[Path] = field(default_factory=list)
     jpeg: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -86,8 +86,8 @@ def make_pack(
 
     ``source`` has ``InputImage/NAME.jpg``, square, and ``LabelImage_npy/NAME.npy`` (M, M, 3): x, y
     and z of each point in pixels of an M-pixel picture, pixel centres at integers. Pairs that
-    cannot be used are left out and named. Raises BadInput where too few can be used, and UsageError
-    where ``output`` has a pack already that may not be overwritten.
+    cannot be used are left out and named in the result. Raises BadInput if too few can be used, and
+    UsageError if ``output`` has a pack and ``options.overwrite`` is False.
     """
     source, output = Path(source), Path(output)
     old = [p for name in ("basis.npz", "train-*.npz", "val.npz") for p in output.glob(name)]
@@ -150,10 +150,10 @@ def make_pack(
 
 
 def read_map(path: Path, size: int, layout: UvLayout) -> NDArray[np.float32]:
-    """A map file as (3, M, M) float32 in units of the picture's side.
+    """Reads a map file. Returns (3, M, M) float32 in units of the picture's side.
 
-    Raises BadInput where it cannot be read, is not (M, M, 3) or not finite, has another M than
-    ``size`` (unless that is 0), or is plainly not in pixels.
+    Raises BadInput if it cannot be read, is not (M, M, 3) or not finite, has another M than
+    ``size`` (unless that is 0), or is clearly not in pixels.
     """
     try:
         pixels = np.load(path)
@@ -198,8 +198,7 @@ def _batches(labels: list[Path], size: int, layout: UvLayout) -> Iterator[NDArra
 
 
 class _Sketch:
-    """Random sums of maps of ``length`` numbers, which span nearly what their principal components
-    span."""
+    """Random sums of maps of ``length`` numbers; they span nearly the principal components."""
 
     def __init__(self, components: int, length: int, rng: np.random.Generator) -> None:
         self.components, self.count, self._rng = components, 0, rng
@@ -216,7 +215,7 @@ class _Sketch:
             self._take()
 
     def span(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The mean (D,) and an orthonormal basis (D, L) of the differences from it."""
+        """Returns the mean (D,) and an orthonormal basis (D, L) of the differences from it."""
         self._take()
         mean = (self._total / self.count).astype(np.float32)
         spread = self._sums - np.outer(self._weights, mean)
@@ -265,14 +264,14 @@ class _Basis:
         )
 
     def codes(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, C) float32 of maps (n, 3, M, M)."""
+        """Returns the codes (n, C) float32 of maps (n, 3, M, M)."""
         flat = self.mean.transpose(2, 0, 1).ravel()
         return np.asarray((maps.reshape(len(maps), -1) - flat) @ self._project, np.float32)
 
     def error(
         self, codes: NDArray[np.float32], batches: Iterator[NDArray[np.float32]], layout: UvLayout
     ) -> float:
-        """Mean distance of coded maps from the given ones over the face, in pixels of 256."""
+        """Returns the mean distance between coded and given maps over the face, in px of 256."""
         mask = layout.mask_at(self.mean.shape[0])
         basis = self.components.astype(np.float32)
         off = []

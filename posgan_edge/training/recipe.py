@@ -121,10 +121,10 @@ class Recipe(Document, frozen=True):
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """A recipe from a file or the name of one that is shipped (``edge``, ``unet``).
+    """Reads a recipe: a file, or the name of a shipped one (``edge``, ``unet``).
 
-    ``overrides`` are ``key=value`` or ``section.key=value``, with a value as YAML has it. Raises
-    BadInput naming the file and the key for anything that is not understood.
+    ``overrides`` are ``key=value`` or ``section.key=value``, with a YAML value. Raises BadInput
+    naming the file and the key for an unknown key or a bad value.
     """
     folder = resources.files("posgan_edge.assets") / "recipes"
     shipped = [file.name.removesuffix(".yaml") for file in folder.iterdir()]
@@ -141,7 +141,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def _override(content: Any, override: str) -> None:
-    """Puts ``section.key=value`` into the content of a recipe."""
+    """Sets ``section.key=value`` in the content of a recipe."""
     place, equals, value = override.partition("=")
     if not equals:
         raise BadInput(f"{override}: not a change of a recipe: give key=value")

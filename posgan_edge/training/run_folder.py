@@ -1,4 +1,4 @@
-"""What a training run leaves in its folder: scores, history as JSON, TensorBoard, a plot."""
+"""The files of a training run: checkpoints, scores, history, TensorBoard events, a plot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILES = ("last.pth", "checkpoint-*.pth", "history.json")
 
 
 def check_unused(folder: Path) -> None:
-    """Raises BadInput for a folder that holds a training run already, or cannot be written."""
+    """Raises BadInput if the folder holds a training run, or cannot be written."""
     check_writable(folder / "last.pth")
     found = sorted(file.name for pattern in _FILES for file in folder.glob(pattern))
     if found:
@@ -29,7 +29,7 @@ def check_unused(folder: Path) -> None:
 
 
 class RunFolder:
-    """Follows a trainer and writes into a folder; a context manager. Rank 0 alone writes."""
+    """Writes the results of a trainer to a folder. Only rank 0 writes. A context manager."""
 
     def __init__(self, trainer: Trainer, folder: Path, aflw2000: str | None = None) -> None:
         self.trainer, self.folder = trainer, folder
@@ -56,7 +56,7 @@ class RunFolder:
         self._write_events(lambda writer: writer.close())
 
     def on_epoch(self) -> None:
-        """Writes what the epoch that just ended leaves. Raises BadInput where it cannot."""
+        """Writes the results of the epoch that just ended. Raises BadInput if that fails."""
         trainer = self.trainer
         if trainer.epoch % trainer.recipe.checkpoint_every == 0 or trainer.done:
             if self.scorer is not None:

@@ -1,4 +1,4 @@
-"""What a training run starts from: device, generator, optimisers, how often faces are drawn."""
+"""Setting up a training run: device, generator, optimisers, sampling of faces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ CLOSED_EYE, OPEN_MOUTH = 0.16, 0.3
 
 
 def new_generator(recipe: Recipe, data: FaceMaps) -> Generator:
-    """A generator with fresh weights and a basis from the data, or that of ``recipe.init``."""
+    """Returns a generator with new weights and a basis from the data, or that of ``recipe.init``.
+
+    Raises BadInput for options that cannot be used.
+    """
     options = {"layout": data.layout, **recipe.generator}
     name = options.pop("name", None)
     if not isinstance(name, str):
@@ -46,16 +49,16 @@ def new_generator(recipe: Recipe, data: FaceMaps) -> Generator:
 
 
 def device_here() -> torch.device:
-    """This process's GPU, or the CPU."""
+    """Returns this process's GPU, or the CPU if there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cpu")
 
 
 def configure(recipe: Recipe, device: torch.device, world: int) -> None:
-    """Sets up PyTorch and OpenCV in this process, and joins the others of the run."""
-    # Processes that load data are forked and need no threads of OpenCV's. Those of its pool do
-    # not come along, so that a process waits for ever that sets this itself.
+    """Sets up PyTorch and OpenCV in this process, and joins the process group if ``world`` > 1."""
+    # The processes that load data are forked. Threads of OpenCV's pool do not exist in a fork, so
+    # setting this there would wait for ever. Set it here, before the fork.
     cv2.setNumThreads(1)
     if device.type == "cpu":
         torch.set_flush_denormal(True)
@@ -70,7 +73,11 @@ def configure(recipe: Recipe, device: torch.device, world: int) -> None:
 
 
 def shares_of(recipe: Recipe, data: FaceMaps) -> NDArray[np.float32] | None:
-    """How often each face is drawn relative to the others (n,); None where all are alike."""
+    """Returns how often each face is drawn relative to the others (n,) float32.
+
+    None means that all are drawn equally often. Raises BadInput if the data lacks the values that
+    the recipe needs.
+    """
     shares = np.ones(len(data), np.float32)
     for name, values in (
         ("profiles", None if data.yaw is None else np.minimum(np.abs(data.yaw) / 60, 1)),
@@ -89,7 +96,7 @@ def shares_of(recipe: Recipe, data: FaceMaps) -> NDArray[np.float32] | None:
 
 
 def optimizers_of(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """The optimisers of a generator's parameters; each parameter belongs to one."""
+    """Returns the optimisers of a generator; each parameter belongs to exactly one."""
     config, parameters = recipe.optimizer, list(generator.parameters())
     if config.name == "adam":
         return [torch.optim.Adam(parameters, lr=config.lr, betas=config.betas)]
@@ -107,7 +114,7 @@ def optimizers_of(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
 
 
 def quiet_worker(_: int) -> None:
-    """Prepares a process that loads data: the trainer alone obeys signals."""
+    """Prepares a process that loads data: it ignores signals, which only the trainer handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     np.seterr(all="ignore")

@@ -1,4 +1,4 @@
-"""What a training run saves to be continued exactly, and reads again."""
+"""Saving and loading the whole state of a training run, so that it can continue exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Count = Annotated[int, Meta(ge=0)]
 
 
 class Run(Protocol):
-    """The parts of a training run that are saved (see ``Trainer``)."""
+    """The attributes of a training run that are saved (see ``Trainer``)."""
 
     recipe: Recipe
     device: torch.device
@@ -45,10 +45,9 @@ class Run(Protocol):
 class TrainingState(Document, frozen=True):
     """A training checkpoint.
 
-    ``position`` is how many batches of the pass that is under way are done, of ``batches``, and
-    ``sums`` what their values add up to. ``pretrained`` counts passes that trained the
-    discriminator alone. Checkpoints of version 0.1 were written between epochs and have none of
-    these.
+    ``position`` is the number of finished batches in the current epoch, of ``batches``; ``sums``
+    holds the sums of their values. ``pretrained`` counts the epochs that trained only the
+    discriminator. Checkpoints of version 0.1 were written between epochs and have none of these.
     """
 
     kind: ClassVar[str] = "training checkpoint"
@@ -73,8 +72,10 @@ class TrainingState(Document, frozen=True):
 
 
 def save_state(path: Path, run: Run) -> None:
-    """Writes everything a resume needs (atomically). Raises BadInput where it cannot be written;
-    the earlier file then stays."""
+    """Writes everything that a resume needs, atomically.
+
+    Raises BadInput if it cannot be written; an earlier file then stays.
+    """
     state = _content(run)
     with replaced(path) as temporary:
         try:
@@ -84,7 +85,7 @@ def save_state(path: Path, run: Run) -> None:
 
 
 def _content(run: Run) -> dict[str, Any]:
-    """The plain content of a ``TrainingState``."""
+    """Returns the content of a ``TrainingState`` as plain values."""
     state: dict[str, Any] = {
         "recipe": plain(run.recipe),
         "epoch": run.epoch,
@@ -118,7 +119,7 @@ def load_state(path: Path) -> TrainingState:
 
 
 def resume(run: Run, state: TrainingState, path: Path) -> None:
-    """Puts a state read from ``path`` into a fresh run. Raises BadInput where it does not fit."""
+    """Copies a state, read from ``path``, into a new run. Raises BadInput if it does not fit."""
     if state.position and state.batches != len(run.batches):
         raise BadInput(
             f"{path}: stopped inside an epoch of {state.batches} batches, this recipe and data "
@@ -144,7 +145,7 @@ def resume(run: Run, state: TrainingState, path: Path) -> None:
 
 
 def _restore(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """``load_state_dict`` that also refuses states of another shape. Raises ValueError."""
+    """As ``load_state_dict``, but raises ValueError for states of another shape too."""
     optimizer.load_state_dict(saved)
     for parameter, state in optimizer.state.items():
         for name, value in state.items():

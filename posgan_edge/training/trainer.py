@@ -32,8 +32,8 @@ from posgan_edge.training.setup import (
 from posgan_edge.training.state import load_state, resume, save_state
 from posgan_edge.training.validation import validation_nme
 
-#: Seconds after which an epoch is saved that is still under way: with a slow step and the saving
-#: itself, less than five minutes of work are lost to a process that is killed.
+#: Seconds between saves within an epoch. Even with a slow step and a slow save, a process that is
+#: killed loses less than five minutes of work.
 SAVE_SECONDS = 240.0
 
 
@@ -98,12 +98,12 @@ class Trainer:
         )
 
     def train(self, progress: Progress = silent, last: Path | None = None) -> float | None:
-        """Runs the next epoch, or what is left of it after ``resume``.
+        """Runs the next epoch, or the rest of it after ``resume``.
 
-        Before the first, the discriminator is trained alone. An epoch that takes long is saved to
-        ``last`` every few minutes. Returns the validation NME of the averaged weights in percent;
-        None without validation data, and where ``request_stop`` ended the epoch early: then
-        ``stopped_by`` is not 0, and ``save`` keeps the place.
+        Before the first epoch, the discriminator is trained alone. A long epoch is saved to
+        ``last`` every few minutes. Returns the validation NME of the averaged weights in percent.
+        Returns None without validation data, and if ``request_stop`` ended the epoch early. In
+        that case ``stopped_by`` is not 0, and ``save`` then saves the position in the epoch.
         """
         self._saved = time.monotonic()
         if self._stopping():
@@ -121,7 +121,7 @@ class Trainer:
             nme = validation_nme(
                 self.average, self.validation, self.device, lambda: bool(self._signal)
             )
-        # A stop in the validation keeps the epoch open: a resume validates again.
+        # After a stop during validation the epoch is not finished: a resume validates again.
         if self._stopping():
             return None
         means = {name: value / self.position for name, value in self.sums.items()}
@@ -133,16 +133,16 @@ class Trainer:
         return nme
 
     def request_stop(self, signal: int) -> None:
-        """Ends ``train`` after the step that is under way, in every process of the run.
+        """Ends ``train`` after the current step, in every process of the run.
 
-        ``signal`` is a number above 0 that ``stopped_by`` then holds. May be called at any time,
-        from a signal handler too.
+        ``signal`` is a number above 0; ``stopped_by`` is set to it. This may be called at any time,
+        also from a signal handler.
         """
         self._signal = signal
 
     @property
     def done(self) -> bool:
-        """True when the recipe's epochs or its minutes are used up, and no epoch is open."""
+        """Whether all epochs or minutes of the recipe are used up, and no epoch is unfinished."""
         return not self.position and (self.epoch >= self.recipe.epochs or self._late())
 
     def _late(self) -> bool:
@@ -150,7 +150,7 @@ class Trainer:
         return bool(budget and self.elapsed >= budget)
 
     def learning_rate(self) -> float:
-        """The rate of the next step: warm-up, then cosine or exponential decay."""
+        """Returns the learning rate of the next step: warm-up, then cosine or exponential decay."""
         config, recipe = self.recipe.optimizer, self.recipe
         warm = min(1.0, (self.step + 1) / max(1, config.warmup_steps))
         epochs = self.step / len(self.batches)
@@ -162,7 +162,7 @@ class Trainer:
         return config.lr * warm * (0.5 * (1 + math.cos(math.pi * min(done, 1.0))) + 0.001)
 
     def _run_pass(self, what: str, progress: Progress, last: Path | None, pretrain: bool) -> None:
-        """The batches of an epoch from ``position`` on."""
+        """Trains on the batches of an epoch from ``position`` on."""
         # Pre-training draws from epochs below zero, so that training sees the same samples
         # with and without it.
         self.batches.epoch = self.epoch if not pretrain else 2**31 + self.epoch
@@ -192,10 +192,10 @@ class Trainer:
         return bool(self.stopped_by)
 
     def _agreed(self, seconds: float) -> tuple[float, int]:
-        """Rank 0's clock, and the signal that any rank was sent.
+        """Returns rank 0's clock in seconds, and the signal that any rank received.
 
-        The schedule and the end of a run follow them: ranks that went by their own would take
-        different steps, and one would wait for ever for another that has stopped.
+        All ranks must use the same values for the schedule and for stopping. Otherwise they would
+        take different steps, and one would wait for ever for another that has stopped.
         """
         if self.world == 1:
             return seconds, self._signal
@@ -251,9 +251,9 @@ class Trainer:
         torch._foreach_lerp_([a for a, _ in floats], [g for _, g in floats], 1 - keep)
 
     def save(self, path: Path) -> None:
-        """Writes everything a resume needs (atomically); rank 0 only.
+        """Writes everything that a resume needs, atomically; only rank 0 writes.
 
-        Raises BadInput where it cannot be written; the earlier file then stays.
+        Raises BadInput if it cannot be written; an earlier file then stays.
         """
         self._saved = time.monotonic()
         if self.rank:
@@ -261,15 +261,15 @@ class Trainer:
         save_state(path, self)
 
     def resume(self, path: Path) -> None:
-        """Continues exactly where ``save`` was called, in the middle of an epoch too.
+        """Continues exactly where ``save`` was called, also in the middle of an epoch.
 
-        Raises BadInput where the file is no training checkpoint, or one of another network,
-        optimiser, or (inside an epoch) number of batches.
+        Raises BadInput if the file is not a training checkpoint, or is from another network,
+        optimiser, or (in the middle of an epoch) number of batches.
         """
         resume(self, load_state(path), path)
 
     def wait_for_others(self) -> None:
-        """Returns when every process of the run has come here."""
+        """Waits until every process of the run has called this."""
         if self.world > 1:
             torch.distributed.barrier()
 

@@ -26,9 +26,10 @@ def validation_nme(
     stopped: Callable[[], bool] = lambda: False,
     batch: int = 50,
 ) -> float | None:
-    """Mean 2D-68 NME in percent over the whole set, unaugmented, against the maps' landmarks.
+    """Returns the mean 2D-68 NME in percent over the whole set, against the maps' landmarks.
 
-    None where ``stopped``, which is called between batches, returns True.
+    Pictures are not augmented. ``stopped`` is called between batches; if it returns True, the
+    result is None.
     """
     layout = load_layout(generator.layout)
     errors: list[float] = []
@@ -50,7 +51,7 @@ def validation_nme(
 
 
 class FolderScorer:
-    """Scores checkpoints on an AFLW2000-3D folder, ground-truth crop."""
+    """Scores checkpoints on an AFLW2000-3D folder, on the ground-truth crop."""
 
     def __init__(self, folder: str) -> None:
         self.faces = load_aflw2000(folder)
@@ -59,7 +60,7 @@ class FolderScorer:
             self.label_sets.append("reannotated")
 
     def score(self, generator: Generator) -> dict[str, float]:
-        """``nme_original`` and, where the folder has them, ``nme_reannotated``, in percent."""
+        """Returns ``nme_original`` and, if there are such labels, ``nme_reannotated`` (percent)."""
         engine = TorchEngine(generator, "checkpoint")
         predictions = list(predict_from_labels(engine, self.faces))
         return summary(score(self.faces, predictions, self.label_sets))

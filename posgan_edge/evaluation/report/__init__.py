@@ -1,1 +1,1 @@
-"""The benchmark's report: one HTML file that needs nothing else, Markdown, and the pictures."""
+"""The benchmark's report: one HTML file with its pictures, Markdown and JSON."""

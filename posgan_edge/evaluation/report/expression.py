@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def tables(document: Benchmark) -> list[dict[str, Any]]:
-    """Title, header and rows of text: NME by part, and openness."""
+    """Returns the tables (title, header and rows of text): NME by part, and openness."""
     rows = _openness(document)
     parts = [[name, *(f"{row.nme[part]:.3f}" for part in PARTS)] for name, row in rows.items()]
     openness = []
@@ -56,7 +56,7 @@ def _number(value: float | None) -> str:
 
 
 def pictures(document: Benchmark, engine: str) -> Iterator[tuple[str, str]]:
-    """Title and SVG element: openness of one engine against the human one, ROC of all."""
+    """Yields (title, SVG): openness of one engine against the human one, and the ROC of all."""
     row = _openness(document)[engine]
     for what, keys in (("eyes", EYES), ("mouth", ("mouth",))):
         yield f"Openness of the {what}, {engine} against people", _scatter(row, what, keys)

@@ -1,4 +1,4 @@
-"""Plots of a benchmark document, as SVG that follows the page's colours."""
+"""Plots of a benchmark document, as SVG in the text colour of the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from posgan_edge.evaluation.document import Benchmark
 
-#: Stands for the page's text colour until the SVG is written.
+#: Placeholder for the page's text colour; replaced when the SVG is written.
 _TEXT = "#123456"
 _BINS = ("#2a9d8f", "#e9a23b", "#d1495b")
 #: Colours of the lines of a plot, in turn.
@@ -26,7 +26,11 @@ ANGLES = ("pitch", "yaw", "roll")
 
 
 def figure(draw: Callable[[Axes], None], size: tuple[float, float] = (7.0, 3.2)) -> str:
-    """An SVG element of what ``draw`` puts on its axes; text and lines take ``currentColor``."""
+    """Returns an SVG element with what ``draw`` draws on its axes.
+
+    ``size`` is (width, height) in inches. Text has the colour ``currentColor``. Raises
+    MissingRuntime without matplotlib.
+    """
     try:
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -51,7 +55,7 @@ def figure(draw: Callable[[Axes], None], size: tuple[float, float] = (7.0, 3.2))
 
 
 def errors_of(document: Benchmark, engine: str, label_set: str) -> tuple[list[str], NDArray[Any]]:
-    """Names and NME (n,) of the faces that an engine found."""
+    """Returns names and NME (n,) in percent of the faces that an engine found."""
     per_face = document.engines[engine].per_face
     names = list(per_face)
     return names, np.array([per_face[name][label_set] for name in names])
@@ -62,7 +66,7 @@ def _angles(document: Benchmark, names: Sequence[str]) -> NDArray[np.float64]:
 
 
 def sorted_bars(document: Benchmark, engine: str, label_set: str, angle: str) -> str:
-    """Every face's NME in rising order, coloured by the bin of one angle."""
+    """Returns an SVG: the NME of every face, sorted, coloured by the bin of one angle."""
     names, errors = errors_of(document, engine, label_set)
     degrees = _angles(document, names)[:, ANGLES.index(angle)]
     edges = ROLL_BINS if angle == "roll" else (30.0, 60.0)
@@ -88,7 +92,7 @@ def sorted_bars(document: Benchmark, engine: str, label_set: str, angle: str) ->
 
 
 def cumulative_curves(document: Benchmark, label_set: str) -> str:
-    """Share of faces up to each NME, a line an engine."""
+    """Returns an SVG: the share of faces up to each NME, one line per engine."""
 
     def draw(axes: Axes) -> None:
         for index, (name, row) in enumerate(document.engines.items()):
@@ -104,7 +108,7 @@ def cumulative_curves(document: Benchmark, label_set: str) -> str:
 
 
 def against_angle(document: Benchmark, engine: str, label_set: str, angle: str) -> str:
-    """Each face's NME at its angle, with the running median."""
+    """Returns an SVG: the NME of each face against its angle, with the running median."""
     names, errors = errors_of(document, engine, label_set)
     degrees = wrap_roll(_angles(document, names)[:, ANGLES.index(angle)])
 
@@ -125,7 +129,7 @@ def against_angle(document: Benchmark, engine: str, label_set: str, angle: str) 
 
 
 def latency_histograms(times: dict[str, NDArray[np.float64]]) -> str:
-    """How the times of each engine lie."""
+    """Returns an SVG: histograms of the times (n,) of each engine, in milliseconds."""
 
     def draw(axes: Axes) -> None:
         low = min(float(t.min()) for t in times.values())
@@ -146,7 +150,7 @@ def latency_histograms(times: dict[str, NDArray[np.float64]]) -> str:
 
 
 def tracking(history: list[dict[str, Any]]) -> str:
-    """NME of a training run's checkpoints against samples seen."""
+    """Returns an SVG: the NME of a training run against the samples seen."""
     return figure(lambda axes: draw_history(axes, history))
 
 

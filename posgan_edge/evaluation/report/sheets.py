@@ -1,4 +1,4 @@
-"""Contact sheets: the best and the worst faces, ground truth left, generator right."""
+"""Contact sheets: pairs of pictures, ground truth left and the generator's landmarks right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHIFT = 4
 
 
 def contact_sheet(pairs: Sequence[tuple[LabelledFace, Prediction, float]], label_set: str) -> Image:
-    """One picture of pairs (face, prediction, NME), in the order given."""
+    """Returns one picture (H, W, 3) uint8 BGR of pairs (face, prediction, NME), in their order."""
     rows = [
         np.hstack([_pair(*pair, label_set) for pair in pairs[i : i + COLUMNS]])
         for i in range(0, len(pairs), COLUMNS)
@@ -61,6 +61,6 @@ def _drawn(face: LabelledFace, crop: Crop, points: FloatArray, color: tuple[int,
 
 
 def data_uri(picture: Image) -> str:
-    """A picture as a JPEG in a data URI."""
+    """Returns a picture (H, W, 3) uint8 BGR as a data URI with a JPEG."""
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 82])
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"

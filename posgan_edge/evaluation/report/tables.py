@@ -10,7 +10,7 @@ from posgan_edge.evaluation.human68 import HUMAN
 from posgan_edge.evaluation.latency import Latency
 from posgan_edge.evaluation.report import expression
 
-#: What a cell says of a figure that is None.
+#: Text of a cell whose figure is None.
 NOT_MEASURED = "not measured"
 _BINS = {
     "yaw": ("0 to 30", "30 to 60", "60 to 90"),
@@ -23,7 +23,7 @@ _Rows = Mapping[str, EngineRow]
 
 
 def tables_of(document: Benchmark) -> list[Table]:
-    """Title, header and rows of text of each table."""
+    """Returns the tables; each has title, header and rows of text."""
     engines = document.engines
     tables = [_summary(document)]
     for label_set in document.settings.label_sets:

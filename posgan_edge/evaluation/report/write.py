@@ -1,4 +1,4 @@
-"""Putting a study into ``report.html``, ``report.md`` and ``report.json``."""
+"""Writing a study to ``report.html``, ``report.md`` and ``report.json``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from posgan_edge.files import check_writable, read_limited, replaced
 
 
 def check_report(folder: Path) -> None:
-    """Refuses a folder that the report cannot go into, and a machine that cannot draw it."""
+    """Raises BadInput if the report cannot be written to ``folder``, and MissingRuntime without the
+    packages that draw it."""
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
@@ -34,7 +35,11 @@ def check_report(folder: Path) -> None:
 def write_report(
     study: Study, folder: Path, history: Path | None = None, sensitivity: Path | None = None
 ) -> list[Path]:
-    """Writes the report and returns its files."""
+    """Writes the report. Returns its files.
+
+    ``history`` is a training run's history.json, ``sensitivity`` a PNG. Raises BadInput for a file
+    that cannot be read or written.
+    """
     pictures = dict(_pictures(study, history, sensitivity))
     document = study.document
     tables = tables_of(document)
@@ -58,7 +63,7 @@ def write_report(
 def _pictures(
     study: Study, history: Path | None, sensitivity: Path | None
 ) -> Iterator[tuple[str, str]]:
-    """Title and SVG element or data URI of each picture, in the report's order."""
+    """Yields (title, SVG element or data URI) for each picture, in the report's order."""
     document = study.document
     sets = document.settings.label_sets
     engine = next(iter(document.engines))
