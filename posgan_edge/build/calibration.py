@@ -142,8 +142,8 @@ def calibrate(
     """Runs the FP32 model on the faces. Returns the range of every activation.
 
     ``minmax`` takes the smallest and largest value, ``percentile`` cuts off the tails, and ``mse``
-    takes the symmetric range with the least INT8 error on the histogram. Raises BadInput for too few
-    faces, and for a model that cannot be calibrated.
+    takes the symmetric range with the least INT8 error on the histogram. Raises BadInput for too
+    few faces, and for a model that cannot be calibrated.
     """
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
