@@ -152,7 +152,7 @@ def test_nobody_listens_is_one_line_and_a_count(face):
         lost = sink.lost
     sink.close()
     assert lines == [
-        f"osc://127.0.0.1:{port}: cannot be reached (Connection refused); the run goes on",
+        f"osc://127.0.0.1:{port}: cannot be reached (Connection refused); the run continues",
         f"osc://127.0.0.1:{port}: {lost} of 20 frames were lost",
     ]
 
@@ -229,7 +229,7 @@ def test_a_run_goes_on_where_nobody_listens(run, tmp_path):
         "--osc", f"127.0.0.1:{port}", "--json", tmp_path / "a.jsonl",
     )  # fmt: skip
     assert code == 0, err
-    assert err.count("cannot be reached (Connection refused); the run goes on") == 1
+    assert err.count("cannot be reached (Connection refused); the run continues") == 1
     assert " of 30 frames were lost" in err
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 30
 

@@ -1,7 +1,7 @@
-"""Kernels for UV position maps: one arithmetic, on NumPy arrays here, on CUDA in ``.cuda``.
+"""Kernels for UV position maps, on NumPy arrays; the module ``cuda`` has the same for CUDA.
 
 Coordinates are continuous: pixel ``i`` spans ``[i, i + 1)``, its centre is ``i + 0.5``. A
-transform is the similarity (2, 3), row by row, from crop units (the crop spans 0..1) to frame
+transform is a similarity (2, 3), row by row, from crop units (the crop spans 0 to 1) to frame
 pixels. Wrong types raise TypeError, wrong shapes and values ValueError; both name the argument.
 """
 
@@ -28,7 +28,7 @@ __all__ = [
     "with_cuda",
 ]
 
-#: What was built: "host and CUDA 13.0.88", or "host only" and why in brackets.
+#: What was built: "host and CUDA 13.0.88", or "host only" with the reason in brackets.
 built: str = _native.built
 #: Whether the device path was built in (``posgan_edge_kernels.cuda`` imports only then).
 with_cuda: bool = _native.with_cuda
@@ -40,14 +40,16 @@ def extract_landmarks(
     transforms: NDArray[np.float32],
     facing: bool = False,
 ) -> Any:
-    """Points of position maps in frame pixels: bilinear reads, carried out of the crop.
+    """Reads points of position maps (bilinear) and transforms them to frame pixels.
 
     ``maps`` (N, 3, H, W) float32 or float16 in crop units; ``uv`` (P, 2) float32 in [0, 1], u
-    right and v down, the centre of pixel i of W at (i + 0.5) / W, edges held; ``transforms``
+    right and v down, the centre of pixel i of W at (i + 0.5) / W; outside the outermost centres
+    the edge value is used; ``transforms``
     (N, 2, 3) float32. Returns (N, P, 3) float32: x, y, and z times the transform's scale. With
-    ``facing`` also (N, P) float32: the cosine between the surface's normal (of differences over
-    1/32 of the map to either side) and the direction to the camera, above zero where the point
-    faces it, zero where the surface has no area. NaN in a map gives NaN.
+    ``facing`` also (N, P) float32: the cosine between the surface normal (from differences over
+    1/32 of the map to either side) and the direction to the camera. It is above zero if the point
+    faces the camera, and zero if the surface has no area. NaN in a map gives NaN. Raises TypeError
+    and ValueError naming the argument.
     """
     return _native.extract_landmarks(maps, uv, transforms, facing)
 
@@ -59,11 +61,12 @@ def crop_normalize(
     dtype: str = "float32",
     border: Sequence[float] = (0, 0, 0),
 ) -> NDArray[np.floating[Any]]:
-    """Crops of a BGR frame as network input: (N, 3, size, size) RGB in [0, 1].
+    """Cuts crops out of a BGR frame. Returns network inputs (N, 3, size, size), RGB in [0, 1].
 
     ``frame`` (H, W, 3) uint8, rows of any pitch; ``transforms`` (N, 2, 3) float32; ``dtype``
-    float32 or float16; ``border`` B, G, R of what lies outside. The filter is a tent as wide as
-    the crop is shrunk, at most 64 frame pixels to a side (bilinear where it is not shrunk).
+    float32 or float16; ``border`` is the colour (B, G, R) outside the frame. The filter is bilinear
+    if the crop is not made smaller; otherwise a tent that is wider by the same factor, at most 64
+    frame pixels to each side. Raises TypeError and ValueError naming the argument.
     """
     out = _native.crop_normalize(frame, transforms, size, dtype, list(border))
     return cast("NDArray[np.floating[Any]]", out)
@@ -79,11 +82,11 @@ def crop_normalize_nv12(
     matrix: str = "bt601",
     full_range: bool = False,
 ) -> NDArray[np.floating[Any]]:
-    """``crop_normalize`` of an NV12 frame, by the BT.601 or BT.709 matrix.
+    """As ``crop_normalize``, for an NV12 frame; ``matrix`` is ``bt601`` or ``bt709``.
 
     ``luma`` (H, W) uint8, ``chroma`` (ceil(H / 2), ceil(W / 2), 2) uint8, U before V; each
-    chroma sample serves its four pixels. ``full_range``: both use all of 0 to 255, as of JPEG and
-    most webcams; otherwise luma spans 16 to 235 and chroma 16 to 240, as in video.
+    chroma sample is used for four pixels. ``full_range``: both use all of 0 to 255, as in JPEG and
+    with most webcams; otherwise luma spans 16 to 235 and chroma 16 to 240, as in video.
     """
     out = _native.crop_normalize_nv12(
         luma, chroma, transforms, size, dtype, list(border), matrix, full_range
@@ -94,12 +97,12 @@ def crop_normalize_nv12(
 def pose_fit(
     points: NDArray[np.float32], mean: NDArray[np.float32], iterations: int = 4
 ) -> NDArray[np.float32]:
-    """Similarity of a mean face to each face's points, by Huber-weighted least squares.
+    """Fits a mean face to each face's points with a similarity (Huber-weighted least squares).
 
-    ``points`` (N, P, 3) and ``mean`` (P, 3) float32 in the same axes, 3 to 8192 points ->
-    (N, 14) float32: scale, rotation (3, 3) row by row, translation, with ``points ~ scale *
-    rotation @ mean + translation``, and the root-mean-square distance between the two over scale,
-    which is small for a face and large where there is none. The Huber limit of each iteration is
-    1.5 times the (upper) median residual. Rotation after Horn (1987); NaN where there is no fit.
+    ``points`` (N, P, 3) and ``mean`` (P, 3) are float32 in the same axes, with 3 to 8192 points.
+    Returns (N, 14) float32: scale, rotation (3, 3) row by row, translation, so that ``points ~
+    scale * rotation @ mean + translation``, and the root-mean-square distance of this fit divided by scale
+    (small for a face, large for something else). The Huber limit of each iteration is
+    1.5 times the (upper) median residual. Rotation after Horn (1987). NaN if there is no fit.
     """
     return cast("NDArray[np.float32]", _native.pose_fit(points, mean, iterations))

@@ -1,4 +1,4 @@
-"""``python -m posgan_edge_kernels``: says what was built."""
+"""``python -m posgan_edge_kernels``: prints what was built."""
 
 from posgan_edge_kernels import __version__, built
 

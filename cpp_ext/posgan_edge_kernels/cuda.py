@@ -1,11 +1,11 @@
-"""The same operations on device memory: addresses, shapes and a stream handle, nothing copied.
+"""The same operations on device memory, given by addresses and shapes. Nothing is copied.
 
 Addresses are integers (``int(allocation)`` of pycuda, ``tensor.data_ptr()`` of PyTorch,
 ``array.data.ptr`` of CuPy), streams the integer handle (``stream.handle``; 0 is the default
-stream). Work is queued, not waited for, and runs in the current CUDA context. Sizes, alignment,
-addresses and the stream are checked before each launch: ValueError names the argument;
-``CudaError`` carries CUDA's message. A transform that is no use (zero scale, not finite) gives
-NaN in everything that is computed from it.
+stream). Work is queued on the stream in the current CUDA context; calls do not wait for it. Sizes,
+alignment, addresses and the stream are checked before each launch: ValueError names the argument;
+``CudaError`` carries CUDA's message. An invalid transform (zero scale, not finite) gives NaN
+in all results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if not _native.with_cuda:
     )
 
 CudaError: type[RuntimeError] = _native.CudaError
-#: Compute capabilities with code inside, and the last one as PTX too: ``("7.5", ... "12.0")``.
+#: Compute capabilities with compiled code: ``("7.5", ... "12.0")``. The last also as PTX.
 ARCHITECTURES: tuple[str, ...] = tuple(
     f"{name.split('-')[0][:-1]}.{name.split('-')[0][-1]}"
     for name in _native.cuda.architectures.split(",")
@@ -30,7 +30,7 @@ ARCHITECTURES: tuple[str, ...] = tuple(
 
 
 def device_count() -> tuple[int, str]:
-    """How many devices there are; with none, CUDA's reason."""
+    """Returns the number of devices, and CUDA's reason if it is 0."""
     count: tuple[int, str] = _native.cuda.device_count()
     return count
 
@@ -49,11 +49,11 @@ def extract_landmarks(
     dtype: str = "float32",
     stream: int = 0,
 ) -> None:
-    """``posgan_edge_kernels.extract_landmarks``, in one launch.
+    """As ``posgan_edge_kernels.extract_landmarks``, in one kernel launch.
 
     ``shape`` is (N, H, W) of ``maps`` (N, 3, H, W) in ``dtype`` float32 or float16; ``count`` is
-    P. ``facing`` 0: not wanted. With ``rest_count`` R, ``uv`` (P + R, 2) goes on with points that
-    are written to ``rest`` (N, R, 3), without facing.
+    P. ``facing`` 0: not computed. With ``rest_count`` R, ``uv`` (P + R, 2) holds R more points,
+    which are written to ``rest`` (N, R, 3), without facing.
     """
     _native.cuda.extract_landmarks(
         maps=maps, uv=uv, transforms=transforms, points=points, facing=facing, rest=rest,
@@ -73,7 +73,10 @@ def crop_normalize(
     border: tuple[float, float, float] = (0, 0, 0),
     stream: int = 0,
 ) -> None:
-    """``posgan_edge_kernels.crop_normalize``, in one launch; ``shape`` is (H, W, bytes a row)."""
+    """As ``posgan_edge_kernels.crop_normalize``, in one kernel launch.
+
+    ``shape`` is (H, W, bytes per row).
+    """
     _native.cuda.crop_normalize(
         frame=frame, transforms=transforms, out=out, shape=shape, faces=faces, size=size,
         dtype=dtype, border=list(border), stream=stream,
@@ -96,7 +99,10 @@ def crop_normalize_nv12(
     full_range: bool = False,
     stream: int = 0,
 ) -> None:
-    """``posgan_edge_kernels.crop_normalize_nv12``, in one launch; ``shape`` is luma's."""
+    """As ``posgan_edge_kernels.crop_normalize_nv12``, in one kernel launch.
+
+    ``shape`` is (H, W, bytes per row) of ``luma``; ``chroma_pitch`` is in bytes per row.
+    """
     _native.cuda.crop_normalize_nv12(
         luma=luma, chroma=chroma, transforms=transforms, out=out, shape=shape,
         chroma_pitch=chroma_pitch, faces=faces, size=size, dtype=dtype, border=list(border),
@@ -115,9 +121,9 @@ def pose_fit(
     iterations: int = 4,
     stream: int = 0,
 ) -> None:
-    """``posgan_edge_kernels.pose_fit``, in one launch.
+    """As ``posgan_edge_kernels.pose_fit``, in one kernel launch.
 
-    ``points`` (faces, ``stride``, 3), of which the first ``count`` of each face are fitted
+    ``points`` is (faces, ``stride``, 3), of which the first ``count`` of each face are fitted
     (``stride`` 0: all); ``out`` (faces, 14).
     """
     _native.cuda.pose_fit(
@@ -127,11 +133,11 @@ def pose_fit(
 
 
 class Graph:
-    """Work captured from a stream (not the default one), to be launched as one.
+    """A CUDA graph: work that was captured from a stream (not the default stream).
 
-    ``work`` is called once while the stream captures; it must enqueue on that stream alone.
-    Raises CudaError when CUDA cannot capture it, and whatever ``work`` raises; the stream stays
-    usable. What the work reads and writes must stay allocated as long as the graph is launched.
+    ``work`` is called once during the capture, and must enqueue on that stream only. Raises
+    CudaError if CUDA cannot capture it, and any error that ``work`` raises; the stream stays
+    usable. The memory that the work uses must stay allocated while the graph is in use.
     """
 
     def __init__(self, stream: int, work: Callable[[], Any]) -> None:
@@ -143,5 +149,5 @@ class Graph:
         self._native.launch(self._stream)
 
     def close(self) -> None:
-        """Frees the graph; more than once does no harm."""
+        """Frees the graph. A second call does nothing."""
         self._native.close()

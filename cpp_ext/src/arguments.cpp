@@ -58,7 +58,7 @@ Array array(const char* name, nb::handle value, std::initializer_list<nb::dlpack
     ++axis;
   }
   if (!fits) refuse(name, "has shape " + text(found) + ", give " + text(shape));
-  if (found.size() == 0) return found;  // the strides of nothing mean nothing
+  if (found.size() == 0) return found;  // strides of an empty array have no meaning
   int64_t expected = 1;
   for (size_t i = found.ndim(); i-- > (rows ? 1u : 0u);) {
     if (found.shape(i) > 1 && found.stride(i) != expected) {

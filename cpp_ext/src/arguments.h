@@ -1,4 +1,4 @@
-// From Python arguments to checked batches; every refusal names the argument.
+// Checks Python arguments and makes batches of them. Every error names the argument.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -20,25 +20,25 @@ constexpr size_t kMostFaces = 65535;  // a grid's second and third dimension
 
 [[noreturn]] void refuse(const char* name, const std::string& why);
 
-// An array of this type and shape (kAny: any length), C-contiguous unless `rows` says that only
-// the rows must be. Raises TypeError for what is no array or has another dtype, ValueError for
-// another shape or layout.
+// Returns an array of this type and shape (kAny: any length). It must be C-contiguous; with `rows`,
+// only its rows must be. Raises TypeError if it is not an array or has another dtype, and
+// ValueError for another shape or memory layout.
 Array array(const char* name, nb::handle value, std::initializer_list<nb::dlpack::dtype> types,
             std::initializer_list<int64_t> shape, bool rows = false);
 
-// A whole number of these bounds, for sizes and counts. Raises ValueError.
+// Returns a size or count within these bounds. Raises ValueError.
 int64_t bounded(const char* name, int64_t value, int64_t low, int64_t high);
 
-// Transforms (N, 2, 3) on the host: finite, of a scale above zero. Raises ValueError.
+// Returns transforms (N, 2, 3) on the host: finite, with a scale above zero. Raises ValueError.
 void check_transforms(const Array& transforms);
 
-// "float32" or "float16" -> whether it is half. Raises ValueError.
+// Returns whether the type is "float16" and not "float32". Raises ValueError for others.
 bool is_half(const char* name, const std::string& type);
 
-// "bt601" or "bt709" -> whether it is the second. Raises ValueError.
+// Returns whether the matrix is "bt709" and not "bt601". Raises ValueError for others.
 bool is_bt709(const std::string& matrix);
 
-// Three values 0..255, B, G, R, into the batch. Raises ValueError.
+// Copies three values from 0 to 255 (B, G, R) into the batch. Raises ValueError.
 void set_border(CropBatch& batch, const std::array<float, 3>& bgr);
 
 }  // namespace posgan

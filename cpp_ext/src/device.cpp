@@ -11,8 +11,8 @@ namespace posgan::device {
 
 namespace {
 
-// cuMemGetAddressRange, asked from the driver at run time: nothing links to the driver, so that
-// the module loads on a machine without one.
+// cuMemGetAddressRange is looked up in the driver at run time. The module does not link to the
+// driver, so that it loads on a machine without one.
 using AddressRange = int (*)(unsigned long long* base, size_t* size, unsigned long long address);
 
 AddressRange address_range() {
@@ -31,7 +31,7 @@ AddressRange address_range() {
   return found;
 }
 
-// The driver follows a stream handle as a pointer; one that leads nowhere would end the process.
+// The driver uses a stream handle as a pointer, so an invalid one would crash the process.
 bool readable(uintptr_t address) {
 #if defined(__linux__)
   char byte;
@@ -51,7 +51,7 @@ bool readable(uintptr_t address) {
 
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // an error that is not sticky must not show up in the next call
+  cudaGetLastError();  // clears the error, so that the next call does not report it
   throw CudaError(std::string(what) + ": " + cudaGetErrorString(status) + " (" +
                   cudaGetErrorName(status) + ")");
 }
@@ -66,8 +66,8 @@ void check_pointer(const char* name, uintptr_t address, size_t bytes, size_t ali
   if (attributes.type == cudaMemoryTypeUnregistered || attributes.devicePointer == nullptr) {
     refuse(name, "is not memory that the device can reach");
   }
-  // Host memory has no range. A segment that its owner maps piece by piece, as PyTorch's
-  // expandable ones, has a range for each piece: they are walked as long as they adjoin.
+  // Host memory has no range. A segment that is mapped in pieces, such as PyTorch's expandable
+  // segments, has a range for each piece: adjoining ranges are followed.
   const AddressRange range = address_range();
   unsigned long long base = 0, end = address;
   size_t size = 0;
@@ -87,14 +87,14 @@ void check_stream(uintptr_t stream) {
     refuse("stream", "is not a stream handle");
   }
   cudaStreamCaptureStatus status;
-  const cudaError_t answer =
+  const cudaError_t result =
       cudaStreamIsCapturing(reinterpret_cast<cudaStream_t>(stream), &status);
-  if (answer == cudaErrorInvalidResourceHandle || answer == cudaErrorInvalidValue ||
-      answer == cudaErrorContextIsDestroyed) {
+  if (result == cudaErrorInvalidResourceHandle || result == cudaErrorInvalidValue ||
+      result == cudaErrorContextIsDestroyed) {
     cudaGetLastError();
     refuse("stream", "does not exist in this context");
   }
-  check(answer, "stream");
+  check(result, "stream");
 }
 
 int device_count(std::string* reason) {

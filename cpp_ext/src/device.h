@@ -1,4 +1,4 @@
-// The CUDA runtime's errors as exceptions, checks of pointers and streams, and captured graphs.
+// CUDA errors as exceptions, checks of pointers and streams, and captured graphs.
 #pragma once
 
 #include <cstddef>
@@ -25,14 +25,14 @@ void check_pointer(const char* name, uintptr_t address, size_t bytes, size_t ali
 // Raises std::invalid_argument unless this is a stream of the current context.
 void check_stream(uintptr_t stream);
 
-// How many devices there are; where there are none, `reason` says why.
+// Returns the number of devices. If it is 0, `reason` is set.
 int device_count(std::string* reason);
 
-// Work captured from a stream, to be launched as one.
+// A CUDA graph: work that was captured from a stream.
 class Graph {
  public:
-  // Runs `work` while the stream captures. Raises CudaError when it cannot be captured, and
-  // whatever `work` raises; the stream is usable again in either case.
+  // Runs `work` while the stream captures. Raises CudaError if it cannot be captured, and any error
+  // that `work` raises; the stream stays usable.
   Graph(uintptr_t stream, const std::function<void()>& work);
   ~Graph();
   Graph(const Graph&) = delete;

@@ -24,9 +24,9 @@ __global__ void __launch_bounds__(kThreads) each_pixel(Functor functor, int size
 
 // The threads of one block.
 struct BlockTeam {
-  static constexpr int kMost = 10;  // values added at once
-  float* room;                      // shared: kMost floats for each warp
-  int* bins;                        // shared: kBins, one for each warp, and two
+  static constexpr int kMost = 10;  // largest number of values added at once
+  float* room;                      // shared memory: kMost floats for each warp
+  int* bins;                        // shared memory: kBins, one for each warp, and two
 
   __device__ static int rank() { return threadIdx.x; }
   __device__ static int size() { return kThreads; }
@@ -54,7 +54,7 @@ struct BlockTeam {
 
   __device__ void count(uint32_t bin) const { atomicAdd(bins + bin, 1); }
 
-  // Each thread has two bins; the one of the rank tells the others.
+  // Each thread has two bins; the thread whose bin holds the rank publishes it.
   __device__ uint32_t locate(int* rank) const {
     static_assert(kBins == 2 * kThreads, "two bins for each thread");
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -62,7 +62,7 @@ struct BlockTeam {
     int* found = warps + kWarps;
     __syncthreads();
     const int low = bins[2 * threadIdx.x], both = low + bins[2 * threadIdx.x + 1];
-    int upto = both;  // values in this thread's bins and all before
+    int upto = both;  // values in the bins of this thread and of all threads before it
     for (int step = 1; step < 32; step *= 2) {
       const int before = __shfl_up_sync(0xffffffffu, upto, step);
       upto += lane >= step ? before : 0;

@@ -1,4 +1,4 @@
-// The Python module: the host path on NumPy arrays; module_cuda.cpp adds the device.
+// The Python module: functions on NumPy arrays; module_cuda.cpp adds those on device memory.
 #include "arguments.h"
 
 #include <nanobind/stl/array.h>
@@ -15,7 +15,7 @@ namespace {
 const nb::dlpack::dtype kFloat = nb::dtype<float>(), kByte = nb::dtype<uint8_t>();
 const nb::dlpack::dtype kHalf{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
 
-// A new NumPy array and where its values lie.
+// A new NumPy array and a pointer to its values.
 template <class T>
 nb::object created(std::initializer_list<size_t> shape, nb::dlpack::dtype type, T** data) {
   size_t count = 1;

@@ -1,4 +1,4 @@
-// The device path: pointers, shapes and a stream handle; nothing is copied.
+// Functions on device memory: pointers, shapes and a stream handle; nothing is copied.
 #include "arguments.h"
 #include "device.h"
 
@@ -21,7 +21,7 @@ T* pointer(Address address) {
 
 size_t width(bool half) { return half ? 2 : 4; }
 
-// Raises where there is no device, before any pointer is asked about.
+// Raises CudaError if there is no device, before any pointer is checked.
 void need_device() {
   std::string reason;
   if (device::device_count(&reason) == 0) throw device::CudaError("no CUDA device: " + reason);

@@ -1,4 +1,4 @@
-// The three operations over whole batches, on the host and on the device.
+// The three operations on whole batches, on the host and on the device.
 #pragma once
 
 #include "functors/crop.h"
@@ -26,7 +26,7 @@ struct FrameView {
   size_t pitch, chroma_pitch;
   int height, width;
   bool bt709;  // NV12 only; BT.601 otherwise
-  bool full;   // NV12 only: all of 0..255 is used; luma of 16..235, chroma of 16..240 otherwise
+  bool full;   // NV12 only: values from 0 to 255; otherwise luma 16..235, chroma 16..240
 };
 
 struct CropBatch {
@@ -67,7 +67,7 @@ void with_functor(const CropBatch& b, Visit visit) {
                                          {b.border[0], b.border[1], b.border[2]}});
     }
   };
-  // From luma and chroma to R, G and B, of full range; limited range stretches both.
+  // Conversion of luma and chroma to R, G and B for full range; for limited range both are scaled.
   const YuvMatrix bt601{1.0f, 0.0f, 1.402f, 0.344136f, 0.714136f, 1.772f};
   const YuvMatrix bt709{1.0f, 0.0f, 1.5748f, 0.187324f, 0.468124f, 1.8556f};
   const YuvMatrix bt601_limited{1.164384f, 16.0f, 1.596027f, 0.391762f, 0.812968f, 2.017232f};
@@ -88,7 +88,7 @@ void pose_fit(const PoseBatch& batch);
 }  // namespace host
 
 #if defined(POSGAN_WITH_CUDA)
-// Asynchronous on a stream (a cudaStream_t as an integer). Raise CudaError.
+// These are asynchronous on a stream (a cudaStream_t as an integer). They raise CudaError.
 namespace device {
 void extract_landmarks(const LandmarkBatch& batch, uintptr_t stream);
 void crop_normalize(const CropBatch& batch, uintptr_t stream);

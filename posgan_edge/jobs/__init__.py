@@ -1,1 +1,1 @@
-"""Work on many pictures, and faces as tables."""
+"""Faces as Parquet tables, and models for a Triton server."""

@@ -1,4 +1,4 @@
-"""Position maps as coefficients of their network's modes."""
+"""Storing position maps as coefficients of their network's modes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from posgan_edge.faces.smoothing import filtered_apart
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import PositionMap
 
-#: Largest distance that coefficients may be from the map they stand for: in frame pixels, or for
-#: large crops in crop sides, as a network's own sums in float32 are not more exact.
+#: Largest error of a map stored as coefficients: in frame pixels, or in sides of the crop if that is
+#: more (large crops), because the network's own float32 sums are not more exact.
 LIMIT_PX, LIMIT_SIDES = 1e-4, 1e-6
 
 
 def with_shift(modes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Modes (K, M * M) and one more: what moving a face adds to their span, orthonormal to them.
+    """Returns modes (K, M * M) with one more, so that shifted faces are in their span.
 
-    Smoothing moves maps, and a network's modes hold a shift only as well as they hold faces.
+    Smoothing shifts maps, and a network's modes represent a constant map only approximately. The
+    new mode is orthonormal to the others.
     """
     wide = modes.astype(np.float64)
     shift = np.ones(wide.shape[1])
@@ -38,10 +39,13 @@ def with_shift(modes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Coded:
-    """A map as ``coefficients`` (3 * K,) float32, x then y then z; as coefficients and the
-    ``values`` (3 * P,) float32 of the P pixels that are filtered apart; or, where neither gives it,
-    as its values (3 * M * M,) alone. ``error_px`` is the largest distance of a coordinate from the
-    map, in frame pixels."""
+    """A stored map, in one of three forms.
+
+    (1) ``coefficients`` (3 * K,) float32: x, then y, then z. (2) ``coefficients``, and ``values``
+    (3 * P,) float32 of the P pixels that have a filter of their own. (3) ``values`` (3 * M * M,)
+    alone, if the others are not exact enough. ``error_px`` is the largest error of a coordinate,
+    in frame pixels.
+    """
 
     coefficients: NDArray[np.float32] | None
     values: NDArray[np.float32] | None
@@ -49,10 +53,11 @@ class Coded:
 
 
 class MapCode:
-    """Maps (3, M, M) of one layout to coefficients of ``modes`` (K, M * M) float32 and back.
+    """Converts maps (3, M, M) of one layout to coefficients of ``modes`` (K, M * M) and back.
 
-    With modes None, or for a map outside their span, the map is kept as it is. Smoothing leaves
-    the span round eyes and mouth: these pixels are then kept as they are.
+    Without modes, or for a map outside their span, all values of the map are stored. Smoothing can
+    move the pixels around eyes and mouth out of the span; then only these pixels are stored. Raises
+    BadInput if the modes are of another map size.
     """
 
     def __init__(
@@ -73,12 +78,14 @@ class MapCode:
 
     @property
     def count(self) -> int:
-        """K, 0 without modes."""
+        """The number of modes K; 0 without modes."""
         return 0 if self.modes is None else len(self.modes)
 
     def code(self, position_map: PositionMap, side: float) -> Coded:
-        """A map whose crop is ``side`` frame pixels wide. Raises BadInput if the layout or the
-        size is another."""
+        """Returns a map in stored form. Its crop is ``side`` frame pixels wide.
+
+        Raises BadInput if the map has another layout or size.
+        """
         xyz = np.asarray(position_map.xyz, np.float32)
         if xyz.shape[-1] != self.map_size or position_map.layout.name != self.layout.name:
             raise BadInput(
@@ -101,12 +108,12 @@ class MapCode:
 
     @cached_property
     def _solve_rest(self) -> NDArray[np.float64]:
-        """(M * M - P, K): the pixels that are not filtered apart to coefficients."""
+        """(M * M - P, K): from the pixels without a filter of their own to coefficients."""
         assert self.modes is not None
         return np.linalg.pinv(self.modes[:, ~self._apart].astype(np.float64), rcond=1e-5)
 
     def map(self, coefficients: ArrayLike | None, values: ArrayLike | None) -> PositionMap:
-        """The map of what ``code`` made of it."""
+        """Returns the map for the coefficients and values that ``code`` returned."""
         if coefficients is not None and self.modes is not None:
             xyz = np.asarray(coefficients, np.float32).reshape(3, -1) @ self.modes
             if values is not None:
@@ -116,7 +123,7 @@ class MapCode:
         return PositionMap(xyz.reshape(3, self.map_size, self.map_size), self.layout)
 
     def to_text(self) -> str:
-        """All of it, as text that ``from_text`` reads."""
+        """Returns modes and layout as text for ``from_text``."""
         stream = io.BytesIO()
         layout = self.layout
         arrays = {
@@ -131,7 +138,7 @@ class MapCode:
 
     @classmethod
     def from_text(cls, text: str | bytes) -> MapCode:
-        """Raises BadInput for text of something else."""
+        """Makes a MapCode from the text of ``to_text``. Raises BadInput for any other text."""
         try:
             with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as data:
                 layout = UvLayout(

@@ -1,4 +1,4 @@
-"""Faces as Parquet: one row a face, the map as the coefficients it really is."""
+"""Faces as Parquet: one row per face, with the map as coefficients."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 _VERSION_KEY, _CODE_KEY = b"posgan_edge.faces", b"posgan_edge.maps"
-#: Rows that wait in memory; maps that are kept as they are count for more.
+#: Rows that are collected in memory before they are written: with coefficients, and with whole maps.
 ROW_GROUP, RAW_ROW_GROUP = 4096, 64
-#: Columns of fixed length: name, values, whether float64 (else float32). Where a face has none of
-#: them they are NaN: pyarrow cannot read nulls among lists of fixed length back in parts.
+#: Columns of fixed length: name, length, whether float64 (else float32). Missing values are NaN,
+#: because pyarrow cannot read nulls in lists of fixed length in parts.
 _LISTS = (
     ("box", 4, True), ("crop", 4, True), ("pose", 3, True), ("rotation", 9, True),
     ("translation", 3, True), ("landmarks", 204, False), ("facing", 68, False),
@@ -40,8 +40,10 @@ _OPENNESS = ("right_eye", "left_eye", "mouth")
 
 @dataclass(frozen=True)
 class StoredFace:
-    """A row: the face, and which frame of which source it is in. ``timestamp`` is in seconds,
-    ``width`` and ``height`` of the frame in pixels."""
+    """A row of the table: a face, its source and its frame.
+
+    ``timestamp`` is in seconds; ``width`` and ``height`` are of the frame, in pixels.
+    """
 
     face: Face
     source: str
@@ -52,7 +54,7 @@ class StoredFace:
 
 
 def load_pyarrow() -> Any:
-    """The module ``pyarrow``, with ``pyarrow.parquet``. Raises MissingRuntime without it."""
+    """Returns the module ``pyarrow`` with ``pyarrow.parquet``. Raises MissingRuntime without it."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -62,7 +64,7 @@ def load_pyarrow() -> Any:
 
 
 def schema(count: int) -> pa.Schema:
-    """The columns, for maps of ``count`` modes (0: maps are kept as they are)."""
+    """Returns the columns for maps of ``count`` modes (0: only whole maps)."""
     arrow = load_pyarrow()
     fields = [
         arrow.field("source", arrow.string(), False), arrow.field("frame", arrow.int64(), False),
@@ -83,7 +85,7 @@ def schema(count: int) -> pa.Schema:
 
 
 def face_row(frame: Frame, face: Face, code: MapCode | None) -> dict[str, Any]:
-    """One face as the values of its columns. With ``code`` None the map is left out."""
+    """Returns the values of the columns for one face. If ``code`` is None, the map is left out."""
     box, crop, pose = face.box, face.crop, face.pose
     open_ = openness(face.landmarks)
     row: dict[str, Any] = {
@@ -119,10 +121,10 @@ def face_row(frame: Frame, face: Face, code: MapCode | None) -> dict[str, Any]:
 class ParquetSink(FileSink):
     """One row for each face of each frame.
 
-    The modes of ``engine``, or of the one that ``start`` is called with, make the map of a row
-    short; without modes, and for maps outside their span, a map is kept as it is in float32. Rows
-    go to the file every ``ROW_GROUP`` faces. Raises UsageError where the name does not end in
-    .parquet, MissingRuntime without pyarrow.
+    A map is stored as coefficients of the modes of ``engine`` (or of the engine given to
+    ``start``). Without modes, and for maps outside their span, the whole map is stored in float32.
+    Rows are written every ``ROW_GROUP`` faces. Raises UsageError if the name does not end in
+    .parquet, and MissingRuntime without pyarrow.
     """
 
     dense = True
@@ -163,7 +165,7 @@ class ParquetSink(FileSink):
 
 
 class _Writer:
-    """The open file and the rows that wait for it."""
+    """The open file, and the rows that are not written yet."""
 
     def __init__(self, path: Path, engine: Engine, layout: UvLayout | None) -> None:
         info, modes = engine.info, engine.modes()
@@ -204,7 +206,7 @@ class _Writer:
 
 
 def table(rows: Sequence[dict[str, Any]], columns: pa.Schema) -> pa.Table:
-    """Rows of ``face_row`` as an Arrow table of these columns."""
+    """Returns rows of ``face_row`` as an Arrow table with these columns."""
     arrow = load_pyarrow()
     made = []
     for field in columns:
@@ -215,10 +217,11 @@ def table(rows: Sequence[dict[str, Any]], columns: pa.Schema) -> pa.Table:
 
 
 def read_faces(path: str | Path) -> Iterator[Face]:
-    """The faces of a Parquet file that posgan-edge wrote, in its order, with their maps.
+    """Yields the faces of a Parquet file of posgan-edge, in its order, with their maps.
 
-    Maps are exact to 1e-4 px, or to a millionth of the crop's side where that is more. Only a part
-    of the file is in memory at a time. Raises BadInput for a file of something else.
+    Maps are exact to 1e-4 px, or to a millionth of the crop's side if that is more. Only a part of
+    the file is in memory at a time. Raises BadInput for any other file, and MissingRuntime without
+    pyarrow.
 
     >>> from posgan_edge import read_faces
     >>> for face in read_faces("faces.parquet"):                     # doctest: +SKIP
@@ -228,7 +231,7 @@ def read_faces(path: str | Path) -> Iterator[Face]:
 
 
 def read_rows(path: str | Path) -> Iterator[StoredFace]:
-    """As ``read_faces``, each face with its source and its frame."""
+    """As ``read_faces``, but yields each face with its source and frame."""
     arrow = load_pyarrow()
     try:
         file = arrow.parquet.ParquetFile(path)
@@ -285,5 +288,5 @@ def _stored(row: dict[str, Any], code: MapCode) -> StoredFace:
 
 
 def _given(values: list[float] | None) -> list[float] | None:
-    """Values of a column, None where they stand for none."""
+    """Returns the values of a column; None if they are missing or NaN."""
     return None if values is None or values[0] != values[0] else values

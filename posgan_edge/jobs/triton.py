@@ -1,4 +1,4 @@
-"""Model repositories for a Triton Inference Server: the network, and faces."""
+"""Writing model repositories for a Triton Inference Server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MODEL_PY = '''"""Run by Triton's Python backend; posgan-edge is installed for i
 import os
 import sys
 
-# The backend's Python may be built to leave PYTHONPATH out.
+# The backend's Python may ignore PYTHONPATH.
 sys.path[:0] = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
 
 from posgan_edge.jobs.triton_models import {name} as TritonPythonModel  # noqa: E402
@@ -39,9 +39,13 @@ __all__ = ["TritonPythonModel"]
 
 @dataclass(frozen=True)
 class Serving:
-    """How models are served: ``backend`` one of ``BACKENDS``; ``batch`` the most images of a
-    batch; ``delay_us`` how long, in microseconds, a request may wait for others; ``instances`` of
-    the faces model, each on a core of its own; ``name`` of the network, None for its own."""
+    """How models are served.
+
+    ``backend`` is one of ``BACKENDS``. ``batch`` is the largest batch, in images. ``delay_us`` is
+    the longest time, in microseconds, that a request waits for others. ``instances`` is the number
+    of instances of the faces model; each uses one core. ``name`` is the network's name on the
+    server, None for its own. Raises UsageError for a bad value.
+    """
 
     backend: str = "onnxruntime"
     batch: int = 16
@@ -61,12 +65,12 @@ class Serving:
 def write_repository(
     folder: str | Path, model: str | Path = "edge", serving: Serving | None = None
 ) -> list[str]:
-    """Writes ``folder``/NAME (the network) and ``folder``/faces; returns the models' names.
+    """Writes ``folder``/NAME (the network) and ``folder``/faces. Returns the names of the models.
 
-    The network is an ONNX file or a TensorRT plan with its manifest; with backend ``python`` any
-    model file. ``tensorrt`` with an ONNX file is ONNX Runtime with its TensorRT accelerator.
-    Nothing is replaced. Raises BadInput for a model that cannot be served so, or where the folder
-    holds something.
+    The network is an ONNX file or a TensorRT plan with its manifest; the backend ``python`` takes
+    any other model file too. The backend ``tensorrt`` runs an ONNX file on ONNX Runtime with its
+    TensorRT accelerator. Raises BadInput for a model that the backend cannot serve, and if the
+    folder is not empty: nothing is replaced.
     """
     serving = serving or Serving()
     target, source = Path(folder), model_path(model)
@@ -91,7 +95,7 @@ def _write(folder: Path, source: Path, serving: Serving) -> list[str]:
     python = serving.backend == "python"
     plan = source.suffix in _PLANS
     file = f"network{source.suffix}" if python else "model.plan" if plan else "model.onnx"
-    # Loaded from the copy: weights in files beside the model would be left behind.
+    # Load the copy, not the source, so that a model with weights in other files is refused.
     copied = folder / "copy" / file
     copied.parent.mkdir(parents=True)
     shutil.copyfile(source, copied)

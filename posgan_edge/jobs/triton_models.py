@@ -1,6 +1,6 @@
-"""The models that a Triton server runs in Python; its ``model.py`` files import them.
+"""Models for Triton's Python backend. The ``model.py`` files of a repository import them.
 
-Only a server's Python process has ``triton_python_backend_utils``.
+``triton_python_backend_utils`` exists only inside the server.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ FACE_OUTPUTS = (
     ("rotation", "FP64", (3, 3)), ("translation", "FP64", (3,)), ("scale", "FP64", ()),
     ("blendshapes", "FP64", (52,)),
 )  # fmt: skip
-#: Most faces of a frame where a request does not say.
+#: Largest number of faces per frame if the request does not set it.
 MAX_FACES = 64
 
 
 class NetworkModel:
-    """The network itself: ``image`` (N, 3, S, S) -> ``position_map`` (N, 3, M, M)."""
+    """The network: ``image`` (N, 3, S, S) -> ``position_map`` (N, 3, M, M), float32."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the model file that lies beside ``model.py``."""
+        """Loads the model file in the folder of ``model.py``."""
         self._utils = _utils()
         parameters = _parameters(args)
         file = Path(args["model_repository"]) / args["model_version"] / parameters["file"]
         self._engine = load_engine(file)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """A response for each request; each is a batch of its own."""
+        """Returns a response for each request; requests are not joined to one batch."""
         return [_answered(self._utils, self._maps, request) for request in requests]
 
     def _maps(self, request: Any) -> dict[str, NDArray[Any]]:
@@ -54,20 +54,21 @@ class NetworkModel:
 
 
 class FacesModel:
-    """Faces of a picture: ``file`` (its bytes) or ``frame`` (H, W, 3) BGR in, faces out.
+    """Finds the faces of a picture: ``file`` (bytes of a JPEG or PNG) or ``frame`` (H, W, 3) BGR.
 
-    ``boxes`` (F, 4) say where faces are; without them a detector looks for ``max_faces`` of them.
+    With ``boxes`` (F, 4) in pixels no detector runs; otherwise it looks for up to ``max_faces``.
+    Outputs are ``FACE_OUTPUTS``, a row per face.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Makes the pipeline; the network is the server's own model."""
+        """Makes the pipeline. It uses the network model of the same server."""
         from posgan_edge.faces.pipeline import FacePipeline
 
         self._utils = _utils()
         self._pipeline = FacePipeline(_ServedEngine(self._utils, _parameters(args)))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """A response for each request."""
+        """Returns a response for each request."""
         return [_answered(self._utils, self._faces, request) for request in requests]
 
     def _faces(self, request: Any) -> dict[str, NDArray[Any]]:
@@ -97,7 +98,7 @@ class FacesModel:
 
 
 def face_arrays(faces: Sequence[Face], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Faces as the arrays (F, ...) of ``FACE_OUTPUTS`` that are named."""
+    """Returns the arrays (F, ...) of ``FACE_OUTPUTS`` whose names are in ``names``."""
     made = {}
     for name, kind, shape in FACE_OUTPUTS:
         if name in names:
@@ -127,7 +128,10 @@ _VALUES: dict[str, Any] = {
 
 
 class _ServedEngine(Engine):
-    """Another model of the same server, so that faces of many requests share its batches."""
+    """An engine that calls the network model of the same server.
+
+    So faces of many requests share its batches.
+    """
 
     def __init__(self, utils: Any, parameters: dict[str, str]) -> None:
         self._utils, self._name = utils, parameters["network"]
@@ -155,7 +159,7 @@ class _ServedEngine(Engine):
 
 
 def _answered(utils: Any, make: Any, request: Any) -> Any:
-    """The response to a request; what is wrong with it goes back to its sender alone."""
+    """Returns the response to a request. An error is returned to the sender of this request only."""
     try:
         tensors = [utils.Tensor(name, value) for name, value in make(request).items()]
     except PosganError as error:

@@ -1,4 +1,4 @@
-// Three channels worked on as one: a vector of the host's compiler where it has them.
+// Three colour channels as one value: a compiler's vector type on the host if it has one.
 #pragma once
 
 #include "common.h"
@@ -17,12 +17,12 @@ typedef float Color __attribute__((vector_size(16)));
 
 inline Color color(float a, float b, float c) { return Color{a, b, c, 0.0f}; }
 
-// Reads a fourth byte: the caller sees to it that there is one.
+// Reads a fourth byte; the caller makes sure that it exists.
 inline Color load_color(const uint8_t* p) {
   typedef uint8_t Bytes __attribute__((vector_size(16)));
   typedef uint16_t Shorts __attribute__((vector_size(16)));
   typedef int32_t Words __attribute__((vector_size(16)));
-  // Widening by interleaving zeros: compilers make one instruction of each step.
+  // Widening by interleaving zeros: compilers turn each step into one instruction.
   int32_t four;
   memcpy(&four, p, sizeof four);
   const Words word{four, 0, 0, 0};

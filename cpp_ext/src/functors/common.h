@@ -1,4 +1,4 @@
-// What host and device share: the markers, half precision, and the crop transform.
+// Shared by host and device: macros, half precision, and the crop transform.
 #pragma once
 
 #include <cmath>
@@ -47,7 +47,7 @@ POSGAN_HD float load(const Half* p) {
   const uint32_t sign = static_cast<uint32_t>(p->bits & 0x8000u) << 16;
   const uint32_t rest = p->bits & 0x7fffu;
   if (rest >= 0x7c00u) return as_float(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
-  // Multiplying by 2^112 moves the exponent's bias, and brings subnormals out exactly.
+  // Multiplying by 2^112 corrects the exponent's bias, and is exact for subnormals too.
   return as_float(sign | as_bits(as_float(rest << 13) * as_float(0x77800000u)));
 #endif
 }
@@ -77,12 +77,12 @@ POSGAN_HD void store(Half* p, float value) {
 // A crop's similarity, (2, 3) row by row: crop units to frame pixels.
 struct Similarity {
   float a, b, x, c, d, y;
-  float scale;  // length of the first column: the crop's side in pixels; NaN when it is no use
+  float scale;  // length of the first column: the crop's side in pixels; NaN if invalid
 
   static POSGAN_HD Similarity read(const float* m) {
     Similarity s{m[0], m[1], m[2], m[3], m[4], m[5], 0.0f};
     s.scale = sqrtf(s.a * s.a + s.c * s.c);
-    // A sum is finite only when every part is; no part of it may overflow silently.
+    // The sum is finite only if every part is, so that no overflow goes unnoticed.
     const float sum = fabsf(s.a) + fabsf(s.b) + fabsf(s.x) + fabsf(s.c) + fabsf(s.d) + fabsf(s.y);
     if (!(s.scale > 0.0f) || !(sum < 1e18f)) s.scale = not_a_number();
     return s;

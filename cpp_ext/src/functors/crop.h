@@ -1,4 +1,4 @@
-// Cutting crops out of a camera frame: bilinear, area-correct where the crop is shrunk.
+// Cutting crops out of a camera frame: bilinear, with a wider filter if the crop is made smaller.
 #pragma once
 
 #include "color.h"
@@ -18,16 +18,16 @@ struct BgrFrame {
     const uint8_t* p = at(column, row);
     return color(p[0], p[1], p[2]);
   }
-  // Not for the frame's last pixel, past which nothing may be read.
+  // Not for the frame's last pixel: the byte after it must not be read.
   POSGAN_HD Color fetch_inside(int column, int row) const { return load_color(at(column, row)); }
 };
 
-// What luma is multiplied by once its lowest value is taken off, and chroma's parts of each colour.
+// Factor of luma after its lowest value is subtracted, and factors of chroma for each colour.
 struct YuvMatrix {
   float stretch, lowest, red_v, green_u, green_v, blue_u;
 };
 
-// Luma plane, then interleaved chroma at half the resolution.
+// NV12: a luma plane, and interleaved chroma at half the resolution.
 struct Nv12Frame {
   const uint8_t* luma;
   const uint8_t* chroma;
@@ -49,11 +49,11 @@ struct Nv12Frame {
   }
 };
 
-constexpr float kWidest = 64.0f;  // frame pixels from the filter's centre to its end, at most
+constexpr float kWidest = 64.0f;  // largest filter radius in frame pixels
 
-// A tent over `taps` pixels of one axis from `low` on.
+// A tent filter over `taps` pixels of one axis, starting at `low`.
 struct Tent {
-  float offset, inverse;  // from the centre to pixel `low`; one over the reach
+  float offset, inverse;  // distance from the centre to pixel `low`; 1 / reach
   int low, taps;
 
   static POSGAN_HD Tent make(float centre, float reach, float inverse, int taps) {
@@ -71,11 +71,11 @@ struct Tent {
   }
 };
 
-// One crop made ready: frame pixel of output pixel (row, column), and the filter's half width.
+// A prepared crop: the frame pixel of each output pixel (row, column), and the filter's radius.
 struct CropGrid {
   float a, b, x, c, d, y;
-  float reach, inverse;  // NaN when the transform is no use
-  int taps;     // frame pixels that the filter spans, at most
+  float reach, inverse;  // NaN if the transform is invalid
+  int taps;     // largest number of frame pixels that the filter covers
 
   static POSGAN_HD CropGrid make(const float* transform, int size) {
     const Similarity s = Similarity::read(transform);
@@ -166,7 +166,7 @@ struct CropNormalize {
     return (1.0f / total) * sum;
   }
 
-  // The filter where it meets no border.
+  // The filter away from the frame's border.
   POSGAN_HD Color inside(const Tent& across, const Tent& down) const {
     Color sum = color(0.0f, 0.0f, 0.0f);
     float width = 0.0f, height = 0.0f;
@@ -183,7 +183,7 @@ struct CropNormalize {
     return (1.0f / (width * height)) * sum;
   }
 
-  // The same for the shrinks that cameras make most: the weights across stay in registers.
+  // The same for the most common filter widths: the horizontal weights stay in registers.
   template <int N>
   POSGAN_HD Color inside(const Tent& across, const Tent& down) const {
     float weights[N], width = 0.0f, height = 0.0f;

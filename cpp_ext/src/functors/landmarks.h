@@ -1,4 +1,4 @@
-// Reading points off a position map, by bilinear sampling, and carrying them into the frame.
+// Bilinear reading of points of a position map, and their transform to frame pixels.
 #pragma once
 
 #include "common.h"
@@ -10,10 +10,10 @@ struct Tap {
   float fu, fv;
 };
 
-// The pixel whose centre lies at or before coordinate u in [0, 1] over `size` pixels, and how far
-// past it u is. Pixel i has its centre at (i + 0.5) / size; past the outermost centres the edge is
-// held. The product is split into its rounded value and the rest, so that the fraction is good to
-// the last bits at any size.
+// Finds the last pixel whose centre is at or before the coordinate u in [0, 1], of `size` pixels,
+// and the distance of u from that centre. Pixel i has its centre at (i + 0.5) / size; outside the
+// outermost centres the edge value is used. The product is split into its rounded value and the
+// remainder, so that the fraction is exact at any size.
 POSGAN_HD int split(float u, int size, float* fraction) {
   const float count = static_cast<float>(size);
   const float high = u * count, low = fmaf(u, count, -high);
@@ -53,8 +53,8 @@ struct Point {
   POSGAN_HD Point operator-(const Point& o) const { return {x - o.x, y - o.y, z - o.z}; }
 };
 
-// Half the width of the differences that a surface's normal is made of, of the whole map: wide
-// enough to pass over the folds of lids and lips.
+// Step of the differences for a surface normal, in widths of the map: large enough to skip the
+// folds of lids and lips.
 constexpr float kFacingStep = 1.0f / 32.0f;
 
 // maps (N, 3, H, W), uv (P + R, 2), transforms (N, 2, 3) -> points (N, P, 3), facing (N, P) or null,
@@ -82,7 +82,7 @@ struct ExtractLandmarks {
     return {read(map, t), read(map + plane, t), read(map + 2 * plane, t)};
   }
 
-  // Differences of the surface over the step to either side, held inside of the map.
+  // Differences of the surface over one step to either side, limited to the map.
   POSGAN_HD Point along(const T* map, float u, float v, float du, float dv) const {
     return read(map, held(u + du), held(v + dv)) - read(map, held(u - du), held(v - dv));
   }
@@ -96,7 +96,7 @@ struct ExtractLandmarks {
     const size_t index = face * count + point;
     float* out = point < count ? points + 3 * index
                                : rest + 3 * (face * rest_count + (point - count));
-    // Adding 0 * scale turns a transform that is no use into NaN in every coordinate.
+    // Adding 0 * scale makes every coordinate NaN if the transform is invalid.
     const float bad = 0.0f * to_frame.scale;
     out[0] = (to_frame.a * p.x + to_frame.b * p.y) + to_frame.x + bad;
     out[1] = (to_frame.c * p.x + to_frame.d * p.y) + to_frame.y + bad;

@@ -1,10 +1,10 @@
-// The pose of a face: Huber-weighted similarity fit of the mean face to its points.
+// The pose of a face: Huber-weighted fit of the mean face to its points with a similarity.
 //
 // Rotation by Horn's quaternion method (Horn, "Closed-form solution of absolute orientation using
-// unit quaternions", J. Opt. Soc. Am. A 4, 1987). A Team is the threads that share one face:
-// rank() and size() deal the points out, always the same ones to the same thread; sum() adds over
-// them all, for all to have. count() counts values in bins which clear() has emptied, and locate()
-// gives all of them the bin that holds a rank, and the rank within it.
+// unit quaternions", J. Opt. Soc. Am. A 4, 1987). A Team is the threads that share one face.
+// rank() and size() assign points to threads, always in the same way. sum() adds values over all
+// threads; each gets the result. clear() empties the bins, count() counts values in them, and
+// locate() returns to all threads the bin that holds a rank, and the rank within that bin.
 #pragma once
 
 #include "common.h"
@@ -32,7 +32,7 @@ struct HostTeam {
   }
 };
 
-// Turns row and column p and q of m so that m[p][q] becomes zero; v gathers the turns.
+// Rotates rows and columns p and q of m so that m[p][q] becomes zero; v accumulates the rotations.
 POSGAN_HD void jacobi(float (&m)[4][4], float (&v)[4][4], int p, int q) {
   if (m[p][q] == 0.0f) return;
   const float theta = (m[q][q] - m[p][p]) / (2.0f * m[p][q]);
@@ -58,7 +58,7 @@ POSGAN_HD void jacobi(float (&m)[4][4], float (&v)[4][4], int p, int q) {
   }
 }
 
-// Eigenvector of the largest eigenvalue of a symmetric (4, 4) matrix, by cyclic Jacobi turns.
+// Eigenvector of the largest eigenvalue of a symmetric (4, 4) matrix, by cyclic Jacobi rotations.
 POSGAN_HD void largest_eigenvector(float (&m)[4][4], float* out) {
   float v[4][4] = {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}};
   for (int sweep = 0; sweep < 8; ++sweep) {
@@ -104,8 +104,8 @@ struct Fit {
 };
 
 // points (N, stride, 3) of which the first `count` are fitted, mean (count, 3) -> out (N, 14):
-// points ~ scale * R @ mean + t, and the root-mean-square distance between the two over scale.
-// `residuals` is room for `count` floats of this team's.
+// points ~ scale * R @ mean + t, and the root-mean-square distance of the fit divided by scale.
+// `residuals` is memory of this team for `count` floats.
 template <class Team>
 struct FitPose {
   const float* points;
@@ -143,7 +143,7 @@ struct FitPose {
       check += fit.t[i];
       for (int j = 0; j < 3; ++j) check += fit.r[i][j];
     }
-    // A scale that is not above zero is no pose; neither is one with NaN in a part of it.
+    // Without a scale above zero, or with NaN in any part, there is no pose.
     const float bad = fit.scale > 0.0f && check - check == 0.0f ? 0.0f : not_a_number();
     p[0] = fit.scale + bad;
     for (int i = 0; i < 9; ++i) p[1 + i] = fit.r[i / 3][i % 3] + bad;
@@ -151,7 +151,7 @@ struct FitPose {
     p[13] = residual + bad;
   }
 
-  // A Huber weight of 1 up to the limit; no limit yet when it is below zero.
+  // The Huber weight is 1 up to the limit; a limit below zero means no limit.
   static POSGAN_HD float weight(float residual, float limit) {
     return limit < 0.0f || residual <= limit ? 1.0f : limit / residual;
   }
@@ -196,7 +196,7 @@ struct FitPose {
     return fit;
   }
 
-  // The rotation r that makes sum over a, b of r[a][b] c[3 a + b] largest.
+  // The rotation r with the largest sum over a, b of r[a][b] c[3 a + b].
   static POSGAN_HD void turn(const float* c, float (&r)[3][3]) {
     float m[4][4] = {{c[0] + c[4] + c[8], c[7] - c[5], c[2] - c[6], c[3] - c[1]},
                      {0, c[0] - c[4] - c[8], c[1] + c[3], c[6] + c[2]},
@@ -218,15 +218,15 @@ struct FitPose {
     r[2][2] = w * w - x * x - y * y + z * z;
   }
 
-  // The value of this rank among values that are not negative, byte by byte from the top: such
-  // floats have the order of their bits.
+  // The value of this rank among non-negative values, found byte by byte from the highest: such
+  // floats have the same order as their bits.
   POSGAN_HD float select(const Team& team, const float* values, int rank) const {
     uint32_t found = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
       team.clear();
       for (int i = team.rank(); i < count; i += team.size()) {
         const uint32_t bin = (as_bits(values[i]) ^ found) >> shift;
-        if (bin < kBins) team.count(bin);  // the bytes above are those found
+        if (bin < kBins) team.count(bin);  // the higher bytes agree with those found
       }
       found |= team.locate(&rank) << shift;
     }

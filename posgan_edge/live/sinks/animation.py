@@ -1,4 +1,4 @@
-"""The face of a video as one animated mesh."""
+"""Writing the face of a video as an animated mesh."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from posgan_edge.live.sinks.outputs import Outputs
 from posgan_edge.render.animation import FaceAnimation, check_animation_writer, save_animation
 from posgan_edge.render.dense import filled, uv_texture
 
-#: Degrees by which a frame must show the face more from the front to give the texture.
+#: A frame replaces the texture if it shows the face more frontally by at least this, in degrees.
 _MORE_FRONTAL = 3.0
-_METRES = np.float32(0.01)  # of a centimetre
+_METRES = np.float32(0.01)  # in one centimetre
 
 
 class AnimationSink(FileSink):
-    """The first face of a video as one GLB file: 52 morph targets with ARKit's names, their weights
-    over time, and a node that carries the head's pose.
+    """Writes the first face of a video to a GLB file.
 
-    The mesh is the person at rest: the mean of all frames, freed of pose and expression, with the
-    texture of the frame that shows it most from the front. The head moves in the picture's plane
-    from where it was first; how far it is from the camera a picture does not tell. Other faces, and
-    later tracks, are left out.
+    The file has 52 morph targets with ARKit's names, their weights over time, and a node with the
+    head's pose. The mesh is the person at rest: the mean of all frames, with pose and expression
+    removed. Its texture is from the most frontal frame. The head moves in the plane of the picture,
+    relative to its first position; the distance from the camera is unknown. Other faces and later
+    tracks are left out. Raises UsageError if the name does not end in .glb, and MissingRuntime
+    without the mesh packages.
     """
 
     dense = True
@@ -62,7 +63,7 @@ class AnimationSink(FileSink):
 
 
 class _Track:
-    """What one face did so far."""
+    """The frames of one face so far."""
 
     def __init__(self, face: Face) -> None:
         layout, size = face.dense_map.layout, face.dense_map.resolution
@@ -95,14 +96,14 @@ class _Track:
         self._places.append(moved * np.array([1.0, 1.0, 0.0]))
 
     def look(self, face: Face, image: Image) -> None:
-        """Takes the texture of a frame that shows the face clearly more from the front."""
+        """Takes the texture of this frame if it shows the face clearly more frontally."""
         turned = math.hypot(face.pose.yaw, face.pose.pitch)
         if turned < self._turned - _MORE_FRONTAL:
             self._texture = filled(uv_texture(face, image, mirrored=True))
             self._turned = turned
 
     def animation(self) -> FaceAnimation:
-        """All of it, turned about the middle of the head."""
+        """Returns the animation. The head turns about its middle."""
         rest = self._sum / len(self._times) - self._to_basis[1] * Y_UP
         size = load_basis().neutral.shape[-1]
         uv = np.column_stack([self._index % size + 0.5, self._index // size + 0.5]) / size
@@ -120,7 +121,7 @@ class _Track:
 
 
 def _targets(layout: UvLayout, size: int) -> NDArray[np.float32]:
-    """(52, V, 3) in centimetres, y up: the change of each vertex at a value of 1."""
+    """Returns the change of each vertex at a value of 1: (52, V, 3) in centimetres, y up."""
     index, _ = grid_triangles(layout, size)
     basis = load_basis()
     targets = np.zeros((len(ARKIT_NAMES), len(index), 3), np.float32)

@@ -1,4 +1,4 @@
-"""Expression and head over the network to avatar programs: OSC messages of the VMC protocol."""
+"""Sending blendshapes and head rotation to avatar programs: VMC protocol over OSC."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from posgan_edge.errors import UsageError, missing
 from posgan_edge.geometry.axes import quaternion
 from posgan_edge.live.sinks.base import Result, Sink
 
-#: Bytes of one datagram: what an Ethernet frame holds.
+#: Largest datagram in bytes; it fits into an Ethernet frame.
 _DATAGRAM = 1400
 _SCHEME = "osc://"
 
 
 def parse_osc(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``osc://HOST:PORT`` -> (host, port). Raises UsageError for anything else."""
+    """Returns (host, port) of ``HOST:PORT`` or ``osc://HOST:PORT``.
+
+    Raises UsageError for any other text.
+    """
     host, _, port = text.removeprefix(_SCHEME).rpartition(":")
     host = host.strip("[]")
     if not host or "/" in host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
@@ -31,17 +34,17 @@ def parse_osc(text: str) -> tuple[str, int]:
 
 
 class OscSink(Sink):
-    """Sends the first face of each frame as a VMC performer does, over UDP.
+    """Sends the first face of each frame over UDP, as a VMC performer.
 
-    ``/VMC/Ext/OK`` (1) and ``/VMC/Ext/T`` (the frame's time in seconds) with every frame; with a
-    face also ``/VMC/Ext/Bone/Pos`` (``Head``, position 0, rotation x, y, z, w in Unity's axes),
+    Every frame sends ``/VMC/Ext/OK`` (1) and ``/VMC/Ext/T`` (the frame's time in seconds). A frame
+    with a face also sends ``/VMC/Ext/Bone/Pos`` (``Head``, position 0, rotation x, y, z, w in Unity's axes),
     a ``/VMC/Ext/Blend/Val`` for each of the 52 ARKit names, and ``/VMC/Ext/Blend/Apply``. Messages
-    are bundled into datagrams that need not be split on their way.
+    are bundled into datagrams that fit into an Ethernet frame.
 
-    A frame that could not be sent, or was refused where it went, is counted in ``lost``; ``notify``
-    is told in one line of the first, and in one of the total at the end. UDP does not tell of
-    frames that nobody takes on another machine. Raises UsageError for an address that is none,
-    MissingRuntime without python-osc.
+    ``lost`` counts frames that could not be sent or were refused by the receiver. ``notify`` is
+    called with one line for the first of them, and with one line for the total at the end. UDP does
+    not report frames that no program receives on another machine. Raises UsageError for a bad
+    address, and MissingRuntime without python-osc.
     """
 
     expressions = True
@@ -62,7 +65,7 @@ class OscSink(Sink):
             family, kind, protocol, _, target = found[0]
             self._socket = socket.socket(family, kind, protocol)
             self._socket.setblocking(False)
-            # A connected socket is told where nobody listens.
+            # A connected socket reports an error if no program listens.
             self._socket.connect(target)
         except (OSError, UnicodeError) as error:
             self._close_socket()
@@ -89,7 +92,7 @@ class OscSink(Sink):
 
     def _why(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error)
-        self._notify(f"{self.name}: cannot be reached ({reason}); the run goes on")
+        self._notify(f"{self.name}: cannot be reached ({reason}); the run continues")
 
     def _close_socket(self) -> None:
         if self._socket is not None:
@@ -115,7 +118,7 @@ class OscSink(Sink):
 
 
 def messages(result: Result) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The VMC messages of a frame: (address, values)."""
+    """Yields the VMC messages of a frame as (address, values)."""
     yield "/VMC/Ext/OK", (1,)
     yield "/VMC/Ext/T", (float(result.frame.timestamp),)
     face = result.faces[0] if result.faces else None
@@ -130,8 +133,11 @@ def messages(result: Result) -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 def unity_quaternion(rotation: FloatArray) -> NDArray[np.float64]:
-    """A head's rotation (3, 3) (x to the picture's right, y up, z towards the camera) as Unity
-    has it: (x, y, z, w) with x to the person's right, y up, z forward."""
+    """Converts a head's rotation (3, 3) to Unity's axes. Returns a quaternion (x, y, z, w).
+
+    In ``rotation``, x points to the picture's right, y up, z towards the camera. In Unity, x points
+    to the person's right, y up, z forward.
+    """
     flip = np.array([-1.0, 1.0, 1.0])
     turn = flip[:, None] * np.asarray(rotation, np.float64) * flip
     return quaternion(turn)
