@@ -1,13 +1,13 @@
-"""What blendshapes cost, and how well they follow the openness of eyes and mouth.
+"""The cost of blendshapes, and how well they agree with the openness of eyes and mouth.
 
     python benchmarks/blendshapes.py FACES [--yaw 180] [--faces N] [--json F]
 
-FACES is a training pack's ``.npz`` (its ``eyes`` and ``mouth``) or a set with 68 human points as
-``benchmark --dataset`` takes it. Each face is read once on its ground-truth crop. Correlation of
-``eyeBlink`` (its sign turned) and ``jawOpen`` with the labels' ratios, beside that of our own
-``openness`` (3D) and of our ratios in the picture. Labels are ratios in the picture, which a turned
-head makes larger; "turn undone" multiplies them by what our landmarks say of that. Cost: processor
-time of a face on one thread.
+FACES is the ``.npz`` of a training pack (with ``eyes`` and ``mouth``), or a set with 68 human
+points for ``benchmark --dataset``. Each face is processed once, on its ground-truth crop. Measured
+is the correlation of ``eyeBlink`` (negated) and ``jawOpen`` with the labelled ratios, and for
+comparison that of our ``openness`` (3D) and of our ratios in the picture. Labels are ratios in the
+picture, which are larger for a turned head; "turn undone" corrects them with our landmarks. The
+cost is the processor time per face on one thread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ FACES, TIMES = 40, 50
 
 
 def faces_of(path: Path, count: int | None) -> tuple[list[Face], NDArray[Any]]:
-    """Faces of the shipped model, and the labels' openness (n, 3): right eye, left eye, mouth."""
+    """Returns the faces of the shipped model, and the labelled openness (n, 3): right eye, left
+    eye, mouth."""
     data = np.load(path)
     human, offsets = "pts68" in data, data["offsets"]
     pipeline = FacePipeline(load_engine("edge", 1), None, passes=1)
@@ -59,7 +60,7 @@ def faces_of(path: Path, count: int | None) -> tuple[list[Face], NDArray[Any]]:
 
 
 def correlations(faces: list[Face], labels: NDArray[Any]) -> dict[str, float | None]:
-    """Pearson's r with the labels (n, 3); both eyes are pooled."""
+    """Returns Pearson's r with the labels (n, 3); both eyes are taken together."""
     solid = np.array([list(openness(face.landmarks).values()) for face in faces])
     plane = np.array([list(openness(face.landmarks[:, :2]).values()) for face in faces])
     shapes = np.array([[(face.blendshapes or {})[name] for name in SHAPES] for face in faces])
@@ -77,7 +78,8 @@ def correlations(faces: list[Face], labels: NDArray[Any]) -> dict[str, float | N
 
 
 def widths(faces: list[Face]) -> NDArray[Any]:
-    """(n, 3): how much narrower the turn of the head makes eyes and mouth in the picture."""
+    """Returns (n, 3): the factors by which eyes and mouth are narrower in the picture of a
+    turned head."""
     ends = np.array([(36, 39), (42, 45), (60, 64)]).T
     points = np.stack([face.landmarks for face in faces])
     across = points[:, ends[0]] - points[:, ends[1]]
@@ -88,7 +90,8 @@ def widths(faces: list[Face]) -> NDArray[Any]:
 
 
 def cost_ms(faces: list[Face]) -> dict[str, float]:
-    """Processor milliseconds a face: the median over some faces, each read many times."""
+    """Returns the processor time in ms per face: the median over some faces, each processed many
+    times."""
     track, found = ExpressionTrack(), {}
     for name, call in (
         ("single picture", lambda face: face.blendshapes),

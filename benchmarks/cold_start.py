@@ -1,8 +1,8 @@
-"""From a fresh process to the first face: imports, loading, first answer, memory.
+"""Time from the start of a process to the first face: imports, loading, first result, memory.
 
     python benchmarks/cold_start.py [--model edge ...] [--repeats 5] [--json F]
 
-The models take turns; medians.
+The models are measured in turns; the figures are medians.
 """
 
 from __future__ import annotations

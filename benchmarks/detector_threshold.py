@@ -1,11 +1,11 @@
-"""Below which score should the detector also look at turned pictures? Set on training faces.
+"""Finds the score below which the detector should also search turned pictures.
 
     python benchmarks/detector_threshold.py --pack PACK_DIR [--faces 500] [--json F]
 
 Faces of the position-map pack are shown in a larger picture, upright and turned by 90, 180 and 270
-degrees. A detection is right where its box overlaps the labelled one (IoU of at least 0.5) and its
-roll is within 45 degrees of the labelled one. For each threshold: how many faces come out right,
-and how often the short-range model runs.
+degrees. A detection is right if its box overlaps the labelled one (IoU of at least 0.5) and its
+roll is within 45 degrees of the labelled one. For each threshold, the table gives the share of
+faces that are found right, and how often the short-range model runs. The faces are training faces.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def main() -> None:
 
 
 def turn(points: NDArray[Any], quarters: int) -> NDArray[Any]:
-    """Points of the square picture after so many quarter turns clockwise."""
+    """Returns points (n, 2) in pixels of the square picture after ``quarters`` clockwise quarter
+    turns."""
     x, y = points[:, 0], points[:, 1]
     for _ in range(quarters):
         x, y = SIDE - y, x

@@ -1,11 +1,11 @@
-"""Time of a frame on a GPU from pixels to landmarks and pose, with PyTorch in TensorRT's place.
+"""Time of a frame on a GPU from pixels to landmarks and pose, with PyTorch instead of TensorRT.
 
     python benchmarks/frame_path.py [--rounds 300] [--json F] [--rehearse]
 
-For a GPU that TensorRT-RTX has no target for: the reader, its kernels, copies and CUDA graphs are
-those of the package, the network is the shipped one in PyTorch, FP16. Needs ``cuda.bindings``,
-PyTorch with CUDA and the kernels. --rehearse: the same calls on the CPU, through the stand-in of
-the tests.
+This is for a GPU that TensorRT-RTX does not support. Reader, kernels, copies and CUDA graphs are
+those of the package; the network is the shipped one in PyTorch, FP16. It needs ``cuda.bindings``,
+PyTorch with CUDA, and the kernels. --rehearse makes the same calls on the CPU, with the stand-in
+for a GPU of the tests.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FACES, FRAMES = (1, 2, 8), ((720, 1280), (1080, 1920))
 
 
 class Memory:
-    """Device memory of PyTorch's, as pycuda's allocations are used."""
+    """Device memory of PyTorch with the interface of pycuda's allocations."""
 
     def __init__(self, size: int) -> None:
         self._bytes: torch.Tensor | None = torch.empty(size, dtype=torch.uint8, device="cuda")
@@ -50,7 +50,7 @@ class Memory:
 
 
 class Pinned:
-    """Pinned host memory of PyTorch's; arrays on it have it as their base."""
+    """Pinned host memory of PyTorch; it is the base of arrays on it."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -71,7 +71,8 @@ class Stream:
 
 
 class Cuda:
-    """The part of ``pycuda.driver`` that the reader calls, by ``cuda.bindings`` and PyTorch."""
+    """The part of ``pycuda.driver`` that the reader uses, made with ``cuda.bindings`` and
+    PyTorch."""
 
     Error = RuntimeError
 
@@ -151,7 +152,7 @@ class TorchDeviceEngine(DeviceEngine):
 
 
 def rehearsed(batch: int) -> DeviceEngine:
-    """The tests' stand-in for a GPU, on the CPU."""
+    """Yields the tests' stand-in for a GPU, on the CPU."""
     helpers: Any = import_module("tests.helpers.device")
     stand_in: DeviceEngine = helpers.StandIn(load_engine("edge"), batch)
     return stand_in

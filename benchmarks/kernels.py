@@ -1,4 +1,4 @@
-"""The kernels of cpp_ext against numpy, OpenCV and, on a GPU, PyTorch and the memory floor.
+"""The kernels of cpp_ext compared with numpy, OpenCV and, on a GPU, PyTorch and memory bandwidth.
 
     python benchmarks/kernels.py [--rounds 400] [--dataset AFLW2000_DIR] [--json F]
 
@@ -134,7 +134,7 @@ def nme(dataset: Path) -> dict[str, Any]:
 
 
 def gpu() -> dict[str, Any] | None:
-    """Kernel times on the first GPU; None without PyTorch's CUDA build or a device."""
+    """Returns kernel times on the first GPU; None without PyTorch's CUDA build or a device."""
     try:
         import torch
     except ImportError:
@@ -155,7 +155,7 @@ def gpu() -> dict[str, Any] | None:
 
 
 def _timed(work: Callable[[int], None], launches: int = 200, rounds: int = 30) -> float:
-    """Microseconds a launch: the least of some rounds of one graph of many launches."""
+    """Returns microseconds per launch: the minimum over rounds of a graph with many launches."""
     import torch
     from posgan_edge_kernels import cuda
 
@@ -182,7 +182,8 @@ def _timed(work: Callable[[int], None], launches: int = 200, rounds: int = 30) -
 
 
 def _bandwidth() -> float:
-    """Bytes read and written by a device copy of 256 MiB, in GB a second."""
+    """Returns the bandwidth of a device copy of 256 MiB (bytes read and written), in GB a
+    second."""
     import torch
 
     source = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")

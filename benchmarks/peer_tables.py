@@ -18,7 +18,7 @@ from posgan_edge.geometry.metrics import box_size, nme
 
 @dataclass
 class Row:
-    """What one method found: points (68, 2) by face, and milliseconds of each face."""
+    """The results of one method: points (68, 2) by face, and milliseconds per face."""
 
     points: dict[str, NDArray[Any]]
     ms: list[float]
@@ -38,7 +38,7 @@ def without_bias(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> NDArray[
 
 
 def human_figures(row: Row, faces: Sequence[LabelledFace]) -> dict[str, float | None]:
-    """Figures of one method on faces with human points that it found."""
+    """Returns the figures of one method on the faces with human points that it found."""
     pairs = [(row.points[f.name], f.original) for f in faces]
     scores = score_points({f.name: pair for f, pair in zip(faces, pairs, strict=True)})
     free = without_bias(pairs)
@@ -59,7 +59,7 @@ def human_figures(row: Row, faces: Sequence[LabelledFace]) -> dict[str, float | 
 def aflw_figures(
     row: Row, faces: Sequence[LabelledFace], label_set: str
 ) -> dict[str, float | None]:
-    """Figures of one method on the faces of AFLW2000-3D that it found."""
+    """Returns the figures of one method on the faces of AFLW2000-3D that it found."""
     pairs = [(row.points[f.name], f.labels(label_set)[:, :2]) for f in faces]
     errors = np.array([nme(*pair) for pair in pairs])
     bins = bin_of(np.array([f.angles[1] for f in faces if f.angles is not None]))
@@ -76,7 +76,8 @@ def aflw_figures(
 def tables(
     rows: dict[str, Row], faces: Sequence[LabelledFace], label_sets: Sequence[str]
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Figures by method, by table: the faces each found, and those that all found."""
+    """Returns figures by table and method: on the faces that each found, and on those that all
+    found."""
     shared = [f for f in faces if all(f.name in row.points for row in rows.values())]
     result = {}
     for label_set in label_sets:

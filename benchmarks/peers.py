@@ -1,4 +1,4 @@
-"""Landmarks of this package beside those of others, on the same faces in one run.
+"""Landmarks of this package compared with those of others, on the same faces in one run.
 
     python benchmarks/peers.py DATASET [--engine E ...] [--peer P ...] [--crop gt|detector]
                                [--limit N | --sample N --seed S] [--json OUT]
@@ -7,14 +7,14 @@ DATASET: what `posgan-edge benchmark --dataset` takes. A set with human points i
 part, openness and closed eyes, AFLW2000-3D on NME by yaw on both label sets. The tables are
 Markdown: one on the faces that each method found, one on those that all found.
 
-Every method gets the photo as it is. Engines of this package use the box of the labels, or with
---crop detector the one that the detector finds. FaceMesh finds faces itself; a second row shows it
-where it also gets a padded crop round the label box whenever it finds nothing in the photo.
-"without bias": each method's mean offset of each point is taken out first (along axes that follow
-the line of the eyes, in sizes of the face), so that other conventions for points do not decide.
-Milliseconds are wall-clock medians of a face, decoding left out: run it on a quiet machine.
+Every method gets the original photo. Engines of this package use the box of the labels, or with
+--crop detector the box that the detector finds. FaceMesh finds faces itself. In a second row it
+gets a padded crop around the label box if it finds nothing in the photo.
+"without bias": the mean offset of each point is subtracted first (along axes that follow the line
+of the eyes, in sizes of the face), so that different conventions for points do not matter.
+Milliseconds are wall-clock medians per face without decoding: run it on an idle machine.
 
-Another method is one more class: a Peer with a name and `find`, listed in PEERS.
+To add a method, write a class with a name and `find` (see Peer), and list it in PEERS.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ WITH_CROP = "padded crop where nothing was found"
 
 
 class Peer(ABC):
-    """One method. ``name`` is its row; ``attempts`` names the ways it is tried, in their order."""
+    """One method. ``name`` is the name of its row; ``attempts`` names its attempts, in order."""
 
     name: str
     attempts: tuple[str, ...] = ("",)
@@ -74,12 +74,12 @@ class Peer(ABC):
         continuous; None where it is not found."""
 
     def describe(self) -> dict[str, Any]:
-        """What it is, for the record."""
+        """Returns a description for the recorded results."""
         return {}
 
     @abstractmethod
     def close(self) -> None:
-        """Gives back what it holds."""
+        """Frees its resources."""
 
 
 class Ours(Peer):
@@ -160,14 +160,16 @@ PEERS: dict[str, Callable[[], Peer]] = {"facemesh": FaceMesh}
 def overlapping(
     found: Sequence[Any], face: LabelledFace, box_of: Callable[[Any], FaceBox]
 ) -> Any | None:
-    """What overlaps the label box most, by the benchmark's rule; None where nothing does."""
+    """Returns the box with the largest overlap with the label box, or None (the benchmark's
+    rule)."""
     truth = FaceBox.around(face.original)
     best = max(found, key=lambda one: truth.iou(box_of(one)), default=None)
     return best if best is not None and truth.iou(box_of(best)) >= DETECTION_IOU else None
 
 
 def run_peers(peers: Sequence[Peer], faces: Sequence[LabelledFace], report: Any) -> dict[str, Row]:
-    """Every face through every method, face by face, so that all see one state of the machine."""
+    """Runs every method on every face, face by face, so that the load of the machine is the
+    same."""
     rows = {row_name(p, a): Row({}, []) for p in peers for a in range(len(p.attempts))}
     for number, face in enumerate(faces):
         image = face.image()

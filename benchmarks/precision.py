@@ -37,7 +37,7 @@ SPLIT = Path(__file__).parents[1] / "calibration" / "aflw2000-3d.txt"
 
 
 class PlainEngine(Engine):
-    """The graph as it is written, without ONNX Runtime's optimisations."""
+    """Runs the graph without ONNX Runtime's optimisations."""
 
     def __init__(self, path: Path) -> None:
         with load_engine(path) as engine:
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def table(document: dict[str, Any]) -> str:
-    """The results as Markdown."""
+    """Returns the results as a Markdown table."""
     base = document["precisions"]["fp32"]
     lines = [
         "| precision | NME original | re-annotated | against FP32 | px off | MB | time / FP32 |",

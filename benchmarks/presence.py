@@ -1,9 +1,9 @@
-"""How well the fit of the mean face tells faces from what is none: the ROC of ``Pose.residual``.
+"""How well ``Pose.residual`` separates faces from other things: its ROC curve.
 
     python benchmarks/presence.py --pack PACK_DIR --backgrounds DIR [--json F] [--plot F]
 
-Faces: the pack's held-out pictures under crops that are off as a tracker's are. No faces: random
-crops of pictures, away from where the detector sees a face; and crops with half a face or less.
+Faces are the validation pictures of the pack, with crops that are off by as much as a tracker's.
+Not faces are random crops of pictures away from detected faces, and crops with at most half a face.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Makes engines, calibration and every recorded figure again from new `edge` weights.
+"""Makes engines, calibration and all recorded figures again from new `edge` weights.
 
     python benchmarks/record.py --weights FILE --aflw2000 DIR --pack DIR --helen FILE
                                 --backgrounds DIR --video FILE [--only STEP ...]
 
-Steps run in order, each a command that also runs by itself (``--list`` prints them). Steps that
-measure time must run while the machine does nothing else. Steps whose data is not given are left
-out, and said so. What a person must still do is printed at the end.
+Steps run in order. Each step is a command that can also be run alone (``--list`` prints them).
+Steps that measure time need an idle machine. Steps without their data are skipped, with a note.
+Manual steps that remain are printed at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Step:
 
 
 def steps() -> list[Step]:
-    """All steps; {name} stands for the value of an option."""
+    """Returns all steps. In a command, {name} is replaced by the value of an option."""
     edge = "posgan-edge"
     benchmark = f"{edge} benchmark --dataset {{aflw2000}}"
     found = [

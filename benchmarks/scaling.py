@@ -1,4 +1,4 @@
-"""CPU threads and batch size against latency of models on ONNX Runtime, in turns.
+"""Latency on ONNX Runtime for different CPU threads and batch sizes, measured in turns.
 
 python benchmarks/scaling.py [--model edge ...] [--rounds 200] [--json F]
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py [--minutes 10] [--source URI] [--json F] [--plot SVG]
 
-Linux alone (it reads /proc). The moving portrait at 720p, played in real time, goes through
+Linux only (it reads /proc). The moving portrait at 720p, played in real time, goes through
 capture, tracker, drawing, a video file, JSON lines and a live page. Sampled once a second.
 """
 

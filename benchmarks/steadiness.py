@@ -2,15 +2,15 @@
 
     python benchmarks/steadiness.py [--seconds 10] [--json F] [--plot SVG]
 
-Jitter: the portrait, still, under noise and JPEG; root-mean-square distance of each landmark from
-its own mean, in pixels of a 720p frame. Lag: how much later the filtered angle is, in milliseconds:
-the portrait rolled in the picture plane at up to 90 degrees a second, through the whole tracker
-(correlation with the true angle, against the unfiltered one); and a head that turns (yaw) at a
-steady 90 degrees a second, through the filter alone, under the network's own noise.
-Blink: both eyes shut for 200 and 150 ms, lids and all, every 1.5 seconds; how deep the filtered
-blink is beside the unfiltered one, and how much later, in ``openness``, in the surface and in
-``eyeBlink``; "one setting" is the filter without settings of its own for eyes and mouth.
-The sweep multiplies every cut-off frequency at rest, and, apart, what speed adds to it.
+Jitter: the still portrait with noise and JPEG; the root-mean-square distance of each landmark from
+its mean, in pixels of a 720p frame. Lag: the delay of the filtered angle in milliseconds. It is
+measured twice: with the whole tracker, on the portrait that rolls in the picture plane at up to 90
+degrees a second (from the correlation with the true angle, relative to the unfiltered one); and
+with the filter alone, on a head that turns (yaw) at a constant 90 degrees a second, with the
+network's noise. Blink: both eyes are shut for 200 and 150 ms every 1.5 seconds. Measured are depth
+and delay of the filtered blink relative to the unfiltered one, in ``openness``, in the surface and
+in ``eyeBlink``; "one setting" is the filter without separate settings for eyes and mouth. The sweep
+multiplies all cut-off frequencies at rest and, separately, the term that grows with speed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TURNING = "synthetic:?sway=0&zoom=0&roll={}&period={}&noise=6&jpeg=70&seconds={}
 
 
 def faces_of(uri: str) -> list[Face]:
-    """The unfiltered faces of a source, one a frame."""
+    """Returns the unfiltered faces of a source, one per frame."""
     with FaceTracker(smooth=False, dense=False, background=False) as tracker, open_source(uri) as s:
         return [tracker.update(frame.image, frame.timestamp)[0] for frame in s]
 
@@ -53,7 +53,7 @@ def filtered(faces: list[Face], smoothing: Smoothing, rate: float = RATE) -> lis
 
 
 def elsewhere(width: int, height: int, rate: int, seconds: float) -> dict[str, float]:
-    """Jitter of the still face in another size or at another frame rate."""
+    """Returns the jitter of the still face in another size or at another frame rate."""
     size = f"&width={width}&height={height}&fps={rate}"
     faces = faces_of(STILL.format(seconds) + size)
     raw, steady = jitter(faces), jitter(filtered(faces, Smoothing(), rate))
@@ -65,13 +65,13 @@ def elsewhere(width: int, height: int, rate: int, seconds: float) -> dict[str, f
 
 
 def jitter(faces: list[Face]) -> float:
-    """Pixels RMS round each landmark's mean, the first second left out."""
+    """Returns the RMS distance in pixels from each landmark's mean, without the first second."""
     points = np.stack([face.landmarks[:, :2] for face in faces])[int(RATE) :]
     return float(np.sqrt(np.square(points - points.mean(0)).sum(-1).mean()))
 
 
 def lag_ms(late: NDArray[Any], early: NDArray[Any]) -> float:
-    """By how much one signal follows another: the shift of least squares, to a tenth of a ms."""
+    """Returns the delay of one signal after another in ms: the best shift, to a tenth of a ms."""
     steps = np.arange(len(early), dtype=float)
     inner = slice(int(RATE), len(early) - int(RATE))
 
@@ -84,7 +84,7 @@ def lag_ms(late: NDArray[Any], early: NDArray[Any]) -> float:
 
 
 def blink(takes: float, seconds: float) -> dict[str, dict[str, float]]:
-    """Depth (share of the unfiltered one) and delay of blinks."""
+    """Returns depth (share of the unfiltered depth) and delay of blinks."""
     own, one = FaceSmoother(), FaceSmoother(ONE_SETTING)
     smooth, plain = ExpressionTrack(), ExpressionTrack(smooth=False)
     rows = []
@@ -117,21 +117,22 @@ def blink(takes: float, seconds: float) -> dict[str, dict[str, float]]:
 
 
 def opened(landmarks: NDArray[Any]) -> float:
-    """Openness of both eyes."""
+    """Returns the openness of both eyes."""
     eyes = openness(landmarks)
     return (eyes["right_eye"] + eyes["left_eye"]) / 2
 
 
 def depth(signal: NDArray[Any]) -> float:
-    """How far blinks 1.5 seconds apart fall below what is usual, the first two left out."""
+    """Returns how far blinks 1.5 seconds apart fall below the usual value; the first two are
+    ignored."""
     each = signal[: len(signal) // 45 * 45].reshape(-1, 45)[2:]
     return float(np.median(signal) - each.min(axis=1).mean())
 
 
 def turned(faces: list[Face], degrees: NDArray[Any]) -> list[Face]:
-    """The faces of a still head, noise and all, turned about its vertical axis."""
+    """Returns the faces of a still head with its noise, turned about the vertical axis."""
     flip = np.array([1.0, -1.0, 1.0])
-    answer = []
+    result = []
     for face, yaw in zip(faces, degrees, strict=True):
         pose = face.pose
         turn = rotation_from_angles(0, yaw, 0)
@@ -141,8 +142,8 @@ def turned(faces: list[Face], degrees: NDArray[Any]) -> list[Face]:
         new = replace(
             pose, pitch=0.0, yaw=angles_from_rotation(rotation)[1], roll=0.0, rotation=rotation
         )
-        answer.append(replace(face, landmarks=points.astype(np.float32), pose=new))
-    return answer
+        result.append(replace(face, landmarks=points.astype(np.float32), pose=new))
+    return result
 
 
 def scaled(at_rest: float, per_speed: float) -> Smoothing:

@@ -1,11 +1,11 @@
-"""Time a frame of the tracker against MediaPipe FaceMesh in video mode, in turns on one video.
+"""Time per frame of the tracker and of MediaPipe FaceMesh in video mode, in turns on one video.
 
     python benchmarks/tracking.py --video FILE [--sittings 5] [--rounds 4] [--seconds 30] [--json F]
 
-Both follow the face from frame to frame; frames are decoded beforehand. Then the same with the
-video tiled two by two, to see what four faces cost (one face and four in turns), and the live loop
-over the video again and again, played at 30 frames a second: time from capture to result, whether
-it grows, and what is dropped.
+Both follow the face from frame to frame; frames are decoded beforehand. Two more measurements
+follow. The video is tiled two by two, to compare one face with four (in turns). And the live loop
+plays the video repeatedly at 30 frames a second: time from capture to result, whether it grows, and
+dropped frames.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PAUSE = 20.0  # seconds between sittings
 
 
 class Repeated(Source):
-    """Decoded frames, again and again."""
+    """A source that repeats decoded frames."""
 
     rate = 30.0
 
@@ -48,7 +48,7 @@ class Repeated(Source):
 
 
 class Watch(Sink):
-    """Keeps the time from capture to result."""
+    """Records the times from capture to result."""
 
     name = "watch"
 
@@ -65,7 +65,7 @@ def tiled(frames: list[NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 def against_facemesh(frames: list[NDArray[Any]], rounds: int, sittings: int) -> dict[str, Any]:
-    """Several sittings, as a machine's speed drifts more from one to the next than within one."""
+    """Measures several times, because the speed of a machine drifts over minutes."""
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
     mesh = FaceMesh(static_image_mode=False, max_num_faces=1)
@@ -107,7 +107,7 @@ def one_and_four(frames: list[NDArray[Any]], rounds: int) -> dict[str, Any]:
 def in_turns(
     calls: dict[str, Any], pictures: dict[str, Any], rounds: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Milliseconds of each call on each frame, one after the other; a round to warm up."""
+    """Returns milliseconds of each call on each frame, in turns, after one round to warm up."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     found = dict.fromkeys(calls, 0)
     stamp = 0.0

@@ -101,8 +101,8 @@ def pose_fit(
 
     ``points`` (N, P, 3) and ``mean`` (P, 3) are float32 in the same axes, with 3 to 8192 points.
     Returns (N, 14) float32: scale, rotation (3, 3) row by row, translation, so that ``points ~
-    scale * rotation @ mean + translation``, and the root-mean-square distance of this fit divided by scale
-    (small for a face, large for something else). The Huber limit of each iteration is
-    1.5 times the (upper) median residual. Rotation after Horn (1987). NaN if there is no fit.
+    scale * rotation @ mean + translation``, and the root-mean-square distance of this fit divided
+    by scale (small for a face, large for something else). The Huber limit of each iteration is 1.5
+    times the (upper) median residual. Rotation after Horn (1987). NaN if there is no fit.
     """
     return cast("NDArray[np.float32]", _native.pose_fit(points, mean, iterations))

@@ -17,8 +17,8 @@ from posgan_edge.faces.smoothing import filtered_apart
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import PositionMap
 
-#: Largest error of a map stored as coefficients: in frame pixels, or in sides of the crop if that is
-#: more (large crops), because the network's own float32 sums are not more exact.
+#: Largest error of a map stored as coefficients: in frame pixels, or in sides of the crop if that
+#: is more (large crops), because the network's own float32 sums are not more exact.
 LIMIT_PX, LIMIT_SIDES = 1e-4, 1e-6
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 _VERSION_KEY, _CODE_KEY = b"posgan_edge.faces", b"posgan_edge.maps"
-#: Rows that are collected in memory before they are written: with coefficients, and with whole maps.
+#: Rows that are collected in memory before they are written: with coefficients, and with whole
+#: maps.
 ROW_GROUP, RAW_ROW_GROUP = 4096, 64
 #: Columns of fixed length: name, length, whether float64 (else float32). Missing values are NaN,
 #: because pyarrow cannot read nulls in lists of fixed length in parts.

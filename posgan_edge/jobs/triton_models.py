@@ -159,7 +159,8 @@ class _ServedEngine(Engine):
 
 
 def _answered(utils: Any, make: Any, request: Any) -> Any:
-    """Returns the response to a request. An error is returned to the sender of this request only."""
+    """Returns the response to a request. An error is returned to the sender of this request
+    only."""
     try:
         tensors = [utils.Tensor(name, value) for name, value in make(request).items()]
     except PosganError as error:

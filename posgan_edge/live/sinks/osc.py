@@ -37,9 +37,9 @@ class OscSink(Sink):
     """Sends the first face of each frame over UDP, as a VMC performer.
 
     Every frame sends ``/VMC/Ext/OK`` (1) and ``/VMC/Ext/T`` (the frame's time in seconds). A frame
-    with a face also sends ``/VMC/Ext/Bone/Pos`` (``Head``, position 0, rotation x, y, z, w in Unity's axes),
-    a ``/VMC/Ext/Blend/Val`` for each of the 52 ARKit names, and ``/VMC/Ext/Blend/Apply``. Messages
-    are bundled into datagrams that fit into an Ethernet frame.
+    with a face also sends ``/VMC/Ext/Bone/Pos`` (``Head``, position 0, rotation x, y, z, w in
+    Unity's axes), a ``/VMC/Ext/Blend/Val`` for each of the 52 ARKit names, and
+    ``/VMC/Ext/Blend/Apply``. Messages are bundled into datagrams that fit into an Ethernet frame.
 
     ``lost`` counts frames that could not be sent or were refused by the receiver. ``notify`` is
     called with one line for the first of them, and with one line for the total at the end. UDP does
