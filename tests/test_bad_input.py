@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ GOOD[8:40, 16:48] = 200
 NAN, INF = math.nan, math.inf
 
 #: What is no picture, and what the message says of it.
-NO_PICTURES = {
+NO_PICTURES: dict[str, tuple[Any, str]] = {
     "none": (None, "is None"),
     "float": (1.5, "is 1.5"),
     "bool": (True, "is True"),
@@ -118,9 +119,9 @@ def test_what_is_no_picture_is_named_by_everything_that_takes_one(name, tmp_path
             lambda: extract_crop(value, Crop(20, 20, 30), 8),
             lambda: uv_texture(face, value),
             lambda: draw_faces(value, [face]),
-            lambda: draw_faces(GOOD, [face], out=1 if value is None else value),
+            lambda: draw_faces(GOOD, [face], out=1 if value is None else value),  # type: ignore[arg-type]
             lambda: face_mesh(face).colors(value),
-            lambda: save_mesh(face, tmp_path / "a.obj", 1 if value is None else value),
+            lambda: save_mesh(face, tmp_path / "a.obj", 1 if value is None else value),  # type: ignore[arg-type]
         ]  # fmt: skip
         for call in calls:
             with pytest.raises(BadInput) as error:
@@ -217,7 +218,7 @@ def test_what_is_no_face_map_crop_or_box_is_refused(value, tmp_path):
     pipeline, k = FacePipeline(TinyEngine()), camera_matrix(90, 90, 32, 24)
     for call in (
         lambda: face_mesh(value),
-        lambda: face_mesh(one_face().position_map, "crop"),
+        lambda: face_mesh(one_face().position_map, "crop"),  # type: ignore[arg-type]
         lambda: depth_map(value, 5, 5),
         lambda: face_mask(value, GOOD),
         lambda: uv_texture(value, GOOD),
@@ -231,7 +232,7 @@ def test_what_is_no_face_map_crop_or_box_is_refused(value, tmp_path):
         lambda: Crop.from_box(value),
         lambda: GivenBoxes([value]),
         lambda: pipeline.process(GOOD, [value]),
-        lambda: pipeline.process(GOOD, 3 if isinstance(value, list) else value),
+        lambda: pipeline.process(GOOD, 3 if isinstance(value, list) else value),  # type: ignore[arg-type]
         lambda: pipeline.at_crops(GOOD, [value]),
         lambda: extract_crop(GOOD, value, 8),
         lambda: fit_pose(value, LAYOUT),
@@ -289,7 +290,7 @@ def test_coordinates_far_out_are_refused_and_numpy_numbers_become_plain():
         FaceBox(2e6, 0, 1, 1)
     with pytest.raises(BadInput, match="sides must not be negative"):
         FaceBox(0, 0, -1, 1)
-    box = FaceBox(*np.array([1.5, 2, 3, 4], np.float32), score=np.float64(0.5))
+    box = FaceBox(*np.array([1.5, 2, 3, 4], np.float32), score=np.float64(0.5))  # type: ignore[arg-type, misc]
     assert [type(v) for v in (box.x, box.width, box.score)] == [float] * 3
 
 
@@ -312,15 +313,16 @@ NO_FACES = {
 def test_a_network_that_gives_no_face_gives_no_faces_and_is_counted(name, passes, reader):
     if reader == "host":
         pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_ext")
-    pipeline = FacePipeline(TinyEngine(NO_FACES[name]), None, passes, reader=reader)
+    engine = TinyEngine(NO_FACES[name])
+    pipeline = FacePipeline(engine, None, passes, reader=reader)
     with np.errstate(all="ignore"):
         assert pipeline.process(GOOD, [BOX, BOX]) == []
     assert pipeline.rejected == 2
-    with FaceTracker(TinyEngine(NO_FACES[name]), GivenBoxes([BOX]), background=False) as tracker:
+    with FaceTracker(engine, GivenBoxes([BOX]), background=False) as tracker:
         for number in range(3):
             assert tracker.update(GOOD, number / 2) == []
         assert tracker.rejected == 3
-        tracker.pipeline.engine.maps = None
+        engine.maps = None
         assert len(tracker.update(GOOD, 5.0)) == 1
 
 
@@ -338,7 +340,7 @@ def test_keep_all_has_one_face_for_each_box_or_says_why_not():
 )
 def test_an_engine_that_returns_other_things_is_one_line(maps):
     engine = TinyEngine()
-    engine._infer = lambda images: maps
+    engine._infer = lambda images: maps  # type: ignore[method-assign]
     with pytest.raises(BadInput, match=r"^tiny: "):
         FacePipeline(engine).process(GOOD, [BOX])
 
@@ -406,7 +408,7 @@ def test_a_missing_detector_says_what_to_install():
         detected(OddDetector(missing("mediapipe", "finding faces", "detect")), GOOD, 1)
 
 
-BAD_TIMES = [NAN, INF, "1", True, [1.0], 1e300, 10**400]
+BAD_TIMES: list[Any] = [NAN, INF, "1", True, [1.0], 1e300, 10**400]
 
 
 def test_ten_thousand_frames_of_which_one_in_ten_is_bad():
@@ -441,15 +443,15 @@ def test_ten_thousand_frames_of_which_one_in_ten_is_bad():
 
 
 def test_times_that_jump_put_nothing_off():
-    detector = GivenBoxes([BOX])
-    with FaceTracker(TinyEngine(), detector, background=False, redetect=1.0) as tracker:
+    engine, detector = TinyEngine(), GivenBoxes([BOX])
+    with FaceTracker(engine, detector, background=False, redetect=1.0) as tracker:
         for now in (0.0, 1e-9, 0.05, 1e12, 0.1, 0.1, 0.0, -5.0, 0.2):
             (face,) = tracker.update(GOOD, now)
             assert face.id == 0
             assert face.box.center == pytest.approx((32, 24), abs=4)
         detector.boxes = []
-        tracker.pipeline.engine.maps = NO_FACES["noise"]
+        engine.maps = NO_FACES["noise"]
         for now in (1e12, 1e12 + 1, 1e12 + 2, 1e12 + 3):
             assert tracker.update(GOOD, now) == []
-        tracker.pipeline.engine.maps, detector.boxes = None, [BOX]
+        engine.maps, detector.boxes = None, [BOX]
         assert [face.id for face in tracker.update(GOOD, 1.0)] == [1]

@@ -211,7 +211,7 @@ def test_the_interval_knows_that_a_machine_is_slow_for_a_while():
 
 def test_calls_take_turns():
     log = []
-    times = take_turns({n: lambda n=n: log.append(n) for n in "ab"}, 20, 3)
+    times = take_turns({n: lambda n=n: log.append(n) for n in "ab"}, 20, 3)  # type: ignore[misc]
     assert len(log) == 46
     assert all(set(log[i : i + 2]) == {"a", "b"} for i in range(0, 46, 2))
     assert {log[i] for i in range(0, 46, 2)} == {"a", "b"}

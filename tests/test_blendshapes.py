@@ -67,7 +67,7 @@ class Person:
 
 def face_of(position_map, crop, pose):
     points = crop.to_frame(load_layout("ict").landmarks(position_map.xyz))
-    return Face(FaceBox.around(points), crop, position_map, points, np.ones(68), pose)
+    return Face(FaceBox.around(points), crop, position_map, points, np.ones(68, np.float32), pose)
 
 
 def drawn(rng, share):
@@ -185,7 +185,7 @@ def test_of_a_face():
     assert values["eyeBlinkLeft"] > 0.6 > 0.3 > values["eyeBlinkRight"]
     assert 0.4 < values["jawOpen"] < 0.8
     with pytest.raises(TypeError):
-        values["jawOpen"] = 1.0
+        values["jawOpen"] = 1.0  # type: ignore[index]
 
 
 def test_none_where_it_cannot_be_told():

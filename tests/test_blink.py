@@ -1,6 +1,7 @@
 """A blink: the source that makes one, and what the filters leave of it."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,8 +79,8 @@ def test_a_still_face_stays_as_steady():
     jitter = []
     for settings in (ONE_SETTING, Smoothing()):
         smoother = FaceSmoother(settings, dense=False)
-        points = [smoother(face, n / 30).landmarks for n, face in enumerate(faces)]
-        points = np.array(points)[30:]
+        shown = [smoother(face, n / 30).landmarks for n, face in enumerate(faces)]
+        points = np.array(shown)[30:]
         jitter.append(np.sqrt(np.square(points - points.mean(0)).sum(-1).mean()))
     assert jitter[1] < 1.1 * jitter[0]
 
@@ -100,7 +101,7 @@ def test_a_cut_off_of_nothing_holds_a_face_where_it_was(blinking):
     ],
 )  # fmt: skip
 def test_how_far_the_lids_are_closed(keys, closures):
-    source = open_source(f"synthetic:?{keys}")
+    source: Any = open_source(f"synthetic:?{keys}")
     found = {now: source.closure(now) for now in closures}
     assert found == pytest.approx(closures, abs=0.01)
 

@@ -23,7 +23,7 @@ def run(test):
     # Without a module's own names, so that a reader can run the example as it stands.
     test.globs = {"__name__": "__main__"}
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    lines = []
+    lines: list[str] = []
     runner.run(test, out=lines.append)
     assert runner.failures == 0, "".join(lines)
     return runner.tries
@@ -35,7 +35,7 @@ def test_the_stub_lists_what_is_exported():
     )
     assert set(posgan_edge.__all__) <= set(dir(posgan_edge))
     with pytest.raises(AttributeError, match="has no attribute 'absent'"):
-        _ = posgan_edge.absent
+        _ = posgan_edge.absent  # type: ignore[attr-defined]
     for name in posgan_edge.__all__:
         assert getattr(posgan_edge, name) is not None
 

@@ -132,7 +132,7 @@ def test_documents_come_back_as_they_were_written(tmp_path):
         save(tmp_path / "x.json", Outer("x", share=float("nan")))
     assert load(tmp_path / "x.json", Outer) == document
     with pytest.raises(AttributeError):
-        document.name = "y"
+        document.name = "y"  # type: ignore[misc]
 
 
 RECORDED = sorted(

@@ -135,7 +135,7 @@ def test_a_sweep_of_threads_closes_what_it_loads_and_loads_no_plan(exported, mon
         return loaded[-1]
 
     monkeypatch.setattr(profile, "load_engine", load)
-    monkeypatch.setattr(profile.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(profile.os, "cpu_count", lambda: 2)  # type: ignore[attr-defined]
     assert list(profile.thread_sweep(str(exported[1]), 3)) == [1, 2]
     assert [engine.closed for engine in loaded] == [True, True]
     plan = exported[1].with_suffix(".engine")

@@ -146,7 +146,7 @@ def test_openness_of_whole_faces():
     assert scores.eyes.n == 6
     assert scores.eyes.mae == pytest.approx(0.3 / 6)
     pooled = [[r for n in ours for r in by[n][:2]] for by in (ours, human)]
-    assert scores.eyes.r == pytest.approx(np.corrcoef(*pooled)[0, 1])
+    assert scores.eyes.r == pytest.approx(np.corrcoef(pooled[0], pooled[1])[0, 1])
     assert scores.mouth.n == 3
     assert scores.mouth.mae == pytest.approx(0.4 / 3)
     assert scores.mouth.r == pytest.approx(np.corrcoef([0.1, 0.5, 0.6], [0.0, 0.4, 0.8])[0, 1])

@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,7 +22,9 @@ class StandIn:
     """``onnxruntime`` that has GPU providers and runs them on the CPU."""
 
     def __init__(self, starts=True, fails=""):
-        self.calls, self.loaded, self.arrays = [], 0, []
+        self.loaded = 0
+        self.calls: list[Any] = []
+        self.arrays: list[Any] = []
         outer = self
 
         class Session:

@@ -15,8 +15,8 @@ from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT, smooth_map
 
 kernels = pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_ext")
-UNIT = np.float32([[1, 0, 0], [0, 1, 0]])
-BORDERS = np.float32([[0, 0], [1, 1], [1, 0], [0.5, 0.5], [-0.5, 2], [0.001, 0.999]])
+UNIT = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+BORDERS = np.array([[0, 0], [1, 1], [1, 0], [0.5, 0.5], [-0.5, 2], [0.001, 0.999]], np.float32)
 
 
 def matrices(*crops):
@@ -75,7 +75,7 @@ def test_points_equal_grid_sample_on_any_shape(faces, height, width, points, see
 def test_nan_in_a_map_comes_out_where_it_is_read():
     maps = np.zeros((1, 3, 8, 8), np.float32)
     maps[0, 1, 2, 3] = np.nan
-    uv = np.float32([[3.5 / 8, 2.5 / 8], [0.9, 0.9], [np.nan, 0.5]])
+    uv = np.array([[3.5 / 8, 2.5 / 8], [0.9, 0.9], [np.nan, 0.5]], np.float32)
     points, facing = kernels.extract_landmarks(maps, uv, UNIT[None], facing=True)
     # x and y are mixed by the transform, if only by a zero.
     assert np.isnan(points[0]).tolist() == [[True, True, False], [False] * 3, [True] * 3]
@@ -85,11 +85,11 @@ def test_nan_in_a_map_comes_out_where_it_is_read():
 def test_a_surface_faces_the_camera_or_not():
     v, u = np.meshgrid(*((np.arange(16) / 16,) * 2), indexing="ij")
     front = np.stack([u, v, 0 * u]).astype(np.float32)
-    back, edge = front * np.float32([-1, 1, 1])[:, None, None], np.stack([0 * u, v, u])
+    back, edge = front * np.array([-1, 1, 1], np.float32)[:, None, None], np.stack([0 * u, v, u])
     tilted = np.stack([u, v, u]).astype(np.float32)
     maps = np.stack([front, back, edge.astype(np.float32), tilted])
     _, facing = kernels.extract_landmarks(
-        maps, np.float32([[0.5, 0.5], [0.2, 0.9]]), np.stack([UNIT] * 4), facing=True
+        maps, np.array([[0.5, 0.5], [0.2, 0.9]], np.float32), np.stack([UNIT] * 4), facing=True
     )
     assert facing == pytest.approx(np.repeat([[1.0], [-1.0], [0.0], [0.5**0.5]], 2, 1), abs=1e-6)
 
@@ -98,7 +98,7 @@ def test_every_half_is_read_as_numpy_reads_it():
     maps = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     maps = np.stack([maps] * 3, 1).reshape(-1, 3, 1, 1)
     transforms = np.tile(UNIT, (len(maps), 1, 1))
-    found = kernels.extract_landmarks(maps, np.float32([[0.5, 0.5]]), transforms)[:, 0, 2]
+    found = kernels.extract_landmarks(maps, np.array([[0.5, 0.5]], np.float32), transforms)[:, 0, 2]
     expected = maps[:, 2, 0, 0].astype(np.float32)
     expected[np.isinf(expected)] = np.nan  # times the zero weights of its neighbours
     np.testing.assert_array_equal(found, expected)
@@ -154,7 +154,7 @@ def test_a_frame_of_one_colour_gives_that_colour_or_a_mix_with_the_border(
     crop = matrices(Crop(x, y, side, angle))
     found = kernels.crop_normalize(frame, crop, size, border=(10, 20, 30))[0] * 255
     assert found == pytest.approx(
-        np.broadcast_to(np.float32([30, 20, 10])[:, None, None], found.shape), abs=0.01
+        np.broadcast_to(np.array([30, 20, 10], np.float32)[:, None, None], found.shape), abs=0.01
     )
     black = kernels.crop_normalize(frame, crop, size)[0] * 255
     assert (black > -0.01).all()
@@ -200,7 +200,7 @@ def test_nv12_equals_its_bgr_picture(matrix, full_range):
 @pytest.mark.parametrize("torn", [0, 90])
 def test_pose_equals_numpy(angles, torn):
     rng = np.random.default_rng(0)
-    mean = load_layout("ict").mean_points * np.float32([1, -1, 1])
+    mean = load_layout("ict").mean_points * np.array([1, -1, 1], np.float32)
     points = 150 * mean @ rotation_from_angles(*angles).T + [900, 300, 20]
     points += rng.normal(0, 2, points.shape)
     points[:torn] += 60

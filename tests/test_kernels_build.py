@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,17 +162,23 @@ def test_the_module_holds_code_for_orin_and_ptx_for_what_comes():
 def test_bad_sizes_are_named_before_the_device_is_asked(name, change, message):
     from posgan_edge_kernels import cuda
 
-    frame = {"transforms": 0, "out": 0, "shape": (10, 10, 30), "faces": 1, "size": 8}
-    good = {
+    frame: dict[str, Any] = {
+        "transforms": 0,
+        "out": 0,
+        "shape": (10, 10, 30),
+        "faces": 1,
+        "size": 8,
+    }
+    good: dict[str, dict[str, Any]] = {
         "extract_landmarks": {
             "maps": 0, "uv": 0, "transforms": 0, "points": 0, "shape": (1, 8, 8), "count": 5,
         },
         "crop_normalize": {"frame": 0, **frame},
         "crop_normalize_nv12": {"luma": 0, "chroma": 0, "chroma_pitch": 10, **frame},
         "pose_fit": {"points": 0, "mean": 0, "out": 0, "faces": 1, "count": 10},
-    }[name]  # fmt: skip
+    }  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        getattr(cuda, name)(**{**good, **change})
+        getattr(cuda, name)(**{**good[name], **change})
 
 
 @needs_cuda

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ from posgan_edge.live.sinks import (
     VideoSink,
 )
 from posgan_edge.live.sources import open_source
+from posgan_edge.live.sources.synthetic import SyntheticSource
 from posgan_edge.live.stages import StageTimes
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines
 
@@ -120,7 +122,8 @@ def test_nothing_is_drawn_where_no_sink_asks(result):
     [BadInput("first: broke"), OSError(28, "No space left on device"), ValueError("a bug")],
 )
 def test_a_sink_that_fails_is_reported_and_the_others_go_on(error):
-    told, good = [], Keeper("good")
+    told: list[str] = []
+    good = Keeper("good")
     bad = Keeper("first", fails_at=5, error=error)
     report = live(0.4, [bad, good], told=told)
     assert bad.frames == list(range(5))
@@ -156,7 +159,9 @@ class Stubborn(Keeper):
 )
 @pytest.mark.parametrize("when", [("close",), ("write", "close"), ("wants",), ("wants", "close")])
 def test_no_sink_stops_the_loop(error, when):
-    told, good, bad, reports = [], Keeper("good"), Stubborn(error, *when), []
+    told: list[str] = []
+    reports: list[Any] = []
+    good, bad = Keeper("good"), Stubborn(error, *when)
     # On a thread of its own, so that a loop that blocks fails this test and holds up no other.
     thread = threading.Thread(
         target=lambda: reports.append(live(0.6, [bad, good], told=told)), daemon=True
@@ -206,13 +211,14 @@ def test_slow_work_drops_frames_and_never_adds_latency(slow):
 
 
 def test_a_source_that_breaks_still_closes_sinks():
-    class Breaks(type(open_source(SMALL + "1"))):
+    class Breaks(SyntheticSource):
         def read(self, into=None):
             if self._index == 5:
                 raise BadInput("cable: pulled")
             return super().read(into)
 
-    source = Breaks(open_source(SMALL + "1").motion)
+    opened: Any = open_source(SMALL + "1")
+    source = Breaks(opened.motion)
     keeper = Keeper()
     with Capture(source) as capture:
         report = run_live(capture, Still(), [keeper])

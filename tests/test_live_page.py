@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_viewers_are_counted_and_slow_ones_miss_frames():
             time.sleep(0.01)
         for number in range(200):
             sink.write(result(number))
-        seen = []
+        seen: list[Any] = []
         while not seen or seen[-1] != 199:
             line = answer.readline()
             if line.startswith(b"data: "):
@@ -227,7 +228,7 @@ def test_a_browser_shows_what_moves(served, browser):
     shown = browser.ask(SHAPES)
     assert len(shown) == 43
     assert "jawOpen" in shown
-    blinks = [browser.ask(SHAPES)["eyeBlinkLeft"] for _ in range(40) if not time.sleep(0.05)]
+    blinks = [browser.ask(SHAPES)["eyeBlinkLeft"] for _ in range(40) if not time.sleep(0.05)]  # type: ignore[func-returns-value]
     assert max(width for _, width in blinks) > min(width for _, width in blinks) + 3
     picture = browser.picture()
     if wanted := os.environ.get("POSGAN_KEEP_PICTURES"):

@@ -1,4 +1,5 @@
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_originals_checkpoint_of_any_width(tmp_path, ngf):
 def test_originals_network_is_reproduced():
     folder = real_data("reference/img2pos-checkpoint")
     expected = np.load(folder / "expected.npz")
-    generator = load_generator(folder / "ckpt_epoch_180.pth")
+    generator: Any = load_generator(folder / "ckpt_epoch_180.pth")
     image = torch.from_numpy(expected["image_rgb"]).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         raw, maps = generator.raw(image).numpy(), generator(image).numpy()
@@ -63,7 +64,8 @@ def test_originals_network_is_reproduced():
 def test_pixel_units_of_the_original():
     generator = UNetGenerator(2)
     with torch.no_grad():
-        last = generator.decoder[-1].block[1]
+        block: Any = generator.decoder[-1].block
+        last = block[1]
         last.weight.zero_()
         last.bias.fill_(float(np.arctanh(0.5 / 1.5)))  # raw 0.5: pixel 0.75 * 255
         value = generator.eval()(torch.rand(1, 3, 256, 256))
@@ -236,7 +238,8 @@ def test_safetensors_have_the_mode_of_other_files(tmp_path, mask, mode):
     ids=["edge", "unet"],
 )
 def test_autocast_leaves_the_head_in_fp32(generator, head):
-    kinds, body = [], []
+    kinds: list[Any] = []
+    body: list[Any] = []
     if isinstance(generator, EdgeGenerator):
         generator.modes.normal_()
 

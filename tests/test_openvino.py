@@ -33,7 +33,7 @@ def test_fp32_equals_onnx_runtime_at_any_batch(images, count):
     with load_engine("openvino:edge") as engine:
         for _ in range(2):
             maps = engine.infer(images[:count])
-            assert (maps.shape, maps.dtype) == (want.shape, np.float32)
+            assert (maps.shape, maps.dtype) == (want.shape, np.dtype(np.float32))
             assert maps == pytest.approx(want, abs=1e-4)
 
 

@@ -3,6 +3,7 @@
 import math
 import socket
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ class Receiver:
         self.port = self.socket.getsockname()[1]
 
     def datagrams(self, count=None):
-        found = []
+        found: list[Any] = []
         while count is None or len(found) < count:
             try:
                 data = self.socket.recv(65536)
@@ -144,7 +145,7 @@ def test_quaternions_of_any_rotation():
 def test_nobody_listens_is_one_line_and_a_count(face):
     with Receiver() as receiver:
         port = receiver.port
-    lines = []
+    lines: list[str] = []
     with OscSink(f"127.0.0.1:{port}", lines.append) as sink:
         for number in range(20):
             sink.write(result(face, seconds=number / 30))
@@ -160,7 +161,7 @@ def test_nobody_listens_is_one_line_and_a_count(face):
 def test_a_program_that_comes_later_gets_what_follows(face):
     with Receiver() as early:
         port = early.port
-    lines = []
+    lines: list[str] = []
     with OscSink(f"127.0.0.1:{port}", lines.append) as sink:
         for _ in range(5):
             sink.write(result(face))
@@ -176,7 +177,7 @@ def test_a_program_that_comes_later_gets_what_follows(face):
 
 
 def test_a_name_that_is_unknown_is_one_line_and_a_count(face):
-    lines = []
+    lines: list[str] = []
     with OscSink("no-such-machine.invalid:39539", lines.append) as sink:
         for _ in range(3):
             sink.write(result(face))

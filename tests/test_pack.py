@@ -218,7 +218,7 @@ def test_real_sample_of_the_original(tmp_path):
     picture, label = (source / f"AFW_261068_1_0.{suffix}" for suffix in ("jpg", "npy"))
     for number in range(4):
         (tmp_path / "in" / "InputImage" / f"a{number}.jpg").write_bytes(picture.read_bytes())
-        moved = np.load(label) + np.float32([number, 2 * number, 0])
+        moved = np.load(label) + np.array([number, 2 * number, 0], np.float32)
         np.save(tmp_path / "in" / "LabelImage_npy" / f"a{number}.npy", moved)
     made = make_pack(tmp_path / "in", tmp_path / "pack", PackOptions(8, 1))
     assert (made.components, made.map_size, made.bad) == (1, 256, [])

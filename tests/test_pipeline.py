@@ -57,7 +57,7 @@ def test_every_user_of_crops_preprocesses_alike(tmp_path, monkeypatch):
     from posgan_edge.training import validation
     from posgan_edge.training.datasets import PackMaps
 
-    assert scoring.extract_crop is base.extract_crop is validation.extract_crop is extract_crop
+    assert scoring.extract_crop is base.extract_crop is validation.extract_crop is extract_crop  # type: ignore[attr-defined]
     pack = PackMaps(write_pack(tmp_path / "pack"))
     image = pack.image(0)
     seen = []
@@ -81,7 +81,7 @@ def test_every_user_of_crops_preprocesses_alike(tmp_path, monkeypatch):
             return torch.rand(len(x), 3, 16, 16)
 
     pack.images = pack.images[:1]
-    validation.validation_nme(Model(), pack, torch.device("cpu"))
+    validation.validation_nme(Model(), pack, torch.device("cpu"))  # type: ignore[arg-type]
     assert seen[0] == pytest.approx(seen[1], abs=1e-6)
 
 
@@ -123,8 +123,8 @@ def test_turned_portrait_gives_turned_landmarks(portrait, angle):
 
     height, width = frame.image.shape[:2]
     crop = Crop(width / 2, height / 2, width, -angle)  # a frame turned clockwise by angle
-    turned = (extract_crop(frame.image, crop, width) * 255).astype(np.uint8).transpose(1, 2, 0)
-    turned = cv2.cvtColor(turned, cv2.COLOR_RGB2BGR)
+    upright = (extract_crop(frame.image, crop, width) * 255).astype(np.uint8).transpose(1, 2, 0)
+    turned = cv2.cvtColor(upright, cv2.COLOR_RGB2BGR)
     expected = crop.to_crop(face.landmarks) * width
     box = FaceBox.around(expected)
     box = FaceBox(box.x, box.y, box.width, box.height, roll=angle)

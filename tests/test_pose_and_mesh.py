@@ -77,7 +77,7 @@ def test_pose_of_a_map_with_outliers(crop_angle):
     turned = np.einsum("ij,jhw->ihw", np.diag([1, -1, 1]) @ rotation @ np.diag([1, -1, 1]), face)
     turned = turned.astype(np.float32)
     turned[:, :4, :] += 0.2  # an eighth of the map is torn off
-    pose = fit_pose(turned, layout, Crop(0, 0, 1, crop_angle), iterations=20)
+    pose = fit_pose(turned, layout, Crop(0, 0, 1, crop_angle), iterations=20)  # type: ignore[arg-type]
     level = rotation_from_angles(0, 0, crop_angle) @ rotation
     assert pose.rotation == pytest.approx(level, abs=0.03)
     if crop_angle == 0:
@@ -86,7 +86,7 @@ def test_pose_of_a_map_with_outliers(crop_angle):
 
 def test_in_plane_angle_is_the_crop_that_levels():
     face = smooth_map(32)
-    pose = fit_pose(face, _FlatLayout(face), Crop(50, 60, 200, 40))
+    pose = fit_pose(face, _FlatLayout(face), Crop(50, 60, 200, 40))  # type: ignore[arg-type]
     assert pose.in_plane == pytest.approx(40, abs=0.1)
 
 
@@ -119,7 +119,7 @@ def test_mesh_file_reads_back(tmp_path, suffix):
     assert len(mesh.vertices) == layout.mask.sum()
     image = np.full((200, 200, 3), (10, 20, 30), np.uint8)
     save_mesh(mesh, tmp_path / f"face{suffix}", image)
-    loaded = trimesh.load(tmp_path / f"face{suffix}", process=False)
+    loaded: Any = trimesh.load(tmp_path / f"face{suffix}", process=False)
     assert loaded.vertices == pytest.approx(mesh.vertices * (1, -1, 1), abs=1e-3)
     assert len(loaded.faces) == len(mesh.triangles)
     assert loaded.visual.vertex_colors[0, :3].tolist() == [30, 20, 10]

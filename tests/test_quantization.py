@@ -38,7 +38,7 @@ def faces():
     """Shifted, scaled and turned crops of the portrait."""
     image, rng = read_image(PORTRAIT), np.random.default_rng(0)
     crops = [
-        Crop(*(np.array([224, 132]) + rng.normal(0, 6, 2)), rng.uniform(110, 170),
+        Crop(224 + rng.normal(0, 6), 132 + rng.normal(0, 6), rng.uniform(110, 170),
              rng.normal(0, 20))
         for _ in range(40)
     ]  # fmt: skip

@@ -95,7 +95,7 @@ def test_a_source_of_pictures_leaves_out_what_cannot_be_read(photos):
     (photos / "aa.png").write_bytes(b"broken")
     os.mkfifo(photos / "ab.png")
     (photos / "c.gif").write_bytes(b"GIF89a")
-    told = []
+    told: list[str] = []
     source = PicturesSource(expanded(str(photos)), told.append)
     with source:
         frames = list(source)
@@ -216,7 +216,7 @@ def test_a_window_waits_for_a_key_at_each_picture(run, photos, monkeypatch):
     shown, waits = [], []
     monkeypatch.setattr("posgan_edge.cli.run_outputs.has_display", lambda: True)
     monkeypatch.setattr(cv2, "imshow", lambda _, canvas: shown.append(canvas.shape))
-    monkeypatch.setattr(cv2, "waitKey", lambda wait: waits.append(wait) or ord(" "))
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: waits.append(wait) or ord(" "))  # type: ignore[func-returns-value]
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
     assert run("run", photos, "--box", BOX)[0] == 0

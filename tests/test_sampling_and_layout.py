@@ -69,7 +69,7 @@ def test_resampling_keeps_a_plane(resolution):
 
 def test_maps_resample_for_prnet_style_users():
     big = PositionMap(smooth_map(128), load_layout("ict")).resampled()
-    assert (big.resolution, big.layout.name, big.xyz.dtype) == (256, "ict", np.float32)
+    assert (big.resolution, big.layout.name, big.xyz.dtype) == (256, "ict", np.dtype("f4"))
     assert load_layout("ict").landmarks(big.xyz) == pytest.approx(
         load_layout("ict").landmarks(smooth_map(128)), abs=2e-4
     )

@@ -185,7 +185,7 @@ def test_thinning(rate, expected):
 
 
 def test_a_lost_stream_comes_back():
-    told = []
+    told: list[str] = []
     source = Script([8, 8, "lost", 8, "spoilt", 16], opens=[True, False, True])
     with Capture(source, drop=False, notify=told.append) as capture:
         sizes = [frame.image.shape[0] for frame in capture]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import cv2
 import numpy as np
@@ -202,13 +203,13 @@ def turned_face(yaw, x=320.0, noise=0.0, rng=None, side=200.0):
 
 def test_a_still_face_is_three_times_steadier():
     rng = np.random.default_rng(0)
-    smoother, raw, shown = FaceSmoother(), [], []
+    smoother, given, shown = FaceSmoother(), [], []
     for n in range(150):
         # Far from the frame's corner, and of a size that wavers: neither may leak into the place.
         face = turned_face(20, 1100.0, noise=1.0, rng=rng, side=200 * (1 + rng.normal(0, 0.002)))
-        raw.append(face.landmarks)
+        given.append(face.landmarks)
         shown.append(smoother(face, n / 30))
-    raw, steady = np.array(raw[30:]), np.array([f.landmarks for f in shown[30:]])
+    raw, steady = np.array(given[30:]), np.array([f.landmarks for f in shown[30:]])
     maps = np.array([f.crop.to_frame(LAYOUT.landmarks(f.position_map.xyz)) for f in shown[30:]])
     rms = [np.sqrt(np.square(a - a.mean(0)).sum(-1).mean()) for a in (raw, steady, maps)]
     assert rms[1] < rms[0] / 3
@@ -266,7 +267,7 @@ def test_a_moving_portrait_is_followed():
         first = None
         for n in range(90):
             shift, angle = 60 * np.sin(n / 10), 15 * np.sin(n / 15)
-            matrix = cv2.getRotationMatrix2D((227, 133), angle, 1.0)
+            matrix: Any = cv2.getRotationMatrix2D((227, 133), angle, 1.0)
             matrix[:, 2] += (shift, 0.5 * shift)
             image = cv2.warpAffine(portrait, matrix, portrait.shape[1::-1])
             (face,) = follower.update(image, n / 30)

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,14 +118,14 @@ def test_mixed_precision_leaves_the_head_in_fp32(pack, generator):
     recipe = tiny_recipe(generator=generator, epochs=1, batch_size=24, adversarial=Adversarial())
     trainer = Trainer(recipe, pack, None)
     trainer.amp = True
-    kinds = {"body": set(), "head": set()}
+    kinds: dict[str, set[torch.dtype]] = {"body": set(), "head": set()}
 
     def record(part):
         return lambda module, inputs, output: kinds[part].add(output.dtype)
 
     layers = [m for m in trainer.generator.modules() if isinstance(m, torch.nn.Conv2d)]
     layers[0].register_forward_hook(record("body"))
-    last = layers[-1] if generator is not TINY else trainer.generator.fc2
+    last: Any = layers[-1] if generator is not TINY else trainer.generator.fc2
     last.register_forward_hook(record("head"))
     trainer.train()
     assert kinds == {"body": {torch.bfloat16}, "head": {torch.float32}}

@@ -115,7 +115,9 @@ def test_a_stop_in_the_validation_keeps_the_epoch_open(tmp_path, pack, monkeypat
     trainer = Trainer(recipe, pack, validation)
     decode = validation.image
     monkeypatch.setattr(
-        validation, "image", lambda i: trainer.request_stop(signal.SIGINT) or decode(i)
+        validation,
+        "image",
+        lambda i: trainer.request_stop(signal.SIGINT) or decode(i),  # type: ignore[func-returns-value]
     )
     assert trainer.train() is None
     assert (trainer.epoch, trainer.position, trainer.history) == (0, 6, [])
@@ -130,12 +132,12 @@ def test_a_stop_in_the_validation_keeps_the_epoch_open(tmp_path, pack, monkeypat
 def test_a_long_epoch_is_saved_on_the_way(tmp_path, pack, monkeypatch):
     assert trainer_module.SAVE_SECONDS <= 300
     now = iter(range(0, 10**6, 100))  # every look at the clock is 100 s later
-    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: next(now))  # type: ignore[attr-defined]
     trainer = Trainer(tiny_recipe(adversarial=Adversarial()), pack, None)
     saved = []
     monkeypatch.setattr(
         trainer, "save",
-        lambda path: (saved.append(trainer.position), setattr(trainer, "_saved", next(now))),
+        lambda path: (saved.append(trainer.position), setattr(trainer, "_saved", next(now))),  # type: ignore[func-returns-value]
     )  # fmt: skip
     trainer.train(last=tmp_path / "last.pth")
     assert saved == [2, 5]

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,7 +294,9 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, repository):
         image = np.zeros((1, 3, 128, 128), np.float32)
         address = f"triton://127.0.0.1:{first.grpc}/edge"
         with TritonEngine(address, patience=60) as patient, TritonEngine(address, 0.5) as hasty:
-            expected, done, failed = patient.infer(image), [], []
+            expected = patient.infer(image)
+            done: list[Any] = []
+            failed: list[Any] = []
 
             def go_on():
                 while len(done) < 400 and not failed:

@@ -219,7 +219,7 @@ def _saved(model: onnx.ModelProto, folder: str) -> str:
 
 
 def _mse_range(
-    histogram: NDArray[np.integer[Any]], edges: NDArray[np.floating[Any]]
+    histogram: NDArray[np.integer[Any] | np.floating[Any]], edges: NDArray[np.floating[Any]]
 ) -> tuple[float, float]:
     """Returns the symmetric range with the least squared INT8 error, of 100 candidates."""
     centers = (edges[:-1] + edges[1:]) / 2

@@ -87,7 +87,7 @@ class Emulator:
         """The value of a rank, as the host path finds it for the median residual."""
         function = self._library.value_of_rank
         function.restype = ctypes.c_float
-        return function(ctypes.c_void_p(values.ctypes.data), len(values), rank)
+        return float(function(ctypes.c_void_p(values.ctypes.data), len(values), rank))
 
     def run(self, name: str, on_device: bool, arguments: Sequence[Any]) -> None:
         """Calls an operation. Arrays are passed as addresses; on the device, as copies there,
@@ -112,7 +112,7 @@ class Emulator:
     def _call(self, name: str, *arguments: Any) -> str | None:
         function = getattr(self._library, name)
         function.restype = ctypes.c_char_p
-        found = function(*(_argument(value) for value in arguments))
+        found: bytes | None = function(*(_argument(value) for value in arguments))
         return found.decode() if found else None
 
 

@@ -38,7 +38,8 @@ def smooth_map(resolution: int, seed: int = 0) -> NDArray[Any]:
     bend = rng.normal(0, 0.05, (3, 3))
     terms = np.stack([u * v, u**2, v**2])
     sheet = np.stack([0.2 + 0.6 * u, 0.2 + 0.6 * v, 0.3 - (u - 0.5) ** 2])
-    return (sheet + np.tensordot(bend, terms, 1)).astype(np.float32)
+    bent: NDArray[np.float32] = (sheet + np.tensordot(bend, terms, 1)).astype(np.float32)
+    return bent
 
 
 def mean_face_map(name: str, resolution: int) -> NDArray[Any]:
@@ -55,7 +56,9 @@ def mean_face_map(name: str, resolution: int) -> NDArray[Any]:
     low, high = marks.min(0), marks.max(0)
     middle = np.array([*(low + high) / 2, 0])[:, None, None]
     points = (points - middle) / (BOX_SCALE * (high - low).max())
-    return (points + np.array([0.5, 0.5, 0])[:, None, None]).astype(np.float32)
+    moved = points + np.array([0.5, 0.5, 0])[:, None, None]
+    xyz: NDArray[np.float32] = moved.astype(np.float32)
+    return xyz
 
 
 def write_constant_model(path: Path, layout: str, resolution: int) -> Path:
@@ -168,7 +171,8 @@ def human_points(count: int, noise: float = 0.7) -> NDArray[Any]:
             lids = [corner + k for k in (1, 2, 5, 4)]
             face[lids, 1] = face[[corner, corner + 3], 1].mean()
         face[[65, 66, 67], 1] += 12
-    return points.astype(np.float32)
+    drawn: NDArray[np.float32] = points.astype(np.float32)
+    return drawn
 
 
 def write_human_npz(path: Path, count: int = 6) -> NDArray[Any]:

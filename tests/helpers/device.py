@@ -6,6 +6,7 @@ captured is recorded and not run, and a launch repeats just what was recorded, a
 
 import ctypes
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import posgan_edge_kernels as host
@@ -15,7 +16,8 @@ from posgan_edge.engines.device import DeviceEngine
 
 def at(address, shape, dtype=np.float32):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape)
+    memory: Any = (ctypes.c_char * size).from_address(address)  # a buffer, which ctypes hides
+    return np.frombuffer(memory, dtype).reshape(shape)
 
 
 class Stream:

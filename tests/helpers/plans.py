@@ -4,6 +4,7 @@ import sys
 import types
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any
 
 from posgan_edge.engines.manifest import Manifest
 from posgan_edge.files import sha256
@@ -235,7 +236,7 @@ def gpu(monkeypatch, folder, rtx=False, driver=None, kernels=True, **changes):
     driver = driver or Driver()
     name, version = ("tensorrt_rtx", "1.7.1.116") if rtx else ("tensorrt", "10.3.0.26")
     trt = TensorRt(driver, version, **changes)
-    package = types.ModuleType("pycuda")
+    package: Any = types.ModuleType("pycuda")
     package.driver = driver
     found = Kernels(driver) if kernels else None
     monkeypatch.setitem(sys.modules, name, trt)

@@ -91,7 +91,7 @@ class Server:
 
     def get(self, port: int, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
-            return answer.read().decode()
+            return str(answer.read(), "utf-8")
 
     def kill(self) -> None:
         """Ends the server and its Python processes at once."""
