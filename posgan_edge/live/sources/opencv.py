@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import time
 
 import cv2
 import numpy as np
@@ -17,6 +18,10 @@ from posgan_edge.system import has_gstreamer
 
 #: How long a network stream may take to open and to give a frame, ms.
 OPEN_MS, READ_MS = 8000, 3000
+#: The same for a frame of RTSP: FFmpeg tries three times before it gives up.
+RTSP_READ_MS = 1000
+#: A stream of a stated length that stops earlier than so many seconds before its end was lost.
+_END_SECONDS = 1.0
 _CSI = (
     "nvarguscamerasrc sensor-id={number} ! video/x-raw(memory:NVMM),width=1280,height=720,"
     "framerate={rate}/1 ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! "
@@ -34,6 +39,7 @@ class OpenCvSource(Source):
         self.live = live
         self._target, self._asked = target, rate
         self._capture: cv2.VideoCapture | None = None
+        self._position = 0.0
 
     def open(self) -> None:
         # Otherwise FFmpeg writes messages of its own to standard error.
@@ -41,7 +47,7 @@ class OpenCvSource(Source):
         cv2.setLogLevel(0)
         if not is_utf8(self._target):  # OpenCV ends the process on others
             raise BadInput(f"{self.name}: the name of a video must be UTF-8")
-        self._capture = self._opened()
+        self._capture, self._position = self._opened(), 0.0
         if not self._capture.isOpened():
             self._capture = None
             network = "://" in self._target and not self._target.startswith("csi:")
@@ -53,6 +59,24 @@ class OpenCvSource(Source):
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = float(rate) if 1 <= rate <= 1000 else self._asked or 30.0
         self.frames_promised = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        if self._rtsp and not self.frames_promised:
+            self._leave_out_old_frames(self._capture)
+
+    @property
+    def _rtsp(self) -> bool:
+        return self._target.startswith(("rtsp://", "rtsps://"))
+
+    def _leave_out_old_frames(self, capture: cv2.VideoCapture) -> None:
+        """Leaves out the frames that came while FFmpeg examined the stream: they are there at once,
+        while a new one takes about a frame's period. Three in a row: decoding one may be slow."""
+        waited = 0
+        for _ in range(int(self.rate * OPEN_MS / 1000)):
+            start = time.perf_counter()
+            if not capture.grab():
+                return
+            waited = waited + 1 if time.perf_counter() - start > 0.5 / self.rate else 0
+            if waited == 3:
+                return
 
     def _opened(self) -> cv2.VideoCapture:
         target = self._target
@@ -67,7 +91,8 @@ class OpenCvSource(Source):
             return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
         if "://" in target:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
-            return cv2.VideoCapture(target, cv2.CAP_FFMPEG, [*limits, READ_MS])
+            wait = RTSP_READ_MS if self._rtsp else READ_MS
+            return cv2.VideoCapture(target, cv2.CAP_FFMPEG, [*limits, wait])
         return cv2.VideoCapture(target)
 
     def read(self, into: Image | None = None) -> Image | None:
@@ -78,13 +103,23 @@ class OpenCvSource(Source):
         except cv2.error:
             ok, image = True, np.empty((0, 0, 3), np.uint8)
         if not ok:
-            # A file behind an address has a length and ends; a stream does not.
-            if not self.live or self.frames_promised:
+            if not self.live or self._at_end():
                 return None
             raise SourceLost(f"{self.name}: gives no frame")
+        if self._rtsp:
+            # OpenCV forgets the position when a read fails.
+            self._position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if image.ndim == 2:
             return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR) if image.shape[2] == 4 else image
+
+    def _at_end(self) -> bool:
+        """Whether a stream of a stated length has reached its end; others have none.
+
+        What comes over HTTP is a file, whose header may promise more than it holds."""
+        if not self._rtsp or not self.frames_promised:
+            return self.frames_promised > 0
+        return self.frames_promised / self.rate - self._position < _END_SECONDS
 
     def files(self) -> list[str | int]:
         """See ``Source``: a file, or every file that a pattern may stand for."""
