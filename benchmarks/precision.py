@@ -111,7 +111,8 @@ def table(document: dict[str, Any]) -> str:
     """Returns the results as a Markdown table."""
     base = document["precisions"]["fp32"]
     lines = [
-        "| precision | NME original | re-annotated | against FP32 | px off | MB | time / FP32 |",
+        "| precision | NME original | re-annotated | difference from FP32 | deviation, px | MB "
+        "| time / FP32 |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in document["precisions"].items():

@@ -341,7 +341,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path):
     )  # fmt: skip
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert "a.jsonl: File too large; the run goes on without it" in err
+    assert "a.jsonl: File too large; the run continues without it" in err
     assert err.splitlines()[-1].endswith("a.jsonl: File too large")
     assert "Traceback" not in err
     assert 1 < len(read_lines(tmp_path / "a.jsonl")) < 60
@@ -368,7 +368,7 @@ def test_a_file_that_may_not_grow_leaves_a_video_that_plays(tmp_path, suffix):
     )  # fmt: skip
     _, err = process.communicate(timeout=100)
     assert process.returncode == 4, err
-    assert f"a{suffix}: File too large; the run goes on without it" in err
+    assert f"a{suffix}: File too large; the run continues without it" in err
     assert "Traceback" not in err
     assert json.loads((tmp_path / "s.json").read_text())["processed"] == 200
     assert 2 < frames_of(tmp_path / f"a{suffix}") < 200

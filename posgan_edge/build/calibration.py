@@ -93,6 +93,7 @@ class CalibrationRecord(Document, frozen=True):
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the record's content."""
         return _digest(plain(self))
 
     def save(self, path: str | Path) -> None:

@@ -52,10 +52,12 @@ class Cost:
     nme: float | None
 
     def within(self, budget: Budget) -> bool:
+        """Returns whether the cost is at most the budget; an unknown NME is ignored."""
         return self.pixels <= budget.pixels and (self.nme is None or self.nme <= budget.nme)
 
     @property
     def nme_text(self) -> str:
+        """The NME as text for a message."""
         return "NME not measured" if self.nme is None else f"{self.nme:+.3f} points"
 
 
@@ -72,6 +74,7 @@ class CostMeter:
         self.reference_nme = self._nme(self.reference)
 
     def cost(self, model: onnx.ModelProto) -> Cost:
+        """Returns the cost of a converted model."""
         maps = self._run(model)
         pixels = float(np.abs(maps - self.reference).mean() * PIXELS)
         found, reference = self._nme(maps), self.reference_nme

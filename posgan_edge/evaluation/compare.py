@@ -25,6 +25,7 @@ class Change:
 
     @property
     def delta(self) -> float:
+        """``after`` minus ``before``."""
         return self.after - self.before
 
 

@@ -43,6 +43,7 @@ class Latency:
 
     @property
     def unstable(self) -> bool:
+        """Whether ``variation`` is above ``UNSTABLE``."""
         return self.variation > UNSTABLE
 
     @classmethod

@@ -118,7 +118,7 @@ class SinkWorker:
         line = _line(sink, error)
         self.failures.append(line)
         self._sinks.remove(sink)
-        self._tell(f"{line}; the run goes on without it")
+        self._tell(f"{line}; the run continues without it")
         self._closed(sink)
 
     def _closed(self, sink: Sink) -> None:

@@ -70,6 +70,7 @@ class Began:
         return F.interpolate(image, size=self.size, mode="bilinear", antialias=True)
 
     def state(self) -> dict[str, Any]:
+        """Returns weights, optimiser and balance for a checkpoint."""
         return {
             "config": self.network.config,
             "weights": self.network.state_dict(),
@@ -78,6 +79,7 @@ class Began:
         }
 
     def load(self, state: dict[str, Any]) -> None:
+        """Restores what ``state`` returned."""
         self.network.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.k = state["k"]
