@@ -6,7 +6,7 @@ OUT ?= out
 PYTEST ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs sanitize clean
+.PHONY: demo test lint docs sanitize fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/posgan-edge demo --output $(OUT)
@@ -45,6 +45,11 @@ sanitize: $(VENV)/.all
 	  --config-settings=cmake.define.POSGAN_CUDA=OFF
 	LD_PRELOAD=$(SANITIZERS) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(OUT)/sanitized \
 	  $(BIN)/python -m pytest -p no:cacheprovider tests/test_kernels.py
+
+# Invented bad input for an hour; counts the outcomes.
+fuzz: $(VENV)/.all
+	mkdir -p $(OUT)
+	$(BIN)/python -m tests.fuzz --seconds 3600 --json $(OUT)/reliability.json
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist *.egg-info cpp_ext/build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ LIMIT = 16 << 30
 _BROKEN = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError,
     RuntimeError, SyntaxError, MemoryError, OverflowError, BadZipFile, zlib.error,
+    tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -48,6 +50,19 @@ def read_arrays(
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(f"{path}: a broken .npz file, or none: {reason}") from error
+
+
+def read_array(path: str | Path) -> NDArray[Any]:
+    """The array of an ``.npy`` file. Raises BadInput for any other file, and for objects."""
+    try:
+        array = np.load(path)
+    except _BROKEN as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        reason = reason or " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(f"{path}: not a .npy array: {reason}") from error
+    if not isinstance(array, np.ndarray):
+        raise BadInput(f"{path}: not a .npy array: holds many")
+    return array
 
 
 def check_array(

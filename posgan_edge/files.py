@@ -16,6 +16,13 @@ from posgan_edge.errors import BadInput
 _NAMES_LIMIT = 16 << 20
 
 
+def as_path(value: object, name: str = "path") -> Path:
+    """A path from a string or a path. Raises BadInput for anything else."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise BadInput(f"{name} is a {type(value).__name__}: give a string or a Path")
+    return Path(value)
+
+
 def read_limited(path: str | Path, limit: int) -> bytes:
     """The bytes of a regular file. Raises BadInput for anything else (a folder, a pipe, a
     device) and for more than ``limit`` bytes; nothing blocks and no more than that is read.
@@ -23,7 +30,7 @@ def read_limited(path: str | Path, limit: int) -> bytes:
     try:
         # Opening a pipe would wait for its other end without O_NONBLOCK.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: not a path
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"{path}: cannot be read: {reason}") from error
     mode = os.fstat(descriptor).st_mode

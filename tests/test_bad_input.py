@@ -20,6 +20,7 @@ from posgan_edge import (
     PosganError,
     PositionMap,
     arrays,
+    blendshapes,
     camera_matrix,
     depth_map,
     face_mask,
@@ -28,6 +29,7 @@ from posgan_edge import (
     load_layout,
     metric_pose,
     openness,
+    read_image,
     save_mesh,
     uv_texture,
     weak_perspective,
@@ -213,6 +215,14 @@ def test_what_is_no_set_of_68_points_is_refused(value):
                 call()
 
 
+@pytest.mark.parametrize("value", [None, 3, 1.5, True, [], {}], ids=repr)
+def test_what_is_no_path_is_refused(value):
+    for call in (read_image, load_engine, lambda v: save_mesh(one_face(), v)):
+        with pytest.raises(BadInput) as error:
+            call(value)
+        assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("value", [None, 3, "face", [], np.zeros(5), NAN, object()], ids=repr)
 def test_what_is_no_face_map_crop_or_box_is_refused(value, tmp_path):
     pipeline, k = FacePipeline(TinyEngine()), camera_matrix(90, 90, 32, 24)
@@ -225,6 +235,7 @@ def test_what_is_no_face_map_crop_or_box_is_refused(value, tmp_path):
         lambda: metric_pose(value, k),
         lambda: weak_perspective(value),
         lambda: openness(value),
+        lambda: blendshapes(value),
         lambda: save_mesh(value, tmp_path / "a.obj"),
         lambda: draw_faces(GOOD, [value]),
         lambda: draw_faces(GOOD, None if isinstance(value, list) else value),
@@ -268,8 +279,10 @@ def test_a_map_with_a_hole_makes_no_mesh_depth_texture_or_filtered_face(tmp_path
 def test_a_filter_stays_as_it_was_after_bad_values():
     one = OneEuro(1.0, 1.0)
     one(np.zeros(3), 1 / 30)
-    for value, seconds in ((np.full(3, NAN), 0.1), (np.full(3, INF), 0.1), (np.zeros(4), 0.1),
-                           (np.ones(3), 0.0), (np.ones(3), NAN), (np.ones(3), -1.0)):  # fmt: skip
+    for value, seconds in (
+        (np.full(3, NAN), 0.1), (np.full(3, INF), 0.1), (np.zeros(4), 0.1), (None, 0.1), (3, 0.1),
+        (np.array(["a"] * 3), 0.1), (np.ones(3), 0.0), (np.ones(3), NAN), (np.ones(3), -1.0),
+    ):  # fmt: skip
         with pytest.raises(BadInput):
             one(value, seconds)
     assert one(np.zeros(3), 1 / 30).tolist() == [0, 0, 0]
@@ -343,6 +356,12 @@ def test_an_engine_that_returns_other_things_is_one_line(maps):
     engine._infer = lambda images: maps  # type: ignore[method-assign]
     with pytest.raises(BadInput, match=r"^tiny: "):
         FacePipeline(engine).process(GOOD, [BOX])
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], np.zeros(3), torch.zeros(1, 3, 32, 32)])
+def test_an_engine_takes_arrays_alone(value):
+    with pytest.raises(BadInput, match=r"^tiny: "):
+        TinyEngine().infer(value)
 
 
 def test_a_closed_engine_is_one_line():

@@ -101,6 +101,17 @@ def test_every_form_of_the_re_annotation_says_the_same(tmp_path, form):
         ("a.npy", lambda p: np.save(p, POINTS[:1]), "1 label sets for 2 photos"),
         ("a.npy", lambda p: np.save(p, POINTS[:, :60]), r"shape \(60, 2\)"),
         ("a.npy", lambda p: p.write_bytes(b"x"), "not a re-annotation"),
+        ("a.npy", lambda p: np.save(p, np.array(-1)), "not a re-annotation"),
+        ("a.npy", lambda p: np.save(p, POINTS * np.nan), "not finite"),
+        ("a.npy", lambda p: np.save(p, POINTS * 1e300), "pixels away"),
+        ("a.npy", lambda p: np.save(p, POINTS.astype(str)), "landmarks is <U"),
+        ("a.npz", lambda p: np.savez(p, name=np.array(3), pts68=POINTS), "not a re-annotation"),
+        ("a.npz", lambda p: np.savez(p, name=np.arange(2), pts68=POINTS), "not a re-annotation"),
+        (
+            "a.npz",
+            lambda p: np.savez(p, name=NAMES, pts68=np.array([None, 1])),
+            "not a re-annotation",
+        ),
         ("a", lambda p: p.mkdir(), "another set"),
     ],
 )

@@ -101,6 +101,34 @@ def test_unusable_folders(tmp_path, make, message):
         load_aflw2000(tmp_path)
 
 
+POINTS, POSE = np.random.default_rng(0).uniform(100, 200, (3, 68)), np.zeros((1, 7))
+
+
+@pytest.mark.parametrize(
+    ("points", "pose", "message"),
+    [
+        (POINTS * np.nan, POSE, "pt3d_68 holds values that are not finite"),
+        (POINTS * 1j, POSE, "pt3d_68 is complex128"),
+        (POINTS[:, :67], POSE, r"pt3d_68 is float64 \(3, 67\)"),
+        (POINTS * 0, POSE, "the face is 0 x 0 pixels"),
+        (POINTS * 1e6, POSE, "pt3d_68: the face is"),
+        (np.array(["a"]), POSE, "pt3d_68 is <U1"),
+        (POINTS, POSE * np.nan, "Pose_Para holds values that are not finite"),
+        (POINTS, POSE[:, :2], r"Pose_Para is float64 \(2,\)"),
+        (POINTS, np.array(["a"]), "Pose_Para is <U1"),
+    ],
+)
+def test_labels_that_cannot_be(tmp_path, points, pose, message):
+    from scipy.io import savemat
+
+    write_aflw2000(tmp_path, 1)
+    path = tmp_path / "image00000.mat"
+    savemat(path, {"pt3d_68": points, "Pose_Para": pose})
+    with pytest.raises(BadInput, match=message) as error:
+        load_aflw2000(tmp_path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
 @pytest.mark.parametrize("degrees", [90.0, -90.0, 60.0, 180.0])
 def test_turned_photos_carry_their_labels(tmp_path, degrees):
     import cv2

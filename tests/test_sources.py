@@ -54,7 +54,17 @@ def test_uris(uri, kind, live):
         ("synthetic:?faces=two", {}, UsageError, "faces='two' is not a number"),
         ("synthetic:?colour=1", {}, UsageError, "unknown key 'colour'"),
         ("synthetic:?seconds=nan", {}, UsageError, "not finite"),
-        ("synthetic:?blank=1&every=0", {}, UsageError, "every must be above 0"),
+        ("synthetic:?blank=1&every=0", {}, UsageError, "every must be from 0.01"),
+        ("99999999999", {}, BadInput, "no such camera"),
+        ("²", {}, BadInput, "no such camera"),
+        ("synthetic:?zoom=-50", {}, UsageError, "zoom must be from 0 to 0.9"),
+        ("synthetic:?width=1e6", {}, UsageError, "width='1e6' is not a number"),
+        ("synthetic:?width=1000000", {}, UsageError, "width must be from 64 to 8192"),
+        ("synthetic:?fps=1e-300", {}, UsageError, "fps must be from 0.01 to 1000"),
+        ("synthetic:?jpeg=101", {}, UsageError, "jpeg must be from 0 to 100"),
+        ("synthetic:?noise=-1", {}, UsageError, "noise must be from 0 to 255"),
+        ("synthetic:?fps=10&fps=20", {}, UsageError, "fps is given twice"),
+        ("synthetic:faces=2", {}, UsageError, r"give synthetic:\?key=value"),
     ],
 )
 def test_bad_uris(uri, options, error, message):

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.arrays import in_batches
+from posgan_edge.arrays import described, in_batches
 from posgan_edge.errors import BadInput
 
 _Self = TypeVar("_Self", bound="Engine")
@@ -69,6 +69,8 @@ class Engine(ABC):
         """
         self.check_open()
         size = self.info.input_size
+        if not isinstance(images, np.ndarray):
+            raise BadInput(f"{self.info.name}: images is {described(images)}: give float32 arrays")
         if images.ndim != 4 or images.shape[1:] != (3, size, size) or images.dtype != np.float32:
             raise BadInput(
                 f"{self.info.name}: input is {images.dtype} {images.shape}, "

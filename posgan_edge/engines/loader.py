@@ -10,6 +10,7 @@ from posgan_edge.engines.base import Engine
 from posgan_edge.engines.manifest import Manifest, has_manifest, load_manifest
 from posgan_edge.engines.signature import check_threads
 from posgan_edge.errors import BadInput
+from posgan_edge.files import as_path
 
 #: Models that are shipped inside the package.
 SHIPPED = {"edge": "edge.onnx", "edge-int8": "edge-int8.onnx"}
@@ -48,6 +49,7 @@ def load_engine(
     'ict'
     """
     check_threads(threads)
+    as_path(model, "model")
     if str(model).startswith("triton://"):
         if threads is not None or provider is not None:
             raise BadInput(f"{model}: the server chooses threads and provider: leave them out")

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.arrays import Image
+from posgan_edge.archives import check_array, read_array
+from posgan_edge.arrays import FARTHEST, Image
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.evaluation.reannotation import find_reannotation, load_reannotation
 from posgan_edge.geometry.axes import opencv_matrix
@@ -176,10 +177,12 @@ def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64],
 def _read(photo: Path, reannotated: NDArray[np.float32] | None) -> LabelledFace:
     path = photo.with_suffix(".mat")
     content = _load_mat(path, "pt3d_68", "Pose_Para")
-    points = content["pt3d_68"].T.astype(np.float32)
-    if points.shape != (68, 3):
-        raise BadInput(f"{path}: pt3d_68 is {points.T.shape}, not (3, 68)")
-    angles = np.degrees(content["Pose_Para"].reshape(-1)[:3].astype(np.float64))
+    points, pose = content["pt3d_68"], content["Pose_Para"].reshape(-1)[:3]
+    check_array(points, f"{path}: pt3d_68", (3, 68), "fiu")
+    check_array(pose, f"{path}: Pose_Para", (3,), "fiu")
+    points = points.T.astype(np.float32)
+    _check_size(points, f"{path}: pt3d_68")
+    angles = np.degrees(pose.astype(np.float64))
     points[:, :2] -= 0.5
     return LabelledFace(photo.stem, photo, points, reannotated, angles)
 
@@ -192,13 +195,14 @@ def _read_cropped(photo: Path) -> LabelledFace:
 
     name = photo.name.removesuffix("_cropped.jpg")
     path = photo.with_name(f"{name}_bbox_info.mat")
-    points = np.asarray(_load_mat(path, "Kpt")["Kpt"], np.float32)
+    points = _load_mat(path, "Kpt")["Kpt"]
     points = points.T if points.shape[-1] == 68 else points
+    check_array(points, f"{path}: Kpt", (68, None), "fiu")
+    points = points.astype(np.float32)
     map_path = photo.with_name(f"{name}_cropped_uv_posmap.npy")
-    try:
-        position_map = np.load(map_path).transpose(2, 0, 1).astype(np.float32)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{map_path}: not a position map (256, 256, 3): {error}") from error
+    position_map = read_array(map_path)
+    check_array(position_map, f"{map_path}: the map", (256, 256, 3), "fiu")
+    position_map = position_map.transpose(2, 0, 1).astype(np.float32)
     side = read_image(photo).shape[0]
     layout = load_layout("prnet")
     position_map[:2] += 0.5
@@ -218,6 +222,13 @@ def _read_cropped(photo: Path) -> LabelledFace:
     angles = np.array([pose.pitch, pose.yaw, pose.roll])
     crop = Crop(side / 2, side / 2, side)
     return LabelledFace(name, photo, points, None, angles, cropped=crop)
+
+
+def _check_size(points: NDArray[np.float32], where: str) -> None:
+    """Raises BadInput for a face without width or height, or one that no picture holds."""
+    size = np.ptp(points[:, :2], axis=0)
+    if not (size.min() > 0 and np.abs(points).max() <= FARTHEST):
+        raise BadInput(f"{where}: the face is {size[0]:.3g} x {size[1]:.3g} pixels")
 
 
 def _load_mat(path: Path, *keys: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.archives import read_arrays
-from posgan_edge.arrays import FloatArray, Image
+from posgan_edge.arrays import FARTHEST, FloatArray, Image
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.images import decode_image
@@ -82,8 +82,9 @@ def load_human_npz(path: str | Path) -> list[HumanFace]:
         raise BadInput(
             f"{path}: not a set with human points: an .npz needs {', '.join(_KEYS)}: {reason}"
         ) from error
-    if points.ndim != 3 or points.shape[1:] != (2, 68):
-        raise BadInput(f"{path}: pts68 is {points.shape}, not (n, 2, 68)")
+    if points.ndim != 3 or points.shape[1:] != (2, 68) or points.dtype.kind not in "fiu":
+        kind = "" if points.dtype.kind in "fiu" else f"{points.dtype} "
+        raise BadInput(f"{path}: pts68 is {kind}{points.shape}, not (n, 2, 68)")
     count = len(points)
     if jpeg.dtype != np.uint8 or jpeg.ndim != 1:
         raise BadInput(f"{path}: jpeg is {jpeg.dtype} {jpeg.shape}, not uint8 (bytes,)")
@@ -92,6 +93,12 @@ def load_human_npz(path: str | Path) -> list[HumanFace]:
             f"{path}: {count} faces in pts68, but offsets is {offsets.shape} and name "
             f"{names.shape}: they must be ({count + 1},) and ({count},)"
         )
+    if offsets.dtype.kind not in "iu" or names.dtype.kind not in "US":
+        raise BadInput(
+            f"{path}: offsets is {offsets.dtype} and name {names.dtype}: whole numbers and text "
+            "are needed"
+        )
+    offsets = offsets.astype(np.int64)
     if (np.diff(offsets) <= 0).any() or offsets[0] < 0 or offsets[-1] > len(jpeg):
         raise BadInput(f"{path}: offsets do not rise within the {len(jpeg)} bytes of jpeg")
     faces = [
@@ -160,6 +167,9 @@ def _checked(points: FloatArray, where: str) -> NDArray[np.float32]:
     if not np.isfinite(points).all():
         index = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise BadInput(f"{where}: point {index} is not a number")
+    if np.abs(points).max() > FARTHEST:
+        index = int(np.abs(points).max(axis=1).argmax())
+        raise BadInput(f"{where}: point {index} is more than {FARTHEST:g} pixels away")
     if not np.ptp(points, axis=0).all():
         raise BadInput(f"{where}: all points lie on one line: the face has no size")
     return np.ascontiguousarray(points, np.float32)

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.archives import check_array, read_array, read_arrays
+from posgan_edge.arrays import FARTHEST
 from posgan_edge.errors import BadInput
 
 _TENSOR, _STORAGE = "Tensor", "Storage"
@@ -38,27 +40,33 @@ def load_reannotation(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.
     ``names`` are the names of all photos in order. Raises BadInput if the file cannot be read, or
     holds none of the names.
     """
+    found: dict[Any, NDArray[Any]]
     try:
         if path.is_dir():
             found = {p.stem: read_torch7(p) for p in sorted(path.glob("*.t7"))}
         elif path.suffix == ".npz":
-            with np.load(path) as data:
-                found = dict(zip(data["name"].tolist(), data["pts68"], strict=True))
+            labels, points = read_arrays(path, ("name", "pts68")).values()
+            if labels.dtype.kind not in "US" or labels.shape != points.shape[:1]:
+                raise ValueError(f"name is {labels.dtype} {labels.shape}")
+            found = dict(zip(labels.tolist(), points, strict=True))
         else:
-            points = np.load(path)
-            if len(points) != len(names):
-                raise BadInput(
-                    f"{path}: {len(points)} label sets for {len(names)} photos; an array without "
-                    "names must have one for each, in the order of the names"
-                )
-            found = dict(zip(names, points, strict=True))
-    except BadInput:
-        raise
-    except (KeyError, ValueError, OSError, struct.error) as error:
+            points = read_array(path)
+            if points.ndim != 3:
+                raise ValueError(f"is {points.dtype} {points.shape}")
+            found = dict(enumerate(points))
+    except (ValueError, OSError, struct.error) as error:  # BadInput is a ValueError
+        reason = str(error).removeprefix(f"{path}: ")
         raise BadInput(
             f"{path}: not a re-annotation: an .npz needs 'name' (n,) and 'pts68' (n, 2, 68), an "
-            f".npy (n, 2, 68), a folder NAME.t7 files: {error}"
+            f".npy (n, 2, 68), a folder NAME.t7 files: {reason}"
         ) from error
+    if not path.is_dir() and path.suffix != ".npz":
+        if len(found) != len(names):
+            raise BadInput(
+                f"{path}: {len(found)} label sets for {len(names)} photos; an array without "
+                "names must have one for each, in the order of the names"
+            )
+        found = dict(zip(names, found.values(), strict=True))
     if names and not set(names) & set(found):
         raise BadInput(
             f"{path}: none of its {len(found)} names is that of a photo (photos are named like "
@@ -68,7 +76,10 @@ def load_reannotation(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.
 
 
 def _continuous(points: NDArray[np.floating[Any]], path: Path) -> NDArray[np.float32]:
-    points = np.asarray(points, np.float32)
+    check_array(points, f"{path}: landmarks", (None,) * 2, "fiu")
+    if points.size and np.abs(points).max() > FARTHEST:
+        raise BadInput(f"{path}: landmarks lie more than {FARTHEST:g} pixels away")
+    points = points.astype(np.float32)
     if points.ndim == 2 and points.shape[1] == 68:
         points = points.T
     if points.ndim != 2 or points.shape[0] != 68 or points.shape[1] not in (2, 3):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge import arrays
 from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.expression import ExpressionSolver, expression_solver, named
@@ -130,6 +131,7 @@ def blendshapes(
     >>> 0 <= blendshapes(face)["jawOpen"] <= 1
     True
     """
+    arrays.instance(face, Face, "face")
     if track is None:
         return face.blendshapes
     values = track.follow(face, seconds)

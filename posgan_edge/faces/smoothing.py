@@ -86,6 +86,8 @@ class OneEuro:
         self, value: NDArray[np.floating[Any]], seconds: float, unit: float = 1.0
     ) -> NDArray[np.floating[Any]]:
         """The filtered value, ``seconds`` after the one before; speeds are in ``unit``."""
+        if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "fiu":
+            raise BadInput(f"the filter takes an array of numbers, not {arrays.described(value)}")
         if not arrays.finite(value) or (self.value is not None and value.shape != self.value.shape):
             raise BadInput(f"the filter takes finite numbers of one shape, not {value.shape}")
         if self.value is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, missing
-from posgan_edge.files import replaced
+from posgan_edge.files import as_path, replaced
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.mesh import DenseFace, Mesh, face_mesh
 
@@ -65,7 +65,7 @@ def save_mesh(
     ...     (Path(folder) / "face.obj").stat().st_size > 100_000
     True
     """
-    path = Path(path)
+    path = as_path(path)
     mesh = mesh if isinstance(mesh, Mesh) else face_mesh(mesh)
     for picture, name in ((image, "image"), (texture, "texture")):
         if picture is not None:

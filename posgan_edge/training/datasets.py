@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posgan_edge.archives import check_array, read_arrays
+from posgan_edge.archives import check_array, read_array, read_arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.layout import load_layout
@@ -146,15 +146,12 @@ class FolderMaps:
         return image
 
     def target(self, index: int) -> NDArray[np.float32]:
-        try:
-            pixels = np.load(self.labels[index])
-            np.shape(pixels)[0]
-        except (ValueError, OSError, EOFError, IndexError, SyntaxError, MemoryError) as error:
-            raise BadInput(f"{self.labels[index]}: not a .npy array: {error}") from error
-        check_array(pixels, f"{self.labels[index]}: the map", (None, len(pixels), 3))
-        target: NDArray[np.float32] = ((pixels.transpose(2, 0, 1) + 0.5) / pixels.shape[0]).astype(
-            np.float32
-        )
+        pixels = read_array(self.labels[index])
+        side = len(pixels) if pixels.ndim else 0
+        check_array(pixels, f"{self.labels[index]}: the map", (None, side, 3))
+        if not side:
+            raise BadInput(f"{self.labels[index]}: the map is empty")
+        target: NDArray[np.float32] = ((pixels.transpose(2, 0, 1) + 0.5) / side).astype(np.float32)
         return target
 
     def maps(self, targets: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.archives import read_array
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import check_writable
 from posgan_edge.geometry.landmarks import openness
@@ -156,11 +157,11 @@ def read_map(path: Path, size: int, layout: UvLayout) -> NDArray[np.float32]:
     ``size`` (unless that is 0), or is clearly not in pixels.
     """
     try:
-        pixels = np.load(path)
-    except (ValueError, OSError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not an array"
-        raise BadInput(f"{path}: cannot be read as a map ({reason or error})") from error
-    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "fiu":
+        pixels = read_array(path)
+    except BadInput as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BadInput(f"{path}: cannot be read as a map: {reason}") from error
+    if pixels.dtype.kind not in "fiu":
         raise BadInput(f"{path}: is not an array of numbers")
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.shape[0] != pixels.shape[1]:
         raise BadInput(f"{path}: has shape {pixels.shape}, not (M, M, 3)")

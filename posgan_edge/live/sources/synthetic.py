@@ -35,6 +35,12 @@ _LIDS = (
 _BLINK = (0.10 / 0.33, 0.08 / 0.33, 0.15 / 0.33)
 #: The skin above an eye that is drawn down over it, in portrait pixels.
 _LID_SKIN = 7.0
+#: What the fields of ``Motion`` may be; those that are not here, 0 to a million.
+_RANGES = {
+    "width": (64, 8192), "height": (64, 8192), "fps": (0.01, 1000), "faces": (1, 16),
+    "sway": (0, 10), "roll": (0, 180), "zoom": (0, 0.9), "period": (0.01, 1e6), "noise": (0, 255),
+    "jpeg": (0, 100), "every": (0.01, 1e6), "blink_takes": (0.01, 60),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,28 +90,29 @@ class SyntheticSource(Source):
         """``synthetic:`` or ``synthetic:?key=value&...`` with the fields of ``Motion``."""
         known = {f.name: type(getattr(Motion(), f.name)) for f in fields(Motion)}
         values: dict[str, Any] = {}
-        for key, text in parse_qsl(uri.partition("?")[2], keep_blank_values=True):
+        head, _, query = uri.partition("?")
+        if head not in ("synthetic", "synthetic:"):
+            raise UsageError(f"{uri}: give synthetic:?key=value&key=value")
+        for key, text in parse_qsl(query, keep_blank_values=True):
             if key not in known:
                 raise UsageError(f"{uri}: unknown key {key!r}; known: {', '.join(known)}")
+            if key in values:
+                raise UsageError(f"{uri}: {key} is given twice")
             try:
                 values[key] = known[key](text)
             except ValueError as error:
                 raise UsageError(f"{uri}: {key}={text!r} is not a number") from error
+        for key, value in values.items():
+            if not math.isfinite(value):
+                raise UsageError(f"{uri}: {key} is not finite")
+            low, high = _RANGES.get(key, (0, 1e6))
+            if not low <= value <= high:
+                raise UsageError(f"{uri}: {key} must be from {low:g} to {high:g}")
         motion = Motion(**values)
-        if not all(math.isfinite(value) for value in values.values()):
-            raise UsageError(f"{uri}: a value is not finite")
-        if min(motion.width, motion.height) < 64:
-            raise UsageError(f"{uri}: width and height must be at least 64")
-        if min(motion.fps, motion.period, motion.every) <= 0:
-            raise UsageError(f"{uri}: fps, period and every must be above 0")
-        if motion.blink_takes <= 0:
-            raise UsageError(f"{uri}: blink_takes must be above 0")
         if motion.blink and motion.blink < motion.blink_takes:
             raise UsageError(
                 f"{uri}: a blink takes {motion.blink_takes:g} seconds: give blink more, or 0"
             )
-        if not 1 <= motion.faces <= 16:
-            raise UsageError(f"{uri}: faces must be from 1 to 16")
         return cls(motion, uri)
 
     def open(self) -> None:

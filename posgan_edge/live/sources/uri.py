@@ -50,6 +50,8 @@ def open_source(
         if scheme == "csi" and not re.fullmatch(r"\d*", rest):
             raise UsageError(f"{uri}: a CSI camera is csi:// and its number")
         return OpenCvSource(uri, live=True, rate=rate)
+    if uri.isdigit() and not re.fullmatch(r"[0-9]{1,9}", uri):
+        raise BadInput(f"{uri}: no such camera: give its number, as 0")
     if camera or uri.isdigit() or uri.startswith("/dev/"):
         # A file in place of a camera ends; it is not opened again and again.
         live = not os.path.isfile(uri) and "%" not in uri

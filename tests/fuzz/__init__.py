@@ -1,0 +1,5 @@
+"""Invented bad input for everything that comes from outside, and what became of it."""
+
+from tests.fuzz import binaries, calls, files
+
+ALL = [*files.TARGETS, *binaries.TARGETS, *calls.TARGETS]
