@@ -68,6 +68,13 @@ def test_broken_networks_are_refused(tmp_path, provider, write, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_with_names_that_are_not_text_is_refused(tmp_path):
+    path = write_network(tmp_path / "n.onnx")
+    path.write_bytes(path.read_bytes().replace(b"batch", b"\x80atch"))
+    with pytest.raises(BadInput, match="not UTF-8 text"):
+        load_engine(path)
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_weights_may_lie_beside_the_file(tmp_path, provider):
     needs(provider)

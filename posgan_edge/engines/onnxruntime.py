@@ -170,14 +170,17 @@ class OnnxRuntimeEngine(Engine):
 
 def _ports(found: Any) -> list[Port]:
     """The inputs or outputs of a session; symbolic and unknown sizes become None."""
-    return [
-        Port(
-            port.name,
-            _TYPES.get(port.type, port.type.removeprefix("tensor(").removesuffix(")")),
-            tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape),
-        )
-        for port in found
-    ]
+    try:
+        return [
+            Port(
+                port.name,
+                _TYPES.get(port.type, port.type.removeprefix("tensor(").removesuffix(")")),
+                tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape),
+            )
+            for port in found
+        ]
+    except UnicodeDecodeError as error:
+        raise BadInput("not an ONNX model: a name in it is not UTF-8 text") from error
 
 
 def _provider(name: str) -> str:
