@@ -279,10 +279,11 @@ def test_a_map_with_a_hole_makes_no_mesh_depth_texture_or_filtered_face(tmp_path
 def test_a_filter_stays_as_it_was_after_bad_values():
     one = OneEuro(1.0, 1.0)
     one(np.zeros(3), 1 / 30)
-    for value, seconds in (
+    bad: list[Any] = [
         (np.full(3, NAN), 0.1), (np.full(3, INF), 0.1), (np.zeros(4), 0.1), (None, 0.1), (3, 0.1),
         (np.array(["a"] * 3), 0.1), (np.ones(3), 0.0), (np.ones(3), NAN), (np.ones(3), -1.0),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for value, seconds in bad:
         with pytest.raises(BadInput):
             one(value, seconds)
     assert one(np.zeros(3), 1 / 30).tolist() == [0, 0, 0]

@@ -57,7 +57,8 @@ def tried(target: Target, number: int, examples: int, until: float) -> list[tupl
     )
     process.start()
     theirs.close()
-    found, case = [], ("", "")
+    found: list[tuple[str, ...]] = []
+    case = ("", "")
     first = True
     while time.monotonic() < until or case[0]:
         # The first case waits for imports and for the good files.

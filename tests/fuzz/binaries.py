@@ -155,7 +155,7 @@ def _networks() -> st.SearchStrategy[bytes]:
             del tensor.shape.dim[draw(st.integers(0, 3)) :]
         else:
             proto.ir_version = draw(st.sampled_from([-1, 0, 1, 3, 50, 2**40]))
-        return proto.SerializeToString()
+        return bytes(proto.SerializeToString())
 
     return st.one_of(model(), damaged(whole))
 

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput
 from tests.fuzz.files import REPOSITORY, world, written
@@ -165,7 +166,7 @@ def _values() -> st.SearchStrategy[Any]:
     shapes = st.lists(st.integers(0, 70), max_size=4).map(tuple)
     types = st.sampled_from(["u1", "u2", "i4", "f2", "f4", "f8", "c8", "O", "U2", "?"])
 
-    def filled(shape: tuple[int, ...], kind: str, value: float) -> np.ndarray:
+    def filled(shape: tuple[int, ...], kind: str, value: float) -> NDArray[Any]:
         with np.errstate(all="ignore"):
             while np.prod(shape, dtype=float) > 20_000:
                 shape = shape[:-1]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput
 from tests.fuzz.mutations import (
@@ -40,7 +41,7 @@ def world() -> Path:
     return folder
 
 
-def npz(path: Path) -> dict[str, np.ndarray]:
+def npz(path: Path) -> dict[str, NDArray[Any]]:
     with np.load(path) as content:
         return dict(content)
 
@@ -243,7 +244,7 @@ def _reannotations() -> st.SearchStrategy[tuple[str, bytes]]:
     one = struct.pack("<iii", 3, 1, 3) + b"V 1" + struct.pack("<i", 17) + b"torch.DoubleTensor"
     one += struct.pack("<iqqqqq", 2, 68, 2, 2, 1, 1) + b"\0" * 80
 
-    def as_npy(array: np.ndarray | None) -> bytes:
+    def as_npy(array: NDArray[Any] | None) -> bytes:
         stream = io.BytesIO()
         np.save(stream, np.zeros(0) if array is None else array)
         return stream.getvalue()
@@ -270,7 +271,7 @@ def _reannotation(case: tuple[str, bytes], folder: Path) -> None:
 def _maps() -> st.SearchStrategy[bytes]:
     whole = data.smooth_map(256).transpose(1, 2, 0) * 256 - 0.5
 
-    def as_npy(array: np.ndarray | None) -> bytes:
+    def as_npy(array: NDArray[Any] | None) -> bytes:
         stream = io.BytesIO()
         np.save(stream, np.zeros(0) if array is None else array)
         return stream.getvalue()

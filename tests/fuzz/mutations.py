@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 #: Values that stand where something else is expected.
 ODD: list[Any] = [
@@ -100,7 +101,7 @@ def documents(content: Any) -> st.SearchStrategy[bytes]:
 
 
 @st.composite
-def odd_array(draw: st.DrawFn, array: np.ndarray) -> np.ndarray | None:
+def odd_array(draw: st.DrawFn, array: NDArray[Any]) -> NDArray[Any] | None:
     """An array of another type, shape or with other values; None: it is not there."""
     kind = draw(st.sampled_from(
         ["none", "type", "short", "empty", "turned", "axis", "flat", "poke", "scaled", "scalar"]
@@ -131,7 +132,7 @@ def odd_array(draw: st.DrawFn, array: np.ndarray) -> np.ndarray | None:
 
 
 @st.composite
-def odd_arrays(draw: st.DrawFn, arrays: dict[str, np.ndarray], *names: str) -> dict[str, Any]:
+def odd_arrays(draw: st.DrawFn, arrays: dict[str, NDArray[Any]], *names: str) -> dict[str, Any]:
     """Arrays of which one or two are odd."""
     out = dict(arrays)
     for _ in range(draw(st.integers(1, 2))):
@@ -141,7 +142,7 @@ def odd_arrays(draw: st.DrawFn, arrays: dict[str, np.ndarray], *names: str) -> d
     return {key: value for key, value in out.items() if value is not None}
 
 
-def archives(arrays: dict[str, np.ndarray]) -> st.SearchStrategy[bytes]:
+def archives(arrays: dict[str, NDArray[Any]]) -> st.SearchStrategy[bytes]:
     """``.npz`` files: odd arrays mostly, damaged bytes sometimes."""
     return st.one_of(
         odd_arrays(arrays).map(as_npz), odd_arrays(arrays).map(as_npz), damaged(as_npz(arrays))
