@@ -24,7 +24,7 @@ from tests.fuzz import ALL
 from tests.fuzz.targets import ACCEPTED, CRASH, HANG, REFUSED, Target, digest, outcome
 
 QUIET = 30.0
-#: As the review of version 0.1 counted them, by hand-made cases of the same kinds.
+#: As an earlier review counted them, on other cases.
 BEFORE = {
     "cases": 3278, REFUSED: 1683, ACCEPTED: 852, "traceback": 535, CRASH: 10, HANG: 10,
     "silent": 46,
