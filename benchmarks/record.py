@@ -33,6 +33,11 @@ class Step:
     timed: bool = False
 
 
+def copy_of(source: Path, target: Path) -> str:
+    """The command that copies a file."""
+    return f"python -c \"import shutil; shutil.copy('{source}', '{target}')\""
+
+
 def steps() -> list[Step]:
     """Returns all steps. In a command, {name} is replaced by the value of an option."""
     edge = "posgan-edge"
@@ -61,11 +66,7 @@ def steps() -> list[Step]:
             f"--even-if-slower --output {OUT}/edge-int8.onnx",
             ("aflw2000",),
         ),
-        Step(
-            "shipped-int8",
-            f"python -c \"import shutil; shutil.copy('{OUT}/edge-int8.onnx', "
-            f"'{ASSETS}/edge-int8.onnx')\"",
-        ),
+        Step("shipped-int8", copy_of(OUT / "edge-int8.onnx", ASSETS / "edge-int8.onnx")),
         Step(
             "accuracy",
             f"{benchmark} --rounds 0 --json {RESULTS}/aflw2000-edge-gt.json",
@@ -114,6 +115,8 @@ def steps() -> list[Step]:
             ("aflw2000",),
             timed=True,
         ),
+        Step("report-json", copy_of(OUT / "report/report.json", RESULTS / "report-edge.json")),
+        Step("report-md", copy_of(OUT / "report/report.md", RESULTS / "report-edge.md")),
         Step(
             "peers",
             f"python benchmarks/peers.py {{helen}} --json {RESULTS}/peers-helen.json",
@@ -170,6 +173,7 @@ def steps() -> list[Step]:
         Step("pose", "python docs/draw_pose.py"),
         Step("portrait", "python docs/draw_portrait.py"),
         Step("landmarks", "python -m tests.record_portrait"),
+        Step("figures", "python benchmarks/figures.py"),
     ]
 
 
@@ -209,9 +213,8 @@ def main() -> None:
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
     print(
-        f"Then: {OUT}/report/report.json and .md to {RESULTS}/report-edge.*, NO_FACE in "
-        "posgan_edge/geometry/pose.py by presence.json, figures of README.md and MODEL_CARD.md by "
-        "the records"
+        "Then: NO_FACE in posgan_edge/geometry/pose.py by presence.json, and the text of README.md "
+        "and MODEL_CARD.md outside their figures"
     )
 
 

@@ -1,5 +1,7 @@
 """The files that the package ships belong together."""
 
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -41,3 +43,9 @@ def test_the_shipped_int8_model_sees_the_same_face():
         (a,), (b,) = (p.process(image, [BOX]) for p in (exact, rounded))
     distance = np.linalg.norm(a.landmarks - b.landmarks, axis=1)[:, None]
     assert 0 < distance.mean() < 0.005 * max(a.box.width, a.box.height)
+
+
+def test_the_figures_of_the_documents_are_the_recorded_ones():
+    script = Path(__file__).parents[1] / "benchmarks" / "figures.py"
+    run = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

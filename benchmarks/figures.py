@@ -1,0 +1,195 @@
+"""Writes the recorded figures into README.md and the model card, between their markers.
+
+    python benchmarks/figures.py [--check]
+
+A section lies between ``<!-- figures: NAME -->`` and ``<!-- end -->``; NAME is a function of this
+file in ``SECTIONS``. ``--check`` writes nothing and fails if a section is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from posgan_edge.build.export import weights_digest
+from posgan_edge.files import replaced, sha256
+from posgan_edge.models.checkpoints import load_generator
+
+ROOT = Path(__file__).parents[1]
+RESULTS, ASSETS = ROOT / "benchmarks" / "results", ROOT / "posgan_edge" / "assets"
+DOCUMENTS = (ROOT / "README.md", ASSETS / "MODEL_CARD.md")
+_SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def record(name: str) -> Any:
+    """A recorded document of ``benchmarks/results``."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
+
+
+def edge(name: str) -> Any:
+    """What a record says of ``edge``."""
+    return record(name)["engines"]["edge"]
+
+
+def thirds(values: Sequence[float]) -> str:
+    return " / ".join(f"{value:.2f}" for value in values)
+
+
+def accuracy() -> str:
+    """NME on AFLW2000-3D by crop and turn."""
+    names = {
+        "ground-truth crop": "gt", "MediaPipe finds the face": "detector",
+        "the same, photos turned by 60 degrees": "turned-60",
+        "the same, by 120 degrees": "turned-120", "the same, by 180 degrees": "turned-180",
+    }  # fmt: skip
+    rows = []
+    for title, name in names.items():
+        found = edge(f"aflw2000-edge-{name}")
+        missed = len(found["missed"])
+        labels = [found["labels"][k] for k in ("original", "reannotated")]
+        rows.append([
+            title + (f" ({missed} not found)" if missed else ""),
+            *(f"**{k['mean']:.3f}**" for k in labels),
+            *(thirds(k["yaw"]) for k in labels),
+            " / ".join(f"{k['mean_of_yaw_bins']:.2f}" for k in labels),
+        ])  # fmt: skip
+    rows.append(["the original Image-to-Position GAN (published, all 2,000)", "3.754", "3.253",
+                 "3.28 / 3.95 / 5.55", "", "4.26"])  # fmt: skip
+    head = ["", "original labels", "re-annotated", "by yaw 0-30 / 30-60 / 60-90", "re-annotated",
+            "mean of bins"]  # fmt: skip
+    return table(head, rows)
+
+
+def rest() -> str:
+    """Depth, pose and time of the ground-truth crop."""
+    found = edge("aflw2000-edge-gt")
+    pose = " / ".join(f"{found['pose_mae'][k]:.1f}" for k in ("pitch", "yaw", "roll"))
+    report = record("report-edge")
+    timing = report["engines"]["edge"]["latency_ms"]
+    return (
+        f"3D-68 NME {found['nme_3d']:.2f} %; head pose error {pose} degrees (pitch / yaw / roll). "
+        f"The network takes {timing['median']:.2f} ms (p90 {timing['p90']:.2f}) on one core of an "
+        f"{report['machine']['cpu']} with ONNX Runtime.\n"
+    )
+
+
+def peers() -> str:
+    """Expression beside FaceMesh on the same faces."""
+    found = record("peers-helen")
+    rows = []
+    values = next(iter(found["tables"].values()))
+    for name in ("edge", "FaceMesh"):
+        row, ms = values[name], found["rows"][name]["ms"]["median"]
+        number = found["rows"][name]["found"]
+        rows.append([
+            f"`{name}`" if name == "edge" else "MediaPipe FaceMesh, refined",
+            f"{number} of {found['faces']}",
+            *(f"{row[k]:.3f}" for k in ("r eyes", "r mouth", "AUC closed")),
+            *(f"{row[k]:.2f}" for k in ("inner", "eyes", "mouth", "inner, without bias")),
+            f"{ms:.1f}",
+        ])  # fmt: skip
+    head = ["", "found", "eyes: r", "mouth: r", "closed eyes: AUC", "NME of inner points, %",
+            "eyes", "mouth", "inner, bias of each point removed", "ms a face"]  # fmt: skip
+    return table(head, rows)
+
+
+def precision() -> str:
+    return (RESULTS / "precision-edge.md").read_text()
+
+
+def live() -> str:
+    """Time of a tracked frame over FaceMesh's, and steadiness."""
+    found = record("tracking")
+    names = {
+        "tracker": "`edge`", "tracker, maps": "`edge`, with the dense map of each frame",
+        "tracker, INT8": "`edge-int8`",
+        "tracker, maps, no kernels": "`edge`, with the dense map, without the kernels",
+    }  # fmt: skip
+    sittings = found["against FaceMesh"]["sittings"]
+    rows = [["MediaPipe FaceMesh, video mode", _median(sittings, "FaceMesh"), "1"]]
+    for name, title in names.items():
+        ratios = found["against FaceMesh"]["ratio_by_sitting"][name]
+        middle = found["against FaceMesh"]["ratio"][name]
+        span = f"{middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        rows.append([title, _median(sittings, name), span])
+    return table(["a frame of 720p, one face", "ms", "of FaceMesh's time"], rows)
+
+
+def _median(sittings: Sequence[Any], name: str) -> str:
+    values = sorted(s["ms"][name]["median"] for s in sittings)
+    return f"{values[len(values) // 2]:.1f}"
+
+
+def card() -> str:
+    """Accuracy of the shipped weights, for the model card."""
+    labels = edge("aflw2000-edge-gt")["labels"]
+    rows = [
+        [title, f"{k['mean']:.3f}", f"{k['mean_of_yaw_bins']:.3f}", *(f"{y:.3f}" for y in k["yaw"])]
+        for title, k in (("original labels", labels["original"]),
+                         ("re-annotated", labels["reannotated"]))
+    ]  # fmt: skip
+    return table(["", "mean of all", "mean of yaw bins", "yaw 0-30", "30-60", "60-90"], rows)
+
+
+def helen() -> str:
+    """Expression of the shipped weights, for the model card."""
+    found = edge("helen-edge")["expression"]
+    parts = ", ".join(f"{k} {found['nme'][k]:.2f}" for k in ("eyes", "mouth", "nose", "brows"))
+    eyes, mouth = found["eyes"], found["mouth"]
+    return (
+        f"On {mouth['n']} HELEN photos with 68 points by people (ground-truth crop, one pass):\n"
+        f"NME of the 51 inner points {found['nme']['inner']:.3f} % ({parts});\n"
+        f"openness of the eyes correlates with people's by {eyes['r']:.3f}, of the mouth by\n"
+        f"{mouth['r']:.3f}; closed eyes: area under the ROC {found['closed']['auc']:.3f}.\n"
+    )
+
+
+def hashes() -> str:
+    """Digests of the shipped files."""
+    rows = [["weights (SHA-256 over them; also in the ONNX metadata)",
+             f"`{weights_digest(load_generator('edge'))}`"]]  # fmt: skip
+    for name in ("edge.onnx", "edge-int8.onnx", "edge.safetensors"):
+        rows.append([f"`{name}`", f"`{sha256(ASSETS / name)}`"])
+    return table(["file", "SHA-256"], rows).replace("---:", "---")
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (accuracy, rest, peers, precision, live, card, helen, hashes)
+}
+
+
+def filled(text: str) -> str:
+    """A document with its sections made again from the records."""
+    return _SECTION.sub(lambda m: m[1] + SECTIONS[m[2]]() + m[3], text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    stale = []
+    for path in DOCUMENTS:
+        before = path.read_text()
+        after = filled(before)
+        if before != after:
+            stale.append(path.name)
+            if not options.check:
+                with replaced(path) as temporary:
+                    temporary.write_text(after)
+    if options.check and stale:
+        sys.exit(f"out of date: {', '.join(stale)}: run python benchmarks/figures.py")
+
+
+if __name__ == "__main__":
+    main()
