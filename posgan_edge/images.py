@@ -13,7 +13,9 @@ from posgan_edge.errors import BadInput
 from posgan_edge.files import read_limited, replaced
 
 #: What ``write_image`` writes in colour.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".jp2")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+#: How JPEG 2000 files and streams begin. OpenCV's decoder crashes on damaged ones.
+_JPEG_2000 = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
 #: The largest picture file that is read, in bytes.
 LARGEST_FILE = 1 << 30
 
@@ -36,10 +38,12 @@ def read_image(path: str | Path) -> Image:
 def decode_image(data: NDArray[np.uint8], name: str) -> Image:
     """The picture in a file's bytes (n,) uint8, as ``read_image`` returns it.
 
-    Raises BadInput beginning with ``name`` for empty, truncated or other data.
+    Raises BadInput beginning with ``name`` for empty, truncated or other data, and for JPEG 2000.
     """
     if not data.size:
         raise BadInput(f"{name}: is empty")
+    if data[:8].tobytes().startswith(_JPEG_2000):
+        raise BadInput(f"{name}: is JPEG 2000, which is not read: convert it to PNG")
     if data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:].tobytes():
         raise BadInput(f"{name}: is a truncated JPEG")
     try:

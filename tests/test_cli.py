@@ -95,6 +95,10 @@ def truncated(path):
     path.write_bytes(PORTRAIT.read_bytes()[:4000])
 
 
+def jpeg_2000(path):
+    path.write_bytes(cv2.imencode(".jp2", np.zeros((32, 32, 3), np.uint8))[1].tobytes())
+
+
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
@@ -103,6 +107,8 @@ def truncated(path):
         ("cut.jpg", truncated, "is a truncated JPEG"),
         ("text.png", lambda p: p.write_text("hello"), "is not a picture that can be decoded"),
         ("folder.jpg", lambda p: p.mkdir(), "no pictures in this folder"),
+        ("a.jp2", jpeg_2000, "is JPEG 2000, which is not read"),
+        ("b.jpg", jpeg_2000, "is JPEG 2000, which is not read"),
     ],
 )
 def test_bad_pictures_do_not_stop_the_others(run, tmp_path, name, make, message):
