@@ -33,6 +33,7 @@ _PARTS = (
     ("eyes", slice(42, 48), (43, 44), (47, 46)),
     ("mouth", slice(48, 68), (61, 62, 63), (67, 66, 65)),
 )
+_UPPER, _LOWER = (np.concatenate([part[i] for part in _PARTS]) for i in (2, 3))
 #: How far each setting reaches on a map from the part's middle, in half its width and height: it
 #: counts whole up to the first and not at all from the second on (the nose is close to the lips).
 _REACH = {"eyes": (1.3, 2.0), "mouth": (1.1, 1.4)}
@@ -108,6 +109,29 @@ class OneEuro:
         return _blend(self.at_rest + self.per_speed * speed, seconds)
 
 
+class _OneNumber:
+    """``OneEuro`` for one finite number. (On so little, numpy's calls cost more than the work.)"""
+
+    def __init__(
+        self, at_rest: float, per_speed: float, derivative: float = _DERIVATIVE_CUTOFF
+    ) -> None:
+        self.at_rest, self.per_speed, self.derivative = at_rest, per_speed, derivative
+        self.value: float | None = None
+        self.followed = 1.0
+        self._speed = 0.0
+
+    def __call__(self, value: float, seconds: float, unit: float = 1.0) -> float:
+        if self.value is None:
+            self.value = value
+            return value
+        change = value - self.value
+        blend = _blend(self.derivative, seconds)
+        self._speed += blend * (change / unit / seconds - self._speed)
+        self.followed = _blend(self.at_rest + self.per_speed * abs(self._speed), seconds)
+        self.value += self.followed * change
+        return self.value
+
+
 def _blend(cutoff: float, seconds: float) -> float:
     turned = 2 * math.pi * cutoff * seconds
     return turned / (1.0 + turned)
@@ -128,12 +152,12 @@ class FaceSmoother:
     def __init__(self, settings: Smoothing | None = None, dense: bool = True) -> None:
         settings = settings or Smoothing()
         self._position = OneEuro(*settings.position)
-        self._size = OneEuro(*settings.size)
+        self._size = _OneNumber(*settings.size)
         self._turn = OneEuro(*settings.rotation)
         self._shape = OneEuro(*settings.shape)
         by_name = {"eyes": settings.eyes, "mouth": settings.mouth}
         self._gaps = [
-            OneEuro(by_name[name][0], by_name[name][1], _GAP_DERIVATIVE_CUTOFF)
+            _OneNumber(by_name[name][0], by_name[name][1], _GAP_DERIVATIVE_CUTOFF)
             for name, *_ in _PARTS
         ]
         self._points: NDArray[np.floating[Any]] | None = None
@@ -157,7 +181,7 @@ class FaceSmoother:
         raw = face.pose
         # Lengths in face sizes: the mean face has unit radius, a face is about twice that wide.
         unit = 2 * raw.scale
-        size = float(self._size(np.array([math.log(raw.scale)]), seconds)[0])
+        size = self._size(math.log(raw.scale), seconds)
         position = self._position(raw.translation, seconds, unit)
         rotation = self._rotated(raw.rotation, seconds)
         shape = ((face.landmarks * Y_UP - raw.translation) @ raw.rotation) / raw.scale
@@ -188,9 +212,13 @@ class FaceSmoother:
     ) -> tuple[float, list[float]]:
         """What share of its change the shape follows, and how much more each part does."""
         self._shape(shape, seconds, 2.0)
-        for gap, (_, _, upper, lower) in zip(self._gaps, _PARTS, strict=True):
-            apart = np.linalg.norm(shape[list(upper)] - shape[list(lower)], axis=1).mean()
-            gap(np.array([apart]), seconds, 2.0)
+        between = shape[_UPPER] - shape[_LOWER]
+        apart: list[float] = np.sqrt(np.einsum("ij,ij->i", between, between)).tolist()
+        start = 0
+        for gap, (_, _, upper, _) in zip(self._gaps, _PARTS, strict=True):
+            stop = start + len(upper)
+            gap(sum(apart[start:stop]) / len(upper), seconds, 2.0)
+            start = stop
         follow = self._shape.followed
         return follow, [max(0.0, gap.followed - follow) for gap in self._gaps]
 
@@ -221,11 +249,10 @@ class FaceSmoother:
             self._map_shape = shape
         else:
             shape -= self._map_shape
-            share: NDArray[np.float32] | np.float32 = np.float32(follow)
-            if any(more):
-                weights = _part_weights(position_map.layout, position_map.resolution)
-                share = share + np.array(more, np.float32) @ weights
-            shape *= share
+            pixels, weights = _part_weights(position_map.layout, position_map.resolution)
+            extra = shape[:, pixels] * (np.array(more, np.float32) @ weights)
+            shape *= np.float32(follow)
+            shape[:, pixels] += extra
             self._map_shape += shape
         to_shape, shift = _map_to_shape(crop.matrix, crop.side, pose)
         back = np.linalg.inv(to_shape)
@@ -236,13 +263,16 @@ class FaceSmoother:
 
 def filtered_apart(layout: UvLayout, resolution: int) -> NDArray[np.bool_]:
     """(M * M,) bool: pixels of a map that follow faster than the rest, round eyes and mouth."""
-    apart: NDArray[np.bool_] = (_part_weights(layout, resolution) > 0).any(axis=0)
+    apart = np.zeros(resolution * resolution, np.bool_)
+    apart[_part_weights(layout, resolution)[0]] = True
     return apart
 
 
 @lru_cache(maxsize=4)
-def _part_weights(layout: UvLayout, resolution: int) -> NDArray[np.float32]:
-    """(parts, M * M): how much each pixel of a map belongs to each of ``_PARTS``."""
+def _part_weights(
+    layout: UvLayout, resolution: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """(P,) pixels of a map that belong to any of ``_PARTS``, and (parts, P) how much to each."""
     centers = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     v, u = np.meshgrid(centers, centers, indexing="ij")
     weights = []
@@ -252,8 +282,9 @@ def _part_weights(layout: UvLayout, resolution: int) -> NDArray[np.float32]:
         x, y = (2 * p - low[i] - high[i] for i, p in enumerate((u, v)))
         far = np.hypot(x / (high[0] - low[0]), y / (high[1] - low[1]))
         weights.append(np.clip((end - far) / (end - whole), 0, 1).ravel())
-    stacked: NDArray[np.float32] = np.stack(weights).astype(np.float32)
-    return stacked
+    stacked = np.stack(weights).astype(np.float32)
+    pixels = np.flatnonzero((stacked > 0).any(axis=0))
+    return pixels, stacked[:, pixels]
 
 
 def _map_to_shape(
