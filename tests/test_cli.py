@@ -159,7 +159,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", "synthetic:", "--token", "x"], 2, "--token needs --serve"),
         (["run", "synthetic:", "--serve", "8", "--token", "x"], 2, "addresses that others can"),
         (["run", "synthetic:?speed=2"], 2, "unknown key 'speed'"),
-        (["run", "synthetic:?width=9"], 2, "at least 64"),
+        (["run", "synthetic:?width=9"], 2, "width must be from 64 to 8192"),
         (["run", "gopher://host/a"], 2, "unknown kind of source 'gopher'"),
         (["run", "csi://front"], 2, "csi:// and its number"),
         (["run", "csi://0", "--box", BOX], 3, "OpenCV built with GStreamer"),
