@@ -39,7 +39,8 @@ from posgan_edge.errors import BadInput
 from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.faces.detector import GivenBoxes, detected
-from posgan_edge.faces.smoothing import FaceSmoother, OneEuro, Smoothing
+from posgan_edge.faces.one_euro import OneEuro
+from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.geometry.crop import BOX_SCALE
 from posgan_edge.geometry.mesh import Mesh
 from posgan_edge.geometry.pose import fit_pose, fit_similarity, rotation_from_angles

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from posgan_edge import Crop, FaceBox, FacePipeline, FaceTracker, Frame, load_engine, load_layout
 from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.faces.assignment import assign
-from posgan_edge.faces.smoothing import FaceSmoother, OneEuro
+from posgan_edge.faces.one_euro import OneEuro
+from posgan_edge.faces.smoothing import FaceSmoother
 from posgan_edge.faces.tracker import MOST_MISSES, NO_FACE
 from posgan_edge.faces.values import Face
 from posgan_edge.geometry.pose import fit_pose, rotation_from_angles

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from posgan_edge import arrays
 from posgan_edge.errors import BadInput
+from posgan_edge.faces.one_euro import OneEuro, OneEuroNumber
 from posgan_edge.faces.values import Face
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import Pose, angles_from_rotation
 from posgan_edge.geometry.values import FaceBox, PositionMap
 
-_DERIVATIVE_CUTOFF = 1.0  # Hz
 _GAP_DERIVATIVE_CUTOFF = 3.0  # Hz: a blink takes a fifth of a second
 #: The setting, the landmarks, and the upper and lower ones of the gap, of each part that opens.
 _PARTS = (
@@ -68,75 +68,6 @@ class Smoothing:
                 arrays.number(part, name, 0)
 
 
-class OneEuro:
-    """A One-Euro filter for arrays of any shape, with one cut-off for the whole array.
-
-    Raises BadInput for values that are not finite or have another shape than the first, and if no
-    time has passed. The filter is then unchanged.
-    """
-
-    def __init__(
-        self, at_rest: float, per_speed: float, derivative: float = _DERIVATIVE_CUTOFF
-    ) -> None:
-        self.at_rest, self.per_speed, self.derivative = at_rest, per_speed, derivative
-        self.value: NDArray[np.floating[Any]] | None = None
-        self.followed = 1.0  # share of the last change that was followed
-        self._speed: NDArray[np.floating[Any]] | float = 0.0
-
-    def __call__(
-        self, value: NDArray[np.floating[Any]], seconds: float, unit: float = 1.0
-    ) -> NDArray[np.floating[Any]]:
-        """The filtered value, ``seconds`` after the one before; speeds are in ``unit``."""
-        if not isinstance(value, (np.ndarray, np.generic)) or value.dtype.kind not in "fiu":
-            raise BadInput(f"the filter takes an array of numbers, not {arrays.described(value)}")
-        if not arrays.finite(value) or (self.value is not None and value.shape != self.value.shape):
-            raise BadInput(f"the filter takes finite numbers of one shape, not {value.shape}")
-        if self.value is None:
-            self.value = np.array(value, copy=True)
-            return self.value
-        change = value - self.value
-        self.followed = self.share(change / unit, seconds)
-        self.value = self.value + self.followed * change
-        return self.value
-
-    def share(self, change: NDArray[np.floating[Any]], seconds: float) -> float:
-        """How much of a change to follow."""
-        if not (seconds > 0 and arrays.finite(change)):
-            raise BadInput(f"the filter takes finite numbers and time that passes, not {seconds} s")
-        blend = _blend(self.derivative, seconds)
-        self._speed = self._speed + blend * (change / seconds - self._speed)
-        speed = math.sqrt(np.vdot(self._speed, self._speed) / change.size)
-        return _blend(self.at_rest + self.per_speed * speed, seconds)
-
-
-class _OneNumber:
-    """``OneEuro`` for one finite number. (On so little, numpy's calls cost more than the work.)"""
-
-    def __init__(
-        self, at_rest: float, per_speed: float, derivative: float = _DERIVATIVE_CUTOFF
-    ) -> None:
-        self.at_rest, self.per_speed, self.derivative = at_rest, per_speed, derivative
-        self.value: float | None = None
-        self.followed = 1.0
-        self._speed = 0.0
-
-    def __call__(self, value: float, seconds: float, unit: float = 1.0) -> float:
-        if self.value is None:
-            self.value = value
-            return value
-        change = value - self.value
-        blend = _blend(self.derivative, seconds)
-        self._speed += blend * (change / unit / seconds - self._speed)
-        self.followed = _blend(self.at_rest + self.per_speed * abs(self._speed), seconds)
-        self.value += self.followed * change
-        return self.value
-
-
-def _blend(cutoff: float, seconds: float) -> float:
-    turned = 2 * math.pi * cutoff * seconds
-    return turned / (1.0 + turned)
-
-
 class FaceSmoother:
     """Filters the faces of one track. ``dense`` False leaves position maps as they are.
 
@@ -152,12 +83,12 @@ class FaceSmoother:
     def __init__(self, settings: Smoothing | None = None, dense: bool = True) -> None:
         settings = settings or Smoothing()
         self._position = OneEuro(*settings.position)
-        self._size = _OneNumber(*settings.size)
+        self._size = OneEuroNumber(*settings.size)
         self._turn = OneEuro(*settings.rotation)
         self._shape = OneEuro(*settings.shape)
         by_name = {"eyes": settings.eyes, "mouth": settings.mouth}
         self._gaps = [
-            _OneNumber(by_name[name][0], by_name[name][1], _GAP_DERIVATIVE_CUTOFF)
+            OneEuroNumber(by_name[name][0], by_name[name][1], _GAP_DERIVATIVE_CUTOFF)
             for name, *_ in _PARTS
         ]
         self._points: NDArray[np.floating[Any]] | None = None
@@ -184,12 +115,16 @@ class FaceSmoother:
         size = self._size(math.log(raw.scale), seconds)
         position = self._position(raw.translation, seconds, unit)
         rotation = self._rotated(raw.rotation, seconds)
-        shape = ((face.landmarks * Y_UP - raw.translation) @ raw.rotation) / raw.scale
+        upright = raw.rotation / raw.scale
+        shape = (
+            face.landmarks.astype(np.float64) @ (Y_UP[:, None] * upright)
+            - raw.translation @ upright
+        )
         follow, more = self._followed(shape, seconds)
         shape = self._filtered_points(shape, follow, more)
         scale = math.exp(size)
         pose = Pose(*angles_from_rotation(rotation), rotation, scale, position, raw.residual)
-        landmarks = ((scale * shape @ rotation.T + position) * Y_UP).astype(np.float32)
+        landmarks = (shape @ (scale * rotation.T * Y_UP) + position * Y_UP).astype(np.float32)
         return replace(
             face,
             pose=pose,
@@ -249,10 +184,15 @@ class FaceSmoother:
             self._map_shape = shape
         else:
             shape -= self._map_shape
-            pixels, weights = _part_weights(position_map.layout, position_map.resolution)
-            extra = shape[:, pixels] * (np.array(more, np.float32) @ weights)
+            planes = shape.reshape(position_map.xyz.shape)
+            windows = _windows(position_map.layout, position_map.resolution)
+            extras = [
+                planes[:, window[0], window[1]] * (np.float32(amount) * weights)
+                for amount, (window, weights) in zip(more, windows, strict=True)
+            ]
             shape *= np.float32(follow)
-            shape[:, pixels] += extra
+            for extra, (window, _) in zip(extras, windows, strict=True):
+                planes[:, window[0], window[1]] += extra
             self._map_shape += shape
         to_shape, shift = _map_to_shape(crop.matrix, crop.side, pose)
         back = np.linalg.inv(to_shape)
@@ -263,28 +203,31 @@ class FaceSmoother:
 
 def filtered_apart(layout: UvLayout, resolution: int) -> NDArray[np.bool_]:
     """(M * M,) bool: pixels of a map that follow faster than the rest, round eyes and mouth."""
-    apart = np.zeros(resolution * resolution, np.bool_)
-    apart[_part_weights(layout, resolution)[0]] = True
-    return apart
+    apart = np.zeros((resolution, resolution), np.bool_)
+    for window, weights in _windows(layout, resolution):
+        apart[window] |= weights > 0
+    return apart.ravel()
 
 
 @lru_cache(maxsize=4)
-def _part_weights(
+def _windows(
     layout: UvLayout, resolution: int
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """(P,) pixels of a map that belong to any of ``_PARTS``, and (parts, P) how much to each."""
+) -> list[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+    """For each of ``_PARTS``: rows and columns of a map that it reaches, and how much each pixel
+    there belongs to it (rows, columns) float32."""
     centers = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     v, u = np.meshgrid(centers, centers, indexing="ij")
-    weights = []
+    windows = []
     for name, landmarks, _, _ in _PARTS:
         (whole, end), uv = _REACH[name], layout.landmark_uv[landmarks]
         low, high = uv.min(axis=0), uv.max(axis=0)
         x, y = (2 * p - low[i] - high[i] for i, p in enumerate((u, v)))
         far = np.hypot(x / (high[0] - low[0]), y / (high[1] - low[1]))
-        weights.append(np.clip((end - far) / (end - whole), 0, 1).ravel())
-    stacked = np.stack(weights).astype(np.float32)
-    pixels = np.flatnonzero((stacked > 0).any(axis=0))
-    return pixels, stacked[:, pixels]
+        weights = np.clip((end - far) / (end - whole), 0, 1).astype(np.float32)
+        rows, columns = (np.flatnonzero((weights > 0).any(axis=i)) for i in (1, 0))
+        window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        windows.append((window, weights[window]))
+    return windows
 
 
 def _map_to_shape(

@@ -26,6 +26,10 @@ from posgan_edge.geometry.sampling import sample_map
 NO_FACE = 0.079
 
 
+#: What turning the y axis round does to the signs of a rotation.
+_FLIPS = np.outer(Y_UP, Y_UP)
+
+
 @dataclass(frozen=True)
 class Pose:
     """Head pose: angles in degrees and the rotation (3, 3) float64 they stand for.
@@ -200,7 +204,6 @@ def _determinant(m: NDArray[np.float64]) -> float:
 def pose_of_fit(fit: FloatArray) -> Pose:
     """The pose of a fit (14,) made in y-down axes: scale, rotation row by row, translation,
     residual."""
-    flip = np.diag(Y_UP)
-    rotation = flip @ np.asarray(fit[1:10], np.float64).reshape(3, 3) @ flip
+    rotation = np.asarray(fit[1:10], np.float64).reshape(3, 3) * _FLIPS
     angles = angles_from_rotation(rotation)
     return Pose(*angles, rotation, float(fit[0]), fit[10:13] * Y_UP, float(fit[13]))

@@ -185,7 +185,7 @@ def _values() -> st.SearchStrategy[Any]:
 def _calls() -> dict[str, Any]:
     import posgan_edge as pe
     from posgan_edge.faces.cropping import extract_crop
-    from posgan_edge.faces.smoothing import OneEuro
+    from posgan_edge.faces.one_euro import OneEuro
     from posgan_edge.geometry.pose import fit_similarity
     from posgan_edge.geometry.sampling import resample_map, sample_map
     from tests.test_bad_input import BOX, GOOD, LAYOUT, TinyEngine

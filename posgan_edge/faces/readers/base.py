@@ -120,7 +120,8 @@ class HostReader:
     ) -> tuple[NDArray[np.float32], float, float]:
         start = time.perf_counter()
         size = self.engine.info.input_size
-        inputs = np.stack([extract_crop(frame.image, crop, size) for crop in crops])
+        parts = [extract_crop(frame.image, crop, size) for crop in crops]
+        inputs = np.stack(parts) if len(parts) > 1 else parts[0][None]
         cut = time.perf_counter()
         if self.mirror:
             inputs = np.concatenate([inputs, inputs[..., ::-1]])
