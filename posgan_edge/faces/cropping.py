@@ -42,14 +42,22 @@ def extract_crop(frame: Image, crop: Crop, size: int) -> NDArray[np.float32]:
 def _averaged(frame: Image, crop: Crop, reach: int) -> tuple[Image, NDArray[np.float64]]:
     """The part of the frame under the crop, box-averaged over ``reach`` pixels, and the crop's
     matrix into it."""
-    corners = crop.to_frame(np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32))
-    end = frame.shape[1::-1]
-    left, top = np.clip(np.floor(corners.min(axis=0) - reach), 0, end).astype(int)
-    right, bottom = np.clip(np.ceil(corners.max(axis=0) + reach), 0, end).astype(int)
+    turn = math.radians(crop.angle)
+    half = 0.5 * crop.side * (abs(math.cos(turn)) + abs(math.sin(turn))) + reach
+    height, width = frame.shape[:2]
+    left, right = (
+        min(max(edge, 0), width)
+        for edge in (math.floor(crop.center_x - half), math.ceil(crop.center_x + half))
+    )
+    top, bottom = (
+        min(max(edge, 0), height)
+        for edge in (math.floor(crop.center_y - half), math.ceil(crop.center_y + half))
+    )
     if right <= left or bottom <= top:
         return frame, crop.matrix
     part = cv2.blur(frame[top:bottom, left:right], (reach, reach))
     matrix = crop.matrix
     # The box of an even count has its middle half a pixel before the pixel it is written to.
-    matrix[:, 2] += 0.5 * (reach % 2 == 0) - np.array([left, top])
+    middle = 0.5 * (reach % 2 == 0)
+    matrix[:, 2] += (middle - left, middle - top)
     return part, matrix
