@@ -44,15 +44,8 @@ def _averaged(frame: Image, crop: Crop, reach: int) -> tuple[Image, NDArray[np.f
     matrix into it."""
     turn = math.radians(crop.angle)
     half = 0.5 * crop.side * (abs(math.cos(turn)) + abs(math.sin(turn))) + reach
-    height, width = frame.shape[:2]
-    left, right = (
-        min(max(edge, 0), width)
-        for edge in (math.floor(crop.center_x - half), math.ceil(crop.center_x + half))
-    )
-    top, bottom = (
-        min(max(edge, 0), height)
-        for edge in (math.floor(crop.center_y - half), math.ceil(crop.center_y + half))
-    )
+    left, right = _span(crop.center_x, half, frame.shape[1])
+    top, bottom = _span(crop.center_y, half, frame.shape[0])
     if right <= left or bottom <= top:
         return frame, crop.matrix
     part = cv2.blur(frame[top:bottom, left:right], (reach, reach))
@@ -61,3 +54,9 @@ def _averaged(frame: Image, crop: Crop, reach: int) -> tuple[Image, NDArray[np.f
     middle = 0.5 * (reach % 2 == 0)
     matrix[:, 2] += (middle - left, middle - top)
     return part, matrix
+
+
+def _span(center: float, half: float, length: int) -> tuple[int, int]:
+    """The pixels of an axis of ``length`` that ``center`` +- ``half`` touches: first, and end."""
+    first, end = math.floor(center - half), math.ceil(center + half)
+    return min(max(first, 0), length), min(max(end, 0), length)
