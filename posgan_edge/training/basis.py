@@ -96,13 +96,15 @@ def transfer(source: EdgeGenerator, target: EdgeGenerator) -> None:
 
     The encoder is copied, and the last layer is projected on the new modes. The maps then differ
     only by what the new modes cannot represent. Weights of inputs that ``source`` does not have are
-    set to zero. Raises BadInput if the encoders differ.
+    set to zero. Raises BadInput if the encoders differ, or ``skip`` does where ``source`` has one.
     """
     own = target.state_dict()
     for name, value in source.state_dict().items():
-        if name.startswith(("encoder.", "neck.")):
+        if name.startswith(("encoder.", "neck.", "skip.")):
             if name not in own or own[name].shape != value.shape:
-                raise BadInput(f"init: the encoders differ in {name}: keep stem, stages and neck")
+                raise BadInput(
+                    f"init: the encoders differ in {name}: keep stem, stages, neck and skip"
+                )
             own[name].copy_(value)
     if source.fc1.out_features != target.fc1.out_features:
         raise BadInput("init: the generators differ in 'hidden'")
