@@ -70,11 +70,11 @@ def against_facemesh(frames: list[NDArray[Any]], rounds: int, sittings: int) -> 
 
     mesh = FaceMesh(static_image_mode=False, max_num_faces=1)
     trackers = {
-        "tracker": FaceTracker(dense=False),
-        "tracker, maps": FaceTracker(),
-        "tracker, no filter": FaceTracker(dense=False, smooth=False),
-        "tracker, INT8": FaceTracker("edge-int8", dense=False),
-        "tracker, maps, no kernels": FaceTracker(reader="numpy"),
+        "tracker": FaceTracker(dense=False, background=True),
+        "tracker, maps": FaceTracker(background=True),
+        "tracker, no filter": FaceTracker(dense=False, smooth=False, background=True),
+        "tracker, INT8": FaceTracker("edge-int8", dense=False, background=True),
+        "tracker, maps, no kernels": FaceTracker(reader="numpy", background=True),
     }
 
     def facemesh(frame: NDArray[Any], _: float) -> int:
@@ -97,7 +97,10 @@ def against_facemesh(frames: list[NDArray[Any]], rounds: int, sittings: int) -> 
 
 
 def one_and_four(frames: list[NDArray[Any]], rounds: int) -> dict[str, Any]:
-    trackers = {"one face": FaceTracker(), "four faces": FaceTracker(max_faces=4)}
+    trackers = {
+        "one face": FaceTracker(background=True),
+        "four faces": FaceTracker(max_faces=4, background=True),
+    }
     calls = {n: lambda f, stamp, t=t: len(t.update(f, stamp)) for n, t in trackers.items()}
     pictures = {"one face": frames, "four faces": tiled(frames)}
     times, found = in_turns(calls, pictures, rounds)

@@ -30,7 +30,7 @@ from posgan_edge.live.sinks import (
     Sink,
     VideoSink,
 )
-from posgan_edge.live.sources import open_source
+from posgan_edge.live.sources import SourceLost, open_source
 from posgan_edge.live.sources.synthetic import SyntheticSource
 from posgan_edge.live.stages import StageTimes
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines
@@ -224,6 +224,44 @@ def test_a_source_that_breaks_still_closes_sinks():
         report = run_live(capture, Still(), [keeper])
     assert report.failures == ["cable: pulled"]
     assert (keeper.frames, keeper.closed) == ([0, 1, 2, 3, 4], 1)
+
+
+class Dead(SyntheticSource):
+    """A live source that gives ten frames and then hangs: as it is read, or as it is opened."""
+
+    live = True
+
+    def __init__(self, hangs):
+        super().__init__(open_source(SMALL + "9").motion)  # type: ignore[attr-defined]
+        self.hangs, self.gave_up = hangs, threading.Event()
+
+    def open(self):
+        if self._index and self.hangs == "open":
+            self.gave_up.wait(20)
+            raise BadInput("cannot be opened")
+        super().open()
+
+    def read(self, into=None):
+        if self._index >= 10:
+            if self.hangs == "read":
+                self.gave_up.wait(20)
+            raise SourceLost("dead: gives no frame")
+        return super().read(into)
+
+
+@pytest.mark.parametrize("hangs", ["read", "open"])
+def test_a_dead_stream_does_not_prolong_a_run(hangs):
+    source, keeper = Dead(hangs), Keeper()
+    try:
+        start = time.perf_counter()
+        with Capture(source) as capture:
+            report = run_live(capture, Still(), [keeper], Limits(seconds=2.5))
+        took = time.perf_counter() - start
+    finally:
+        source.gave_up.set()
+    assert 2.5 <= took < 4
+    assert report.processed == len(keeper.frames) <= 10
+    assert keeper.closed == 1
 
 
 def test_stage_times_stay_small():

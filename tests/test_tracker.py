@@ -1,5 +1,7 @@
 """Tracks, their ids, and the filters, on scripted faces and on the portrait."""
 
+import threading
+import time
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -20,6 +22,8 @@ from posgan_edge.faces.values import Face
 from posgan_edge.geometry.pose import fit_pose, rotation_from_angles
 from posgan_edge.geometry.values import PositionMap
 from posgan_edge.images import read_image
+from posgan_edge.live.capture import Capture
+from posgan_edge.live.sources import open_source
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX
 
 LAYOUT = load_layout("ict")
@@ -186,6 +190,91 @@ def test_a_detector_on_its_own_thread_finds_the_same():
             if ids == {0, 1}:
                 break
     assert ids == {0, 1}
+
+
+class SlowDetector(ScriptedDetector):
+    """Takes longer at each call, and tells which thread it ran on."""
+
+    def __init__(self, boxes, seconds):
+        super().__init__()
+        self.boxes, self.seconds, self.threads = boxes, seconds, set()
+
+    def detect(self, frame, max_faces=1):
+        self.threads.add(threading.current_thread().name)
+        time.sleep(self.seconds * self.calls)
+        return super().detect(frame, max_faces)
+
+
+def faces_of(frames, seconds, **options):
+    """Landmarks of each frame by a default tracker, and the threads of its detector."""
+    detector = SlowDetector([FaceBox(70, 90, 60, 60, 0.9), FaceBox(370, 90, 60, 60, 0.9)], seconds)
+    with FaceTracker(ScriptedEngine(), detector, max_faces=2, redetect=0.1, **options) as follower:
+        found = [follower.update(*frame) for frame in frames]
+    return [{f.id: f.landmarks.tobytes() for f in faces} for faces in found], detector.threads
+
+
+def shots(number):
+    """40 pictures with a face that moves, and from ``number`` on a second one that stays."""
+    return [
+        (scene((100 + n, 120), *([(400, 120)] if n >= number else []))[0], n / 30)
+        for n in range(40)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["pictures with time stamps", "a video file", "the live loop"])
+def test_two_runs_of_a_file_are_equal_to_the_last_bit(tmp_path, kind):
+    path = str(tmp_path / "a.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30, (640, 240))
+    for image, _ in shots(10):
+        writer.write(image)
+    writer.release()
+    runs = []
+    for seconds in (0.0, 0.01):
+        if kind == "pictures with time stamps":
+            found, threads = faces_of(shots(10), seconds)
+        elif kind == "a video file":
+            with open_source(path) as source:
+                found, threads = faces_of(((frame,) for frame in source), seconds)
+        else:
+            with Capture(open_source(path)) as capture:
+                found, threads = faces_of(((frame,) for frame in capture), seconds)
+        assert threads == {"MainThread"}
+        assert len(found) == 40
+        assert set(found[-1]) == {0, 1}
+        runs.append(found)
+    assert runs[0] == runs[1]
+
+
+#: Only one of two faces is there, so the other is looked for all the time.
+ONE_OF_TWO = shots(99)
+
+
+@pytest.mark.parametrize(
+    ("frames", "options", "beside"),
+    [
+        ([(image,) for image, _ in ONE_OF_TWO], {"redetect": 0.0}, True),
+        ([(Frame(image, 0, at, live=True),) for image, at in ONE_OF_TWO], {}, True),
+        ([(Frame(image, 0, at),) for image, at in ONE_OF_TWO], {}, False),
+        (ONE_OF_TWO, {}, False),
+        (ONE_OF_TWO, {"background": True}, True),
+        ([(Frame(image, 0, at, live=True),) for image, at in ONE_OF_TWO], {"background": False},
+         False),
+    ],
+)  # fmt: skip
+def test_the_detector_runs_beside_on_live_frames(frames, options, beside):
+    detector = SlowDetector([FaceBox(70, 90, 60, 60, 0.9)], 0.0)
+    with FaceTracker(ScriptedEngine(), detector, max_faces=2, **{"redetect": 0.1, **options}) as t:
+        for frame in frames:
+            t.update(*frame)
+    assert detector.calls > 3
+    names = {name.split("_")[0] for name in detector.threads}
+    assert names == ({"MainThread", "detector"} if beside else {"MainThread"})
+
+
+def test_a_capture_says_which_frames_are_live():
+    for drop, live in ((False, False), (True, True)):
+        with Capture(open_source("synthetic:?width=64&height=64&seconds=0.1"), drop) as capture:
+            assert {frame.live for frame in capture} == {live}
 
 
 def turned_face(yaw, x=320.0, noise=0.0, rng=None, side=200.0):

@@ -1,4 +1,4 @@
-"""Following faces from frame to frame; the detector runs beside it."""
+"""Following faces from frame to frame; on live frames the detector runs beside it."""
 
 from __future__ import annotations
 
@@ -42,9 +42,13 @@ class FaceTracker:
 
     In each frame, each face takes one crop and one pass of the network, at the place that its last
     landmarks and its speed predict. The detector runs on the first frame, when all faces are lost,
-    and every ``redetect`` seconds while there are fewer faces than ``max_faces``; with
-    ``background`` it has a thread of its own. A track ends if the network finds no face in its
-    crop, or the face of another track.
+    and every ``redetect`` seconds while there are fewer faces than ``max_faces``. A track ends if
+    the network finds no face in its crop, or the face of another track.
+
+    With ``background`` True the detector runs on a thread of its own, and its faces come some
+    frames later, depending on how fast the machine is. With False it runs within ``update``, and
+    two runs give the same numbers. None, the default, runs it on its own thread for live frames
+    only: those with ``Frame.live``, and pictures without a time stamp.
 
     ``engine`` is an ``Engine``, or a name or file for ``load_engine``; with ``detector`` None, a
     ``MediaPipeDetector`` is made. ``smooth`` False switches the filters off, ``dense`` False leaves
@@ -76,7 +80,7 @@ class FaceTracker:
         smooth: bool = True,
         smoothing: Smoothing | None = None,
         dense: bool = True,
-        background: bool = True,
+        background: bool | None = None,
         mirror: bool = False,
         layout: UvLayout | None = None,
         reader: str | None = None,
@@ -116,7 +120,8 @@ class FaceTracker:
         self._smoothing = (smoothing or Smoothing()) if smooth else None
         self._dense, self._index, self._next_id = dense, 0, 0
         self._looked: float | None = None
-        self._pool = ThreadPoolExecutor(1, "detector") if background else None
+        self._background = background
+        self._pool = None if background is False else ThreadPoolExecutor(1, "detector")
         self._pending: Future[tuple[list[FaceBox], float]] | None = None
         self._closed = False
 
@@ -129,9 +134,10 @@ class FaceTracker:
         error the tracker can still be used.
         """
         frame = self._next_frame(image, timestamp)
+        beside = frame.live if self._background is None else self._background
         self.timings_ms, self.detect_ms = {}, 0.0
         faces = self._follow(frame)
-        boxes = self._look(frame)
+        boxes = self._look(frame, beside)
         if boxes:
             faces += self._begin(frame, boxes)
         return faces
@@ -161,7 +167,8 @@ class FaceTracker:
         if isinstance(image, Frame):
             return Frame.of(image, timestamp)
         return Frame.of(
-            Frame(image, index), time.perf_counter() if timestamp is None else timestamp
+            Frame(image, index, live=timestamp is None),
+            time.perf_counter() if timestamp is None else timestamp,
         )
 
     def _read(
@@ -192,11 +199,14 @@ class FaceTracker:
         self.tracks = kept
         return faces
 
-    def _look(self, frame: Frame) -> list[FaceBox]:
-        """The boxes of a detection that has finished; starts a new one if it is time."""
+    def _look(self, frame: Frame, beside: bool) -> list[FaceBox]:
+        """The boxes of a detection that has finished; starts a new one if it is time.
+
+        ``beside``: it may run on its own thread.
+        """
         now = frame.timestamp
         if self._pending is not None:
-            if not self._pending.done():
+            if beside and not self._pending.done():
                 return []
             # A result is used once, also if it is an error.
             pending, self._pending = self._pending, None
@@ -211,7 +221,7 @@ class FaceTracker:
             return []
         self._looked = now
         self.detections += 1
-        if self._pool is None or first:
+        if self._pool is None or first or not beside:
             boxes, self.detect_ms = self._detect(frame.image)
             return boxes
         # A copy, because the caller may use the picture's memory for the next frame.

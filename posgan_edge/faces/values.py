@@ -23,7 +23,8 @@ class Frame:
 
     ``image`` is (H, W, 3) uint8, BGR. Do not change its pixels: make a new frame, because a copy
     may already be on the GPU. ``timestamp`` is in seconds from the start of the source;
-    ``captured`` is when a live loop took it, in the seconds of ``time.perf_counter``.
+    ``captured`` is when a live loop took it, in the seconds of ``time.perf_counter``. ``live``: it
+    is of a camera, or of a video that is played at its own rate.
 
     >>> import numpy as np
     >>> from posgan_edge import Frame
@@ -36,6 +37,7 @@ class Frame:
     timestamp: float = 0.0
     name: str = ""
     captured: float = 0.0
+    live: bool = False
 
     @classmethod
     def of(cls, image: Frame | Image, timestamp: float | None = None) -> Frame:

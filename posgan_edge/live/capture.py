@@ -19,6 +19,8 @@ _DEPTH, _DEPTH_STILL = 3, 1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 #: Frames in a row that cannot be decoded after which a live source counts as lost.
 _MOST_SPOILT = 100
+#: Seconds that closing waits for the thread: while frames come, and while there are none.
+_CLOSE, _CLOSE_SILENT = 5.0, 0.5
 
 
 @dataclass
@@ -140,13 +142,18 @@ class Capture:
         self.close()
 
     def close(self) -> None:
-        """Ends the thread. Frames that still wait are taken out of ``counts.captured``."""
+        """Ends the thread. Frames that still wait are taken out of ``counts.captured``. A second
+        call does nothing."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         if self._thread is not None:
-            # If a driver hangs, the program must not; the thread ends with the process.
-            self._thread.join(timeout=5)
+            # Opening or reading may block for seconds, and a driver may hang. The program must not
+            # wait for that; the thread closes the source, or ends with the process.
+            silent = self._pause or time.perf_counter() - self._last_good > 1
+            self._thread.join(_CLOSE_SILENT if silent else _CLOSE)
         if self._thread is None or not self._thread.is_alive():
             self.source.close()
         with self._changed:
@@ -162,6 +169,8 @@ class Capture:
         except Exception as error:  # of a driver, for example; it is raised by `take`
             self._failure = BadInput(f"{self.source.name}: {type(error).__name__}: {error}")
         finally:
+            if self._stop.is_set():
+                self.source.close()
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
@@ -211,7 +220,7 @@ class Capture:
                 next_due = max(next_due + 1 / self._rate, stamp)
             if self.source.still:
                 stamp = now = 0.0
-            self._hand_on(Frame(image, number, stamp, name, now))
+            self._hand_on(Frame(image, number, stamp, name, now, self.drop))
 
     def _hand_on(self, frame: Frame) -> None:
         with self._changed:

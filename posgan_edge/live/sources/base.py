@@ -64,7 +64,8 @@ class Source:
         while (image := self.read()) is not None:
             if image.size:
                 number, name = self.label(index)
-                yield Frame(image, number, 0.0 if self.still else index / self.rate, name)
+                stamp = 0.0 if self.still else index / self.rate
+                yield Frame(image, number, stamp, name, live=self.live)
             index += 1
         if index == 0:
             raise BadInput(f"{self.name}: gives no frame")
