@@ -1,9 +1,10 @@
-"""Writes the recorded figures into README.md and the model card, between their markers.
+"""Writes the recorded figures into README.md and the model card, and the plot of the peers.
 
     python benchmarks/figures.py [--check]
 
-A section lies between ``<!-- figures: NAME -->`` and ``<!-- end -->``; NAME is a function of this
-file in ``SECTIONS``. ``--check`` writes nothing and fails if a section is out of date.
+The plot is ``docs/peers.svg``. A section lies between ``<!-- figures: NAME -->`` and
+``<!-- end -->``; NAME is a function of this file in ``SECTIONS``. ``--check`` writes nothing and
+fails if a section or the plot is out of date.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from posgan_edge.build.export import weights_digest
+from posgan_edge.evaluation.peers import load_peers
+from posgan_edge.evaluation.report.peers import peers_plot, peers_table
 from posgan_edge.files import replaced, sha256
 from posgan_edge.models.checkpoints import load_generator
 
 ROOT = Path(__file__).parents[1]
 RESULTS, ASSETS = ROOT / "benchmarks" / "results", ROOT / "posgan_edge" / "assets"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "live.md", ASSETS / "MODEL_CARD.md")
+PEERS, PICTURE = RESULTS / "peers.json", ROOT / "docs" / "peers.svg"
+OTHERS = {"FaceMesh": "MediaPipe FaceMesh, refined"}
 _SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -85,23 +90,16 @@ def rest() -> str:
 
 
 def peers() -> str:
-    """Expression beside FaceMesh on the same faces."""
-    found = record("peers-helen")
-    rows = []
-    values = next(iter(found["tables"].values()))
-    for name in ("edge", "FaceMesh"):
-        row, ms = values[name], found["rows"][name]["ms"]["median"]
-        number = found["rows"][name]["found"]
-        rows.append([
-            f"`{name}`" if name == "edge" else "MediaPipe FaceMesh, refined",
-            f"{number} of {found['faces']}",
-            *(f"{row[k]:.3f}" for k in ("r eyes", "r mouth", "AUC closed")),
-            *(f"{row[k]:.2f}" for k in ("inner", "eyes", "mouth", "inner, without bias")),
-            f"{ms:.1f}",
-        ])  # fmt: skip
-    head = ["", "found", "eyes: r", "mouth: r", "closed eyes: AUC", "NME of inner points, %",
-            "eyes", "mouth", "inner, bias of each point removed", "ms a face"]  # fmt: skip
-    return table(head, rows)
+    """This package beside other methods: accuracy, expression, time, memory."""
+    found = peers_table(load_peers(PEERS))
+    head = [f"`{name}`" if name == "edge" else OTHERS.get(name, name) for name in found["header"]]
+    return table(head, found["rows"])
+
+
+def peers_picture() -> str:
+    """The plot of ``peers`` as an SVG file, in a grey that is seen on white and on black."""
+    drawn = peers_plot(load_peers(PEERS)).replace("currentColor", "#7d8590")
+    return f"{drawn.rstrip()}\n<!-- {sha256(PEERS)} -->\n"
 
 
 def precision() -> str:
@@ -203,6 +201,11 @@ def main() -> None:
             if not options.check:
                 with replaced(path) as temporary:
                     temporary.write_text(after)
+    if not (PICTURE.is_file() and sha256(PEERS) in PICTURE.read_text()):
+        stale.append(PICTURE.name)
+        if not options.check:
+            with replaced(PICTURE) as temporary:
+                temporary.write_text(peers_picture())
     if options.check and stale:
         sys.exit(f"out of date: {', '.join(stale)}: run python benchmarks/figures.py")
 

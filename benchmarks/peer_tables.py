@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.expression import PARTS, score_points
 from posgan_edge.evaluation.human68 import HUMAN, HumanFace
 from posgan_edge.evaluation.metrics import bin_of
+from posgan_edge.evaluation.peers import Figures, PeerSet, Scores
+from posgan_edge.evaluation.report.tables import NOT_MEASURED
 from posgan_edge.geometry.metrics import box_size, nme
 
 
@@ -37,7 +39,7 @@ def without_bias(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> NDArray[
     return lengths
 
 
-def human_figures(row: Row, faces: Sequence[LabelledFace]) -> dict[str, float | None]:
+def human_figures(row: Row, faces: Sequence[LabelledFace]) -> Figures:
     """Returns the figures of one method on the faces with human points that it found."""
     pairs = [(row.points[f.name], f.original) for f in faces]
     scores = score_points({f.name: pair for f, pair in zip(faces, pairs, strict=True)})
@@ -56,9 +58,7 @@ def human_figures(row: Row, faces: Sequence[LabelledFace]) -> dict[str, float | 
     }
 
 
-def aflw_figures(
-    row: Row, faces: Sequence[LabelledFace], label_set: str
-) -> dict[str, float | None]:
+def aflw_figures(row: Row, faces: Sequence[LabelledFace], label_set: str) -> Figures:
     """Returns the figures of one method on the faces of AFLW2000-3D that it found."""
     pairs = [(row.points[f.name], f.labels(label_set)[:, :2]) for f in faces]
     errors = np.array([nme(*pair) for pair in pairs])
@@ -73,38 +73,43 @@ def aflw_figures(
     }
 
 
-def tables(
-    rows: dict[str, Row], faces: Sequence[LabelledFace], label_sets: Sequence[str]
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Returns figures by table and method: on the faces that each found, and on those that all
-    found."""
+def scores(rows: Mapping[str, Row], faces: Sequence[LabelledFace], label_set: str) -> Scores:
+    """Returns figures by method: on the faces that each found, and on those that all found."""
     shared = [f for f in faces if all(f.name in row.points for row in rows.values())]
-    result = {}
-    for label_set in label_sets:
-        for title, same in (("faces that each found", False), (f"{len(shared)} same faces", True)):
-            table = {}
-            for name, row in rows.items():
-                own = shared if same else [f for f in faces if f.name in row.points]
-                if own and label_set == HUMAN:
-                    table[name] = human_figures(row, own)
-                elif own:
-                    table[name] = aflw_figures(row, own, label_set)
-            result[f"{label_set} labels, {title}"] = table
-    return result
+    figures = {
+        name: [_figures(row, own, label_set) if own else {} for own in (mine, shared)]
+        for name, row in rows.items()
+        for mine in [[f for f in faces if f.name in row.points]]
+    }
+    own, same = ({name: both[i] for name, both in figures.items() if both[i]} for i in (0, 1))
+    return Scores(len(shared), own, same)
 
 
-def markdown(title: str, table: dict[str, dict[str, Any]], rows: dict[str, Row], n: int) -> str:
-    if not table:
-        return f"\n## {title}\n\nno face"
-    header = ["method", "found", *next(iter(table.values())), "ms a face"]
-    lines = [f"\n## {title}", "", f"| {' | '.join(header)} |", "|---" + "|---:" * (len(header) - 1)]
-    lines[-1] += "|"
-    for name, figures in table.items():
-        cells = ["" if v is None else f"{v:.3f}" for v in figures.values()]
-        found = f"{len(rows[name].points)} of {n}"
-        time_ = f"{np.median(rows[name].ms):.1f}"
-        lines.append(f"| {' | '.join([name, found, *cells, time_])} |")
-    return "\n".join(lines)
+def _figures(row: Row, faces: Sequence[LabelledFace], label_set: str) -> Figures:
+    if label_set == HUMAN:
+        return human_figures(row, faces)
+    return aflw_figures(row, faces, label_set)
+
+
+def markdown(title: str, both: Scores, data: PeerSet) -> str:
+    """Returns the tables of one set and label set."""
+    parts = []
+    for where, table in (
+        ("faces that each found", both.own), (f"{both.faces} same faces", both.same),
+    ):  # fmt: skip
+        parts.append(f"\n## {title}, {where}\n")
+        if not table:
+            parts.append("no face")
+            continue
+        header = ["method", "found", *next(iter(table.values())), "ms a face"]
+        parts += [f"| {' | '.join(header)} |", "|---" + "|---:" * (len(header) - 1) + "|"]
+        for name, figures in table.items():
+            row = data.rows[name]
+            cells = [name, f"{row.found} of {data.faces}"]
+            cells += ["" if v is None else f"{v:.3f}" for v in figures.values()]
+            cells.append(NOT_MEASURED if row.ms is None else f"{row.ms.median:.1f}")
+            parts.append(f"| {' | '.join(cells)} |")
+    return "\n".join(parts)
 
 
 def label_sets_of(faces: Sequence[LabelledFace]) -> list[str]:

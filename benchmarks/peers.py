@@ -1,170 +1,63 @@
 """Landmarks of this package compared with those of others, on the same faces in one run.
 
-    python benchmarks/peers.py DATASET [--engine E ...] [--peer P ...] [--crop gt|detector]
-                               [--limit N | --sample N --seed S] [--json OUT]
+    python benchmarks/peers.py DATASET ... [--engine E ...] [--peer P ...] [--crop gt|detector]
+                               [--3ddfa-v2 FILE --3ddfa-bfm FILE] [--prnet FILE]
+                               [--limit N | --sample N --seed S] [--untimed] [--json OUT]
 
 DATASET: what `posgan-edge benchmark --dataset` takes. A set with human points is scored on NME by
 part, openness and closed eyes, AFLW2000-3D on NME by yaw on both label sets. The tables are
-Markdown: one on the faces that each method found, one on those that all found.
+Markdown: per set one on the faces that each method found and one on those that all found, and at
+last one table over all sets, with time, memory and start.
 
-Every method gets the original photo. Engines of this package use the box of the labels, or with
---crop detector the box that the detector finds. FaceMesh finds faces itself. In a second row it
-gets a padded crop around the label box if it finds nothing in the photo.
+Every method gets the original photo. Engines of this package, 3DDFA_V2 and PRNet use the box of the
+labels, or with --crop detector the box that the detector finds; each cuts its own crop round it.
+FaceMesh finds faces itself. In a second row it gets a padded crop around the label box if it finds
+nothing in the photo.
 "without bias": the mean offset of each point is subtracted first (along axes that follow the line
 of the eyes, in sizes of the face), so that different conventions for points do not matter.
-Milliseconds are wall-clock medians per face without decoding: run it on an idle machine.
+Milliseconds are wall-clock medians per face without decoding, each method on one core where it lets
+us choose. Start is the time from the start of a process to the first face, memory the peak of that
+process: medians of three. Run it on an idle machine, or give --untimed.
 
-To add a method, write a class with a name and `find` (see Peer), and list it in PEERS.
+3DDFA_V2 and PRNet are not part of this package. --3ddfa-v2 takes its ONNX file (mb1_120x120.onnx),
+--3ddfa-bfm its configs/bfm_noneck_v3.pkl with param_mean_std_62d_120x120.pkl beside it; --prnet an
+ONNX conversion of PRNet (256 x 256 x 3 in and out), or a network in the layout prnet.
+
+To add a method, write a class with a name and `find` (see Peer), and make it in `make`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from peer_tables import Row, label_sets_of, markdown, tables
+from peer_methods import Peer
+from peer_probe import Spec, Start, make, starts
+from peer_tables import Row, label_sets_of, markdown, scores
 
 from posgan_edge.cli import report_error
 from posgan_edge.cli.progress import reporting
-from posgan_edge.engines import load_engine
-from posgan_edge.errors import PosganError, UsageError, missing
+from posgan_edge.documents import save
+from posgan_edge.errors import BadInput, PosganError, UsageError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.datasets import open_faces, sampled
-from posgan_edge.evaluation.scoring import DETECTION_IOU, MOST_FACES
-from posgan_edge.faces.detector import Detector, MediaPipeDetector
-from posgan_edge.faces.pipeline import FacePipeline
-from posgan_edge.files import check_writable, replaced
-from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.values import FaceBox
+from posgan_edge.evaluation.peers import (
+    Method,
+    Milliseconds,
+    PeerRow,
+    Peers,
+    PeerSet,
+    PeerSettings,
+)
+from posgan_edge.evaluation.report.peers import peers_table
+from posgan_edge.faces.detector import MediaPipeDetector
+from posgan_edge.files import check_writable
 from posgan_edge.system import machine_block
-
-#: FaceMesh's points for the 68 of iBUG: the table that most programs use, with the brows' outer
-#: ends and without the lips of other tables, because this scores FaceMesh best on human points.
-FACEMESH_68 = (
-    162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
-    70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
-    168, 197, 5, 4, 75, 97, 2, 326, 305,
-    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,
-    78, 82, 13, 312, 308, 317, 14, 87,
-)  # fmt: skip
-#: Side of the padded crop over the longer side of the label box, and its pixels.
-PADDED, PADDED_PIXELS = 2.0, 512
-WITH_CROP = "padded crop where nothing was found"
-
-
-class Peer(ABC):
-    """One method. ``name`` is the name of its row; ``attempts`` names its attempts, in order."""
-
-    name: str
-    attempts: tuple[str, ...] = ("",)
-
-    @abstractmethod
-    def find(self, image: NDArray[Any], face: LabelledFace, attempt: str) -> NDArray[Any] | None:
-        """The 68 points (68, 2) of the labelled face in pixels of the photo (H, W, 3) uint8 BGR,
-        continuous; None where it is not found."""
-
-    def describe(self) -> dict[str, Any]:
-        """Returns a description for the recorded results."""
-        return {}
-
-    @abstractmethod
-    def close(self) -> None:
-        """Frees its resources."""
-
-
-class Ours(Peer):
-    """An engine of this package, one pass, on the label box or the detector's."""
-
-    def __init__(self, model: str, detector: Detector | None) -> None:
-        self.name, self._detector = model, detector
-        self._engine = load_engine(model, threads=1)
-        self._pipeline = FacePipeline(self._engine, passes=1, dense=False)
-
-    def find(self, image: NDArray[Any], face: LabelledFace, attempt: str) -> NDArray[Any] | None:
-        box: FaceBox | None = FaceBox.around(face.original)
-        if self._detector is not None:
-            box = overlapping(self._detector.detect(image, MOST_FACES), face, lambda found: found)
-        if box is None:
-            return None
-        (found,) = self._pipeline.process(image, [box], keep_all=True)
-        return found.landmarks[:, :2]
-
-    def describe(self) -> dict[str, Any]:
-        return {**asdict(self._engine.info), "detector": self._detector is not None}
-
-    def close(self) -> None:
-        self._pipeline.close()
-        self._engine.close()
-
-
-class FaceMesh(Peer):
-    """MediaPipe FaceMesh with refined landmarks, each photo by itself."""
-
-    name = "FaceMesh"
-    attempts = ("", WITH_CROP)
-
-    def __init__(self) -> None:
-        try:
-            import mediapipe
-            from mediapipe.python.solutions.face_mesh import FaceMesh as Solution
-        except ImportError as error:
-            raise missing("mediapipe", "FaceMesh", "detect") from error
-        self._version = mediapipe.__version__
-        self._solution = Solution(
-            static_image_mode=True, max_num_faces=MOST_FACES, refine_landmarks=True
-        )
-
-    def find(self, image: NDArray[Any], face: LabelledFace, attempt: str) -> NDArray[Any] | None:
-        if attempt != WITH_CROP:
-            return overlapping(self._meshes(image), face, FaceBox.around)
-        crop = Crop.from_box(FaceBox.around(face.original), PADDED)
-        matrix = crop.matrix
-        matrix[:, :2] /= PADDED_PIXELS
-        matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-        padded = cv2.warpAffine(
-            image, matrix, (PADDED_PIXELS, PADDED_PIXELS),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        )  # fmt: skip
-        found = [crop.to_frame(mesh / PADDED_PIXELS) for mesh in self._meshes(padded)]
-        return overlapping(found, face, FaceBox.around)
-
-    def _meshes(self, image: NDArray[Any]) -> list[NDArray[Any]]:
-        found = self._solution.process(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)).multi_face_landmarks
-        size = image.shape[1::-1]
-        return [
-            np.array([(mesh.landmark[i].x, mesh.landmark[i].y) for i in FACEMESH_68]) * size
-            for mesh in found or ()
-        ]
-
-    def describe(self) -> dict[str, Any]:
-        return {"mediapipe": self._version, "refine_landmarks": True, "indices": FACEMESH_68}
-
-    def close(self) -> None:
-        self._solution.close()
-
-
-#: Methods of others by the name that --peer takes.
-PEERS: dict[str, Callable[[], Peer]] = {"facemesh": FaceMesh}
-
-
-def overlapping(
-    found: Sequence[Any], face: LabelledFace, box_of: Callable[[Any], FaceBox]
-) -> Any | None:
-    """Returns the box with the largest overlap with the label box, or None (the benchmark's
-    rule)."""
-    truth = FaceBox.around(face.original)
-    best = max(found, key=lambda one: truth.iou(box_of(one)), default=None)
-    return best if best is not None and truth.iou(box_of(best)) >= DETECTION_IOU else None
 
 
 def run_peers(peers: Sequence[Peer], faces: Sequence[LabelledFace], report: Any) -> dict[str, Row]:
@@ -201,45 +94,90 @@ def chosen(options: argparse.Namespace, every: Sequence[LabelledFace]) -> list[L
     return list(every)[: options.limit]
 
 
-def study(options: argparse.Namespace) -> None:
-    if options.limit is not None and options.sample is not None:
-        raise UsageError("--limit takes the first faces and --sample draws some: give one of them")
-    if options.json:
-        check_writable(options.json)
-    with open_faces(options.dataset) as every:
-        faces = chosen(options, every)
+def specs_of(options: argparse.Namespace) -> list[Spec]:
+    """Descriptions of the methods that were asked for, in the order of the tables."""
+    detected = options.crop == "detector"
+    found = [Spec("ours", (engine,), detected) for engine in options.engine or ["edge"]]
+    found += [Spec(name, (), detected) for name in options.peer or PEERS]
+    if (options.tddfa is None) != (options.bfm is None):
+        raise UsageError("3DDFA_V2 needs both its network and its model: --3ddfa-v2, --3ddfa-bfm")
+    if options.tddfa is not None:
+        found.append(Spec("3ddfa-v2", (options.tddfa, options.bfm), detected))
+    if options.prnet is not None:
+        found.append(Spec("prnet", (options.prnet,), detected))
+    return found
+
+
+def study(options: argparse.Namespace) -> Peers:
+    """Runs all methods on all sets. Returns the document, and prints the tables of each set."""
+    specs = specs_of(options)
+    with ExitStack() as stack:
+        sets: dict[str, list[LabelledFace]] = {}
+        for path in options.dataset:
+            faces = chosen(options, stack.enter_context(open_faces(path)))
+            if sets.setdefault(path.stem, faces) is not faces:
+                raise BadInput(f"{path}: there are two sets of the name {path.stem}")
         detector = MediaPipeDetector() if options.crop == "detector" else None
-        peers: list[Peer] = []
-        try:
-            peers += [Ours(model, detector) for model in options.engine or ["edge"]]
-            peers += [PEERS[name]() for name in options.peer or PEERS]
-            with reporting() as report:
-                rows = run_peers(peers, faces, report)
-            described = {peer.name: peer.describe() for peer in peers}
-        finally:
-            for peer in peers:
-                peer.close()
-    result = tables(rows, faces, label_sets_of(faces))
-    for title, table in result.items():
-        print(markdown(title, table, rows, len(faces)))
-    if options.json:
-        document = {
-            "machine": machine_block(),
-            "settings": {"crop": options.crop, "limit": options.limit, "sample": options.sample,
-                         "seed": None if options.sample is None else options.seed},
-            "faces": len(faces),
-            "methods": described,
-            "rows": {
-                name: {"found": len(row.points), "retried": row.retried,
-                       "missed": [f.name for f in faces if f.name not in row.points],
-                       "ms": {"median": float(np.median(row.ms)),
-                              "p90": float(np.percentile(row.ms, 90))}}
-                for name, row in rows.items()
-            },
-            "tables": result,
-        }  # fmt: skip
-        with replaced(options.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + "\n")
+        peers: dict[str, tuple[Spec, Peer]] = {}
+        for spec in specs:
+            peer = make(spec, detector)
+            stack.callback(peer.close)
+            if peer.name in peers:
+                raise UsageError(f"{peer.name}: is given twice")
+            peers[peer.name] = spec, peer
+        methods = [peer for _, peer in peers.values()]
+        with reporting() as report:
+            rows = {name: run_peers(methods, faces, report) for name, faces in sets.items()}
+        about = {peer.name: peer.describe() for peer in methods}
+        begun: Mapping[str, Start] = {}
+        if not options.untimed:
+            face = first_face(next(iter(sets.values())), next(iter(rows.values())))
+            begun = starts({name: spec for name, (spec, _) in peers.items()}, face)
+    return Peers(
+        machine=machine_block(),
+        settings=PeerSettings(
+            options.crop, options.limit, options.sample,
+            None if options.sample is None else options.seed, not options.untimed,
+        ),
+        methods={
+            name: Method(
+                about=about[name],
+                ms=milliseconds([t for r in rows.values() for t in r[name].ms], options.untimed),
+                start_seconds=begun[name].seconds if begun else None,
+                memory_mb=begun[name].memory_mb if begun else None,
+            )
+            for name in peers
+        },
+        sets={name: set_of(faces, rows[name], options.untimed) for name, faces in sets.items()},
+    )  # fmt: skip
+
+
+def first_face(faces: Sequence[LabelledFace], rows: Mapping[str, Row]) -> LabelledFace:
+    """The first face that all methods found, or the first one."""
+    shared = (f for f in faces if all(f.name in row.points for row in rows.values()))
+    return next(shared, faces[0])
+
+
+def set_of(faces: Sequence[LabelledFace], rows: dict[str, Row], untimed: bool) -> PeerSet:
+    return PeerSet(
+        faces=len(faces),
+        rows={
+            name: PeerRow(
+                found=len(row.points),
+                retried=row.retried,
+                missed=[f.name for f in faces if f.name not in row.points],
+                ms=milliseconds(row.ms, untimed),
+            )
+            for name, row in rows.items()
+        },
+        scores={label_set: scores(rows, faces, label_set) for label_set in label_sets_of(faces)},
+    )
+
+
+def milliseconds(values: Sequence[float], untimed: bool) -> Milliseconds | None:
+    if untimed:
+        return None
+    return Milliseconds(float(np.median(values)), float(np.percentile(values, 90)))
 
 
 def positive(text: str) -> int:
@@ -248,21 +186,46 @@ def positive(text: str) -> int:
     return value
 
 
+#: Methods of others that need no files, by the name that --peer takes.
+PEERS = ("facemesh",)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", type=Path)
+    parser.add_argument("dataset", type=Path, nargs="+")
     parser.add_argument("--engine", action="append", help="may be given many times; edge unless")
-    parser.add_argument("--peer", action="append", choices=sorted(PEERS), help="all unless given")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="all unless given")
+    parser.add_argument("--3ddfa-v2", dest="tddfa", metavar="FILE", help="its ONNX file")
+    parser.add_argument("--3ddfa-bfm", dest="bfm", metavar="FILE", help="bfm_noneck_v3.pkl")
+    parser.add_argument("--prnet", metavar="FILE", help="ONNX file or checkpoint")
     parser.add_argument("--crop", choices=["gt", "detector"], default="gt")
     parser.add_argument("--limit", type=positive)
     parser.add_argument("--sample", type=positive)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--untimed", action="store_true", help="no time, memory or start")
     parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
     try:
-        study(parser.parse_args())
+        if options.limit is not None and options.sample is not None:
+            raise UsageError("--limit takes the first faces and --sample draws some: give one")
+        if options.json:
+            check_writable(options.json)
+        document = study(options)
+        for name, data in document.sets.items():
+            for label_set, both in data.scores.items():
+                print(markdown(f"{name}: {label_set} labels", both, data))
+        print(as_markdown(peers_table(document)))
+        if options.json:
+            save(options.json, document)
     except PosganError as error:
         report_error(error)
         raise SystemExit(error.exit_code) from None
+
+
+def as_markdown(table: Mapping[str, Any]) -> str:
+    rule = ["---", *["---:"] * (len(table["header"]) - 1)]
+    lines = [f"| {' | '.join(cells)} |" for cells in (table["header"], rule, *table["rows"])]
+    return "\n".join([f"\n## {table['title']}", "", *lines])
 
 
 if __name__ == "__main__":

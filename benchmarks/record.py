@@ -109,20 +109,21 @@ def steps() -> list[Step]:
             timed=True,
         ),
         Step(
+            "peers",
+            f"python benchmarks/peers.py {{aflw2000}} {{helen}} --json {RESULTS}/peers.json",
+            ("aflw2000", "helen"),
+            timed=True,
+        ),
+        Step(
             "report",
             f"{benchmark} --engine edge --engine {OUT}/edge-fp16.onnx "
-            f"--engine {OUT}/edge-int8.onnx --reference torch --report {OUT}/report",
+            f"--engine {OUT}/edge-int8.onnx --reference torch "
+            f"--peers {RESULTS}/peers.json --report {OUT}/report",
             ("aflw2000",),
             timed=True,
         ),
         Step("report-json", copy_of(OUT / "report/report.json", RESULTS / "report-edge.json")),
         Step("report-md", copy_of(OUT / "report/report.md", RESULTS / "report-edge.md")),
-        Step(
-            "peers",
-            f"python benchmarks/peers.py {{helen}} --json {RESULTS}/peers-helen.json",
-            ("helen",),
-            timed=True,
-        ),
         Step(
             "blendshapes-helen",
             f"python benchmarks/blendshapes.py {{helen}} --json {RESULTS}/blendshapes-helen.json",
@@ -134,12 +135,6 @@ def steps() -> list[Step]:
             "python benchmarks/blendshapes.py {pack}/val.npz --yaw 45 "
             f"--json {RESULTS}/blendshapes-validation.json",
             ("pack",),
-            timed=True,
-        ),
-        Step(
-            "peers-aflw2000",
-            f"python benchmarks/peers.py {{aflw2000}} --json {RESULTS}/peers-aflw2000.json",
-            ("aflw2000",),
             timed=True,
         ),
         Step(

@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.data import PORTRAIT, real_data, write_aflw2000
+
+PEERS = Path(__file__).parents[1] / "benchmarks" / "results" / "peers.json"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def report(tmp_path_factory):
         ["benchmark", "--dataset", str(data), "--engine", "edge", "--engine",
          str(PORTRAIT.with_name("edge.onnx")), "--reference", "torch", "--rounds", "12",
          "--report", str(root / "out"), "--json", str(root / "a.json"),
-         "--history", str(history)],
+         "--history", str(history), "--peers", str(PEERS)],
         catch_exceptions=False,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -72,12 +75,15 @@ def test_the_page_needs_nothing_else(report):
     # Namespaces name addresses that no browser asks for.
     links = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?!data:|#)([^"')\s>]+)""", page)
     assert links == []
-    assert page.count("<svg") == 10
+    assert page.count("<svg") == 11
     assert page.count("data:image/jpeg") == 2
     assert "image00003" in page
+    assert "<figcaption>Beside other methods</figcaption><svg" in page
+    assert "<td>NME, original labels, yaw 30 to 60, %</td>" in page
     text = (root / "out" / "report.md").read_text()
     assert "| edge | fp32 |" in text
     assert "cannot be read" in text
+    assert re.search(r"## Beside other methods.*\n\n\|  \| edge \| FaceMesh \|", text)
 
 
 @pytest.mark.slow
@@ -89,7 +95,7 @@ def test_the_page_opens_in_a_browser(report, tmp_path, width):
     try:
         page.open((root / "out" / "report.html").as_uri())
         page.until("document.readyState === 'complete' && !!document.querySelector('figure')")
-        assert page.ask("document.querySelectorAll('figure').length") == 12
+        assert page.ask("document.querySelectorAll('figure').length") == 13
         # The page's policy allows no request at all: one that was tried is an error.
         assert page.errors == []
         assert [r for r in page.requests if not r.startswith(("file:", "data:"))] == []
@@ -155,6 +161,8 @@ def slower(document):
         (["--labels", "human"], 2, "--labels human"),
         (["--reannotated", "{}/empty"], 4, "another set"),
         (["--baseline", "{}/set/reannotated.npz"], 4, "not a valid benchmark: "),
+        (["--peers", "{}/a.json"], 4, "a.json: not a valid record of peers: "),
+        (["--peers", "{}/none.json"], 4, "none.json"),
         (["--report", "{}/a.json"], 4, "is a file, the report needs a folder"),
         (["--reference", "{}/none.pth"], 4, "no such model file"),
         (["--report", "{}/r", "--rounds", "0", "--history", "{}/a.json"], 4, "not a training run"),

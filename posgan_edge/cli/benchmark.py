@@ -46,6 +46,8 @@ _LABEL_SETS = ("original", "reannotated")
 @click.option("--report", "report_path", type=Path, help="Folder for report.html, .md and .json.")
 @click.option("--history", type=Path, help="A training run's history.json, for the report.")
 @click.option("--sensitivity", type=Path, help="PNG that calibrate --sensitivity drew.")
+@click.option("--peers", "peers_path", type=Path,
+              help="What benchmarks/peers.py --json wrote, for the report.")  # fmt: skip
 @click.option("--json", "json_path", type=Path, help="Write the figures here.")
 @click.option("--baseline", type=Path, help="Earlier --json: fail if this run is worse.")
 @click.option("--fail-above", default=0.02, show_default=True,
@@ -68,6 +70,7 @@ def command(
     report_path: Path | None,
     history: Path | None,
     sensitivity: Path | None,
+    peers_path: Path | None,
     json_path: Path | None,
     baseline: Path | None,
     fail_above: float,
@@ -80,6 +83,7 @@ def command(
     from posgan_edge.evaluation.compare import compare
     from posgan_edge.evaluation.datasets import open_faces, sampled
     from posgan_edge.evaluation.document import Settings, load_benchmark
+    from posgan_edge.evaluation.peers import load_peers
     from posgan_edge.evaluation.study import run_study
     from posgan_edge.files import check_writable, read_names
 
@@ -92,6 +96,7 @@ def command(
 
         check_report(report_path)
     written: list[Path] = []
+    peers = load_peers(peers_path) if peers_path is not None else None
     before = load_benchmark(baseline) if baseline is not None else None
     with open_faces(dataset, reannotated) as every, reporting() as progress:
         faces = list(every)
@@ -121,7 +126,7 @@ def command(
             written.append(json_path)
         if report_path is not None:
             progress("writing the report", 0, 1)
-            written += write_report(study, report_path, history, sensitivity)
+            written += write_report(study, report_path, history, sensitivity, peers)
     _print(study)
     for path in written:
         click.echo(f"wrote {path}")

@@ -44,7 +44,7 @@ def cold_start(model: str) -> ColdStart:
         raise BadInput(f"{model}: could not be measured in a process of its own: {last}") from error
 
 
-def _memory_mb(key: str) -> float:
+def memory_mb(key: str) -> float:
     """Returns the resident memory now (``VmRSS``) or at its peak (``VmHWM``) in megabytes.
 
     Systems other than Linux give the peak in both cases.
@@ -71,12 +71,12 @@ def main() -> None:
     elif not sys.argv[1].endswith((".pth", ".pt", ".ckpt", ".safetensors")):
         import onnxruntime  # noqa: F401
     imported = time.perf_counter()
-    before = _memory_mb("VmRSS")
+    before = memory_mb("VmRSS")
     engine = load_engine(sys.argv[1])
     loaded = time.perf_counter()
     engine.warm_up()
     called = time.perf_counter()
-    peak = _memory_mb("VmHWM")
+    peak = memory_mb("VmHWM")
     figures = ColdStart(imported - start, loaded - imported, called - loaded, peak - before, peak)
     print(json.dumps(figures.__dict__))
 

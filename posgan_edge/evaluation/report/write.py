@@ -12,7 +12,9 @@ from posgan_edge.documents import LIMIT, read, save
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.evaluation.document import Benchmark
 from posgan_edge.evaluation.human68 import HUMAN
+from posgan_edge.evaluation.peers import Peers
 from posgan_edge.evaluation.report import expression, plots
+from posgan_edge.evaluation.report.peers import peers_plot, peers_table
 from posgan_edge.evaluation.report.sheets import FACES, contact_sheet, data_uri
 from posgan_edge.evaluation.report.tables import Table, tables_of
 from posgan_edge.evaluation.study import Study
@@ -33,16 +35,23 @@ def check_report(folder: Path) -> None:
 
 
 def write_report(
-    study: Study, folder: Path, history: Path | None = None, sensitivity: Path | None = None
+    study: Study,
+    folder: Path,
+    history: Path | None = None,
+    sensitivity: Path | None = None,
+    peers: Peers | None = None,
 ) -> list[Path]:
     """Writes the report. Returns its files.
 
-    ``history`` is a training run's history.json, ``sensitivity`` a PNG. Raises BadInput for a file
-    that cannot be read or written.
+    ``history`` is a training run's history.json, ``sensitivity`` a PNG, ``peers`` a comparison with
+    other methods. Raises BadInput for a file that cannot be read or written.
     """
     pictures = dict(_pictures(study, history, sensitivity))
     document = study.document
     tables = tables_of(document)
+    if peers is not None:
+        tables.append(peers_table(peers))
+        pictures["Beside other methods"] = peers_plot(peers)
     import jinja2
 
     source = (resources.files("posgan_edge.assets") / "report.html.j2").read_text()
