@@ -40,7 +40,7 @@ def test_nothing_spills(tmp_path, architecture):
     stacks = re.findall(
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", run.stderr
     )
-    assert len(stacks) == 7, run.stderr  # two of landmarks, four of crops, one of poses
+    assert len(stacks) == 9, run.stderr  # two of landmarks, six of crops, one of poses
     assert set(stacks) == {("0", "0", "0")}, run.stderr
 
 

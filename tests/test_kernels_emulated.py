@@ -81,14 +81,16 @@ def test_landmarks_equal_the_host_s_bit_for_bit(
         np.testing.assert_array_equal(expected[1], apart[0])
 
 
-def crops(emulator, frame, chroma, pitches, transforms, size, dtype, bt709=False, full=False):
+def crops(
+    emulator, frame, chroma, pitches, transforms, size, dtype, bt709=False, full=False, place=None
+):
     out = np.zeros((len(transforms), 3, size, size), dtype)
     height, width = frame.shape[:2]
     expected, found = both(
         emulator,
         "crop_normalize",
         [frame, chroma, *pitches, height, width, bt709, full, transforms, out,
-         dtype == np.float16, len(transforms), size, 1.0, 2.0, 3.0],
+         dtype == np.float16, len(transforms), size, 1.0, 2.0, 3.0, place],
         [out],
     )  # fmt: skip
     assert expected[0].std() > 0
@@ -99,10 +101,12 @@ def crops(emulator, frame, chroma, pitches, transforms, size, dtype, bt709=False
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("side", [40.0, 181.0, 300.0])
-def test_crops_equal_the_host_s_bit_for_bit(emulator, dtype, side):
+@pytest.mark.parametrize("placed", [False, True])
+def test_crops_equal_the_host_s_bit_for_bit(emulator, dtype, side, placed):
     frame = np.random.default_rng(0).integers(0, 256, (120, 164, 3), np.uint8)
     transforms = transforms_of(*(Crop(80 + 20 * i, 60, side, 50 * i) for i in range(3)))
-    crops(emulator, frame, None, (492, 0), transforms, 45, dtype)
+    place = np.zeros(4, np.int64) if placed else None
+    crops(emulator, frame, None, (492, 0), transforms, 45, dtype, place=place)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -190,10 +194,13 @@ def test_memory_mapped_in_pieces_is_one_allocation(emulator, chunks, address, si
     assert said is None if message is None else message in said
 
 
-SYNC = "    __syncthreads();"
+SYNC, STAGED = "    __syncthreads();", "\n  __syncthreads();"
 #: A piece of kernels.cu, counted from 1 among its equals, what stands there instead, and what the
 #: emulator says.
 MUTATIONS = {
+    "no barrier before points are moved": (STAGED, 1, "", "race|not initialised"),
+    "no barrier before pixels are cut": (STAGED, 2, "", "race|not initialised"),
+    "no barrier before a frame is found": (STAGED, 3, "", "race|not initialised"),
     "no barrier before sums are read": (SYNC, 1, "", "race|not initialised"),
     "no barrier after sums are read": (SYNC, 2, "", "race"),
     "no barrier after bins are emptied": (SYNC, 3, "", "race|not initialised"),
@@ -213,10 +220,13 @@ MUTATIONS = {
     ),
     "too little shared memory": ("sizeof(float) * b.count", 1, "b.count", "out of bounds"),
     "points past the last": (
-        "  if (point < count) functor(blockIdx.y, point);", 1, "functor(blockIdx.y, point);",
+        "  if (point < count) functor(", 1, "functor(",
         "out of bounds",
     ),
     "two threads for one pixel": ("blockIdx.x * 32", 1, "blockIdx.x * 16", "race"),
+    "two threads for one pixel of a placed frame": (
+        "blockIdx.x * 32", 2, "blockIdx.x * 16", "race",
+    ),
     "a median of the rank above": ("const int within = *rank", 1, "const int within = 1 + *rank",
                                    "another pose|not initialised"),
 }  # fmt: skip
@@ -252,8 +262,10 @@ def found_by(emulator, order):
     frame, out = np.zeros((60, 80, 3), np.uint8), np.zeros((1, 3, 40, 40), np.float32)
     for name, values in (
         ("extract_landmarks", [maps, False, uv, matrix, points, None, None, 1, 3, 0, 4, 4]),
-        ("crop_normalize",
-         [frame, None, 240, 0, 60, 80, False, False, matrix, out, False, 1, 40, 0.0, 0.0, 0.0]),
+        ("crop_normalize", [frame, None, 240, 0, 60, 80, False, False, matrix, out, False, 1, 40,
+                            0.0, 0.0, 0.0, None]),
+        ("crop_normalize", [frame, None, 240, 0, 60, 80, False, False, matrix, out, False, 1, 40,
+                            0.0, 0.0, 0.0, np.zeros(4, np.int64)]),
         ("pose_fit", arguments),
     ):  # fmt: skip
         try:

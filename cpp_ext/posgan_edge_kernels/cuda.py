@@ -63,23 +63,26 @@ def extract_landmarks(
 
 def crop_normalize(
     *,
-    frame: int,
     transforms: int,
     out: int,
-    shape: tuple[int, int, int],
     faces: int,
     size: int,
     dtype: str = "float32",
+    frame: int = 0,
+    shape: tuple[int, int, int] = (0, 0, 0),
+    place: int = 0,
     border: tuple[float, float, float] = (0, 0, 0),
     stream: int = 0,
 ) -> None:
     """As ``posgan_edge_kernels.crop_normalize``, in one kernel launch.
 
-    ``shape`` is (H, W, bytes per row).
+    ``shape`` is (H, W, bytes per row) of ``frame``. In place of both, ``place`` is the address of
+    four int64 that the kernel reads when it runs: address of the frame, bytes per row, H, W. So a
+    captured graph serves frames at any address and of any size; these values are not checked.
     """
     _native.cuda.crop_normalize(
-        frame=frame, transforms=transforms, out=out, shape=shape, faces=faces, size=size,
-        dtype=dtype, border=list(border), stream=stream,
+        frame=frame, place=place, transforms=transforms, out=out, shape=shape, faces=faces,
+        size=size, dtype=dtype, border=list(border), stream=stream,
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ template <class Functor>
 void each_point(const Functor& functor, size_t faces) {
   const size_t count = functor.count + functor.rest_count;
   for (size_t face = 0; face < faces; ++face)
-    for (size_t point = 0; point < count; ++point) functor(face, point);
+    for (size_t point = 0; point < count; ++point)
+      functor(face, point, functor.transforms + 6 * face);
 }
 
 }  // namespace

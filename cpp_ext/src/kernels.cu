@@ -3,6 +3,8 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 namespace posgan::device {
 
 namespace {
@@ -10,16 +12,41 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 
+// Transforms and places may lie in host memory, which the device does not cache: each block reads them
+// once, into shared memory.
+
 template <class Functor>
 __global__ void __launch_bounds__(kThreads) each_point(Functor functor, size_t count) {
+  __shared__ float transform[6];
+  if (threadIdx.x < 6) transform[threadIdx.x] = functor.transforms[6 * blockIdx.y + threadIdx.x];
+  __syncthreads();
   const size_t point = static_cast<size_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (point < count) functor(blockIdx.y, point);
+  if (point < count) functor(blockIdx.y, point, transform);
 }
 
 template <class Functor>
 __global__ void __launch_bounds__(kThreads) each_pixel(Functor functor, int size) {
+  __shared__ float transform[6];
+  const int thread = threadIdx.y * 32 + threadIdx.x;
+  if (thread < 6) transform[thread] = functor.transforms[6 * blockIdx.z + thread];
+  __syncthreads();
   const int column = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y * kWarps + threadIdx.y;
-  if (column < size && row < size) functor(blockIdx.z, row, column);
+  if (column < size && row < size) functor(blockIdx.z, row, column, transform);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    each_placed_pixel(CropNormalize<BgrFrame, T> functor, const FramePlace* place, int size) {
+  __shared__ float transform[6];
+  __shared__ int64_t found[4];
+  const int thread = threadIdx.y * 32 + threadIdx.x;
+  if (thread < 6) transform[thread] = functor.transforms[6 * blockIdx.z + thread];
+  if (thread < 4) found[thread] = (&place->data)[thread];
+  __syncthreads();
+  functor.source = {reinterpret_cast<const uint8_t*>(found[0]), static_cast<size_t>(found[1]),
+                    static_cast<int>(found[2]), static_cast<int>(found[3])};
+  const int column = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y * kWarps + threadIdx.y;
+  if (column < size && row < size) functor(blockIdx.z, row, column, transform);
 }
 
 // The threads of one block.
@@ -107,8 +134,15 @@ void crop_normalize(const CropBatch& b, uintptr_t stream) {
   const dim3 block(32, kWarps);
   const dim3 grid((b.size + 31) / 32, (b.size + kWarps - 1) / kWarps,
                   static_cast<unsigned>(b.faces));
+  const auto queue = reinterpret_cast<cudaStream_t>(stream);
   with_functor(b, [&](auto functor) {
-    each_pixel<<<grid, block, 0, reinterpret_cast<cudaStream_t>(stream)>>>(functor, b.size);
+    if constexpr (std::is_same_v<decltype(functor.source), BgrFrame>) {
+      if (b.place != nullptr) {
+        each_placed_pixel<<<grid, block, 0, queue>>>(functor, b.place, b.size);
+        return;
+      }
+    }
+    each_pixel<<<grid, block, 0, queue>>>(functor, b.size);
   });
   check(cudaGetLastError(), "crop_normalize");
 }

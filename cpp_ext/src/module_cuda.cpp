@@ -71,7 +71,9 @@ void cropped(CropBatch& batch, Address transforms, Address out, int64_t faces, i
   device::check_stream(stream);
   if (batch.faces == 0) return;
   const auto bytes = [](size_t pitch, int rows, size_t last) { return pitch * (rows - 1) + last; };
-  if (frame.nv12) {
+  if (batch.place != nullptr) {
+    device::check_pointer("place", reinterpret_cast<uintptr_t>(batch.place), sizeof(FramePlace), 8);
+  } else if (frame.nv12) {
     const size_t across = (frame.width + 1) / 2 * size_t{2};
     device::check_pointer("luma", reinterpret_cast<uintptr_t>(frame.data),
                           bytes(frame.pitch, frame.height, frame.width), 1);
@@ -97,12 +99,15 @@ void set_frame(FrameView& frame, const FrameShape& shape, int64_t pixel) {
   frame.pitch = bounded("shape (pitch)", std::get<2>(shape), pixel * frame.width, 1 << 24);
 }
 
-void crop_normalize(Address frame, Address transforms, Address out, const FrameShape& shape,
-                    int64_t faces, int64_t size, const std::string& dtype,
+void crop_normalize(Address frame, Address place, Address transforms, Address out,
+                    const FrameShape& shape, int64_t faces, int64_t size, const std::string& dtype,
                     const std::array<float, 3>& border, Address stream) {
   CropBatch batch{};
-  set_frame(batch.frame, shape, 3);
-  batch.frame.data = pointer<const uint8_t>(frame);
+  batch.place = pointer<const FramePlace>(place);
+  if (place == 0) {
+    set_frame(batch.frame, shape, 3);
+    batch.frame.data = pointer<const uint8_t>(frame);
+  }
   cropped(batch, transforms, out, faces, size, dtype, border, stream);
 }
 
@@ -159,9 +164,9 @@ void add_device(nb::module_& module) {
   cuda.def("extract_landmarks", &extract_landmarks, nb::kw_only(), "maps"_a, "uv"_a,
            "transforms"_a, "points"_a, "facing"_a = 0, "rest"_a = 0, "shape"_a,
            "count"_a, "rest_count"_a = 0, "dtype"_a = "float32", "stream"_a = 0);
-  cuda.def("crop_normalize", &crop_normalize, nb::kw_only(), "frame"_a, "transforms"_a, "out"_a,
-           "shape"_a, "faces"_a, "size"_a, "dtype"_a = "float32", "border"_a = black,
-           "stream"_a = 0);
+  cuda.def("crop_normalize", &crop_normalize, nb::kw_only(), "frame"_a = 0, "place"_a = 0,
+           "transforms"_a, "out"_a, "shape"_a = FrameShape{0, 0, 0}, "faces"_a, "size"_a,
+           "dtype"_a = "float32", "border"_a = black, "stream"_a = 0);
   cuda.def("crop_normalize_nv12", &crop_normalize_nv12, nb::kw_only(), "luma"_a, "chroma"_a,
            "transforms"_a, "out"_a, "shape"_a, "chroma_pitch"_a, "faces"_a, "size"_a,
            "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601", "full_range"_a = false,

@@ -29,6 +29,12 @@ struct FrameView {
   bool full;   // NV12 only: values from 0 to 255; otherwise luma 16..235, chroma 16..240
 };
 
+// Where a BGR frame lies, read when the kernel runs: a captured graph serves frames at any address and
+// of any size.
+struct FramePlace {
+  int64_t data, pitch, height, width;
+};
+
 struct CropBatch {
   FrameView frame;
   const float* transforms;  // (faces, 2, 3)
@@ -36,7 +42,8 @@ struct CropBatch {
   bool half;
   size_t faces;
   int size;
-  float border[3];  // blue, green, red, 0..255
+  float border[3];          // blue, green, red, 0..255
+  const FramePlace* place;  // on the device, in place of `frame`; null: not used
 };
 
 struct PoseBatch {

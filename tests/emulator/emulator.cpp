@@ -153,6 +153,7 @@ enum class Kind { read, write, atomic };
 
 void touch(const void* address, size_t bytes, Kind kind) {
   const size_t offset = static_cast<const char*>(address) - memory;
+  if (reinterpret_cast<uintptr_t>(address) < 65536) fail("out of bounds: a null pointer");
   if (current < 0 || offset >= kMemory) return;  // a stack, a parameter, a constant
   const bool shared = offset < kShared;
   for (size_t g = offset / kGranule; g <= (offset + bytes - 1) / kGranule; ++g) {
@@ -258,7 +259,13 @@ void emulator_order(int order) {
   emulator::random_numbers.seed(order);
 }
 
-void emulator_free() { emulator::used = emulator::kShared + 4096; }
+// Frees everything; what lay there must not be touched any more.
+void emulator_free() {
+  using namespace emulator;
+  constexpr size_t first = kShared + 4096;
+  mark(first, used - first, false);
+  used = first;
+}
 
 // Bytes on the device, with 64 bytes around them that nobody may touch.
 char* emulator_allocate(size_t bytes) {

@@ -81,13 +81,20 @@ const char* extract_landmarks(bool device, const void* maps, bool half, const fl
   });
 }
 
+// With a place (four int64 on the device), the frame's address and size are written there, and the
+// kernel finds them there.
 const char* crop_normalize(bool device, const uint8_t* data, const uint8_t* chroma, size_t pitch,
                            size_t chroma_pitch, int height, int width, bool bt709, bool full,
                            const float* transforms, void* out, bool half, size_t faces, int size,
-                           float blue, float green, float red) {
-  const posgan::CropBatch batch{
+                           float blue, float green, float red, posgan::FramePlace* place) {
+  posgan::CropBatch batch{
       {chroma != nullptr, data, chroma, pitch, chroma_pitch, height, width, bt709, full},
-      transforms, out, half, faces, size, {blue, green, red}};
+      transforms, out, half, faces, size, {blue, green, red}, nullptr};
+  if (device && place != nullptr) {
+    *place = {reinterpret_cast<int64_t>(data), static_cast<int64_t>(pitch), height, width};
+    batch.frame = {};
+    batch.place = place;
+  }
   return guarded([&] {
     device ? posgan::device::crop_normalize(batch, 0) : posgan::host::crop_normalize(batch);
   });

@@ -203,8 +203,9 @@ struct CropNormalize {
     return (1.0f / (width * height)) * sum;
   }
 
-  POSGAN_HD void operator()(size_t face, int row, int column) const {
-    write(face, row, column, pixel(CropGrid::make(transforms + 6 * face, size), row, column));
+  // `transform` is that of the face, or a copy of it.
+  POSGAN_HD void operator()(size_t face, int row, int column, const float* transform) const {
+    write(face, row, column, pixel(CropGrid::make(transform, size), row, column));
   }
 };
 

@@ -88,8 +88,9 @@ struct ExtractLandmarks {
   }
   static POSGAN_HD float held(float value) { return fminf(fmaxf(value, 0.0f), 1.0f); }
 
-  POSGAN_HD void operator()(size_t face, size_t point) const {
-    const Similarity to_frame = Similarity::read(transforms + 6 * face);
+  // `transform` is that of the face, or a copy of it.
+  POSGAN_HD void operator()(size_t face, size_t point, const float* transform) const {
+    const Similarity to_frame = Similarity::read(transform);
     const T* map = maps + 3 * static_cast<size_t>(height) * width * face;
     const float u = uv[2 * point], v = uv[2 * point + 1];
     const Point p = read(map, u, v);
