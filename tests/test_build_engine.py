@@ -2,6 +2,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -427,6 +428,8 @@ def test_a_compute_capability_is_refused_for_onnx_targets(run, tmp_path, target)
          "a timing cache is for tensorrt, not for openvino"),
         ("tensorrt-rtx", "--timing-cache", "t.cache",
          "a timing cache is for tensorrt, not for tensorrt-rtx"),
+        ("onnxruntime", "--tuned-for", 2,
+         "tuning for a batch is for tensorrt and tensorrt-rtx, not for onnxruntime"),
     ],
 )  # fmt: skip
 def test_options_of_other_targets_are_refused(run, tmp_path, target, option, value, message):
@@ -434,6 +437,38 @@ def test_options_of_other_targets_are_refused(run, tmp_path, target, option, val
     code, _, err = run("build-engine", "--target", target, option, value, "--output", output)
     assert (code, err.strip()) == (2, f"error: {message}: see {option}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes"), [({"batch": 8}, (1, 1, 8)), ({"batch": 8, "tuned_for": 4}, (1, 4, 8))]
+)
+def test_plans_are_tuned_for_one_face_unless_asked(tmp_path, monkeypatch, options, shapes):
+    trt = pytest.importorskip("tensorrt_rtx")
+    from posgan_edge.build import tensorrt as build
+
+    made = []
+
+    real: Any = trt.Builder
+
+    class Builder(real):  # type: ignore[misc]
+        def create_optimization_profile(self):
+            made.append(super().create_optimization_profile())
+            return made[-1]
+
+    monkeypatch.setattr(trt, "Builder", Builder)
+    network = write_convolution(tmp_path / "n.onnx").read_bytes()
+    build.build_plan(
+        network, "tensorrt-rtx", build.PlanOptions(compute_capability="8.9", **options)
+    )
+    (profile,) = made
+    assert [shape[0] for shape in profile.get_shape("image")] == list(shapes)
+
+
+def test_tuning_for_more_than_the_largest_batch_is_refused(run, tmp_path):
+    code, _, err = run("build-engine", "--target", "tensorrt-rtx", "--batch", 2, "--tuned-for", 4,
+                       "--output", tmp_path / "n.engine")  # fmt: skip
+    assert code == 2
+    assert "tuned for batches of 4, but the plan takes at most 2: see --batch or --tuned-for" in err
 
 
 def test_plans_have_one_output_and_float32_on_both_ends(tmp_path):

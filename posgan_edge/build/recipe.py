@@ -29,6 +29,7 @@ class BuildRecipe(Document, frozen=True, rename="kebab"):
     max_nme: Annotated[float, msgspec.Meta(ge=0)] | None = None
     max_pixels: Annotated[float, msgspec.Meta(ge=0)] | None = None
     batch: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
+    tuned_for: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
     workspace: Annotated[int, msgspec.Meta(ge=0)] | None = None
     compute_capability: str | float | None = None
     timing_cache: str | None = None

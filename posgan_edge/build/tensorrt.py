@@ -24,15 +24,17 @@ from posgan_edge.errors import BadInput, MissingRuntime, PosganError, UsageError
 class PlanOptions:
     """How to build a plan.
 
-    ``batch`` is the largest batch. ``workspace_mib`` is in MiB, 0 for no limit.
-    ``compute_capability`` (such as ``8.9``) is for TensorRT-RTX; empty means the GPU here.
-    ``timing_cache`` holds the bytes of an earlier build's cache.
+    ``batch`` is the largest batch, ``tuned_for`` the one whose speed matters most: one face.
+    ``workspace_mib`` is in MiB, 0 for no limit. ``compute_capability`` (such as ``8.9``) is for
+    TensorRT-RTX; empty means the GPU here. ``timing_cache`` holds the bytes of an earlier build's
+    cache.
     """
 
     batch: int = 1
     workspace_mib: int = 0
     compute_capability: str = ""
     timing_cache: bytes = b""
+    tuned_for: int = 1
 
 
 def check_options(target: str, options: PlanOptions, timing_cache: bool) -> None:
@@ -49,6 +51,17 @@ def check_options(target: str, options: PlanOptions, timing_cache: bool) -> None
             raise UsageError(
                 f"a workspace limit is for tensorrt and tensorrt-rtx, not for {target}", "workspace"
             )
+        if options.tuned_for != 1:
+            raise UsageError(
+                f"tuning for a batch is for tensorrt and tensorrt-rtx, not for {target}",
+                "tuned_for",
+            )
+    if options.tuned_for > options.batch:
+        raise UsageError(
+            f"tuned for batches of {options.tuned_for}, but the plan takes at most {options.batch}",
+            "batch",
+            "tuned_for",
+        )
     if timing_cache and target != "tensorrt":
         raise UsageError(f"a timing cache is for tensorrt, not for {target}", "timing_cache")
 
@@ -62,8 +75,8 @@ def build_plan(
     """Returns (plan, timing cache) of an ONNX model with the input ``image``.
 
     With ``batch`` 1 the shape is fixed; otherwise the plan takes 1 to ``batch`` images and is tuned
-    for ``batch``. Raises BadInput if the model cannot be read or built, UsageError for a compute
-    capability that cannot be used, and MissingRuntime without the builder.
+    for ``tuned_for``. Raises BadInput if the model cannot be read or built, UsageError for a
+    compute capability that cannot be used, and MissingRuntime without the builder.
     """
     trt = load_tensorrt(target)
     messages: list[str] = []
@@ -79,8 +92,8 @@ def build_plan(
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 must be exact; use FP16 for speed
     profile = builder.create_optimization_profile()
     shape = tuple(network.get_input(0).shape)[1:]
-    largest = (options.batch, *shape)
-    profile.set_shape(network.get_input(0).name, (1, *shape), largest, largest)
+    batches = (1, options.tuned_for, options.batch)
+    profile.set_shape(network.get_input(0).name, *((batch, *shape) for batch in batches))
     config.add_optimization_profile(profile)
     if options.workspace_mib:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)

@@ -17,6 +17,8 @@ _FLAGS = {
     "record": "--calibration RECORD",
     "images": "--calibration-images DIR",
     "compute_capability": "--compute-capability",
+    "batch": "--batch",
+    "tuned_for": "--tuned-for",
     "workspace": "--workspace",
     "timing_cache": "--timing-cache",
     "fp16_io": "--fp16-io",
@@ -48,6 +50,8 @@ _FLAGS = {
     "--max-pixels", default=0.5, show_default=True, help="Budget: mean deviation in px of 256."
 )
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 8))
+@click.option("--tuned-for", default=1, show_default=True, type=click.IntRange(1, 8),
+              help="Batch whose speed matters most; TensorRT only.")  # fmt: skip
 @click.option(
     "--workspace",
     default=0,
@@ -87,7 +91,12 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
         method=options["method"],
         keep_float=options["keep_fp16"],
         budget=Budget(options["max_nme"], options["max_pixels"]),
-        plan=PlanOptions(options["batch"], options["workspace"], options["compute_capability"]),
+        plan=PlanOptions(
+            options["batch"],
+            options["workspace"],
+            options["compute_capability"],
+            tuned_for=options["tuned_for"],
+        ),
         timing_cache=options["timing_cache"],
         fp16_io=options["fp16_io"],
         faster_only=not options["even_if_slower"],
