@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from posgan_edge import Crop, Frame, load_engine, load_layout
-from posgan_edge.engines.device import DeviceEngine
+from posgan_edge.engines.device import DeviceEngine, Network
 from posgan_edge.evaluation.latency import Latency
 from posgan_edge.faces.readers.device import DeviceReader
 from posgan_edge.models.checkpoints import load_generator
@@ -56,6 +56,10 @@ class Pinned:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self._array = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
         self.__array_interface__ = self._array.view(dtype).reshape(shape).__array_interface__
+
+    def get_device_pointer(self) -> int:
+        """With unified addressing, which every 64-bit system has, it is that of the host."""
+        return int(self._array.ctypes.data)
 
     def free(self) -> None:
         """Nothing: the memory goes with the object."""
@@ -89,7 +93,10 @@ class Cuda:
     def mem_alloc(self, size: int) -> Memory:
         return Memory(size)
 
-    def pagelocked_empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    class host_alloc_flags:  # noqa: N801
+        DEVICEMAP = 2
+
+    def pagelocked_empty(self, shape: tuple[int, ...], dtype: Any, mem_flags: int = 0) -> Any:
         return np.asarray(Pinned(shape, dtype))
 
     def memcpy_htod(self, device: Any, values: Any) -> None:
@@ -134,7 +141,10 @@ class TorchDeviceEngine(DeviceEngine):
     def current(self) -> Iterator[None]:
         yield
 
-    def enqueue_network(self, count: int) -> bool:
+    def network(self, count: int) -> Network:
+        return _Batch(self, count)
+
+    def run(self, count: int) -> None:
         with (
             torch.no_grad(),
             torch.cuda.stream(self.stream.torch),
@@ -142,13 +152,29 @@ class TorchDeviceEngine(DeviceEngine):
         ):
             images = self._image[:count].half().contiguous(memory_format=torch.channels_last)
             self._map[:count].copy_(self._network(images))
-        return True
 
     def launch(self, count: int) -> None:
         raise NotImplementedError("this engine is for a reader alone")
 
     def _infer(self, images: Any) -> Any:
         raise NotImplementedError("this engine is for a reader alone")
+
+
+class _Batch:
+    """The network for batches of one size; it has no state of its own."""
+
+    def __init__(self, engine: TorchDeviceEngine, count: int) -> None:
+        self._engine, self._count = engine, count
+
+    def enqueue(self) -> bool:
+        self._engine.run(self._count)
+        return True
+
+    def capturable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
 
 
 def rehearsed(batch: int) -> DeviceEngine:

@@ -23,6 +23,7 @@ CLASSES = {
     "cache": "ITimingCache",
     "engine": "ICudaEngine",
     "execution": "IExecutionContext",
+    "_execution": "IExecutionContext",
     "_runtime": "Runtime",
 }
 ENTRY_POINTS = [

@@ -18,6 +18,7 @@ from posgan_edge.files import is_utf8
 if TYPE_CHECKING:
     from posgan_edge.engines.base import Engine
     from posgan_edge.faces.detector import Detector
+    from posgan_edge.faces.tracker import FaceTracker
     from posgan_edge.geometry.layout import UvLayout
     from posgan_edge.geometry.values import FaceBox
     from posgan_edge.live.finder import Finder
@@ -226,7 +227,7 @@ class FaceOptions(Group):
     def tracker(
         self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, background: bool,
         stack: ExitStack,
-    ) -> Finder:  # fmt: skip
+    ) -> FaceTracker:  # fmt: skip
         """Returns a finder that follows faces from frame to frame.
 
         Raises UsageError for options that are only for pictures.

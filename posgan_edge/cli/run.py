@@ -78,7 +78,8 @@ def command(
             finder = wanted.pictures(engine, layout, dense or expressions, failed, stack)
         else:
             # If frames may not be dropped, results must not depend on speed: detect between frames.
-            finder = wanted.tracker(engine, layout, dense, expressions, capture.drop, stack)
+            tracker = wanted.tracker(engine, layout, dense, expressions, capture.drop, stack)
+            finder, capture.memory = tracker, tracker.frame_memory
         if pictures:
             watch = _lines(output.lines_to_stdout)
         else:

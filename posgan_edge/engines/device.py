@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -16,16 +16,35 @@ from posgan_edge.errors import INSTALL_GPU, BadInput, MissingRuntime, one_line
 NON_BLOCKING = 1
 
 
+class Network(Protocol):
+    """A network for batches of one size, with state of its own: what one CUDA graph captures."""
+
+    def enqueue(self) -> bool:
+        """Queues the network on the engine's stream, on a batch that lies on the device. Returns
+        False where the runtime refuses."""
+        ...
+
+    def capturable(self) -> bool:
+        """Whether ``enqueue`` may be captured in a CUDA graph, once it ran."""
+        ...
+
+    def close(self) -> None:
+        """Frees the state; graphs of it must be gone. A second call does nothing."""
+        ...
+
+
 class DeviceEngine(Engine):
     """An engine on a GPU. Other code may put work on its stream, before and after the network.
 
     ``cuda`` is ``pycuda.driver``, ``stream`` the stream that the network runs on, ``kernels``
     ``posgan_edge_kernels.cuda`` or None where it is not installed; ``image_address`` and
     ``map_address`` are the device addresses of the network's input (batch, 3, S, S) float32 and
-    output (batch, 3, M, M) float32.
+    output (batch, 3, M, M) float32. ``integrated``: the GPU shares the processor's memory, as on a
+    Jetson.
     """
 
     on_gpu = True
+    integrated = False
     cuda: Any
     stream: Any
     kernels: Any | None
@@ -37,17 +56,13 @@ class DeviceEngine(Engine):
         """Makes the engine's CUDA context current."""
 
     @abstractmethod
-    def enqueue_network(self, count: int) -> bool:
-        """Queues the network alone on a batch that lies on the device. Returns False where the
-        runtime refuses."""
+    def network(self, count: int) -> Network:
+        """The network for batches of this size, for one graph. Raises BadInput if memory is
+        short."""
 
     @abstractmethod
     def launch(self, count: int) -> None:
         """Queues upload, network and download of a batch."""
-
-    def capturable(self, count: int) -> bool:
-        """Whether ``enqueue_network`` of a batch may be captured in a CUDA graph, once it ran."""
-        return True
 
 
 def first_gpu() -> Any:
@@ -81,6 +96,12 @@ def one_line_errors(cuda: Any, name: str) -> Iterator[None]:
         raise BadInput(f"{name}: the GPU has too little free memory: {one_line(error)}") from error
     except cuda.Error as error:
         raise BadInput(f"{name}: the GPU failed: {one_line(error)}") from error
+
+
+def mapped(cuda: Any, shape: tuple[int, ...], dtype: Any) -> tuple[NDArray[Any], int]:
+    """Pinned memory on the host that the GPU can read and write too, and its address there."""
+    array = cuda.pagelocked_empty(shape, dtype, mem_flags=cuda.host_alloc_flags.DEVICEMAP)
+    return array, int(array.base.get_device_pointer())
 
 
 def free_pinned(array: NDArray[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from posgan_edge.engines.base import EngineInfo
 from posgan_edge.engines.device import (
     NON_BLOCKING,
     DeviceEngine,
+    Network,
     first_gpu,
     free_pinned,
     one_line_errors,
 )
-from posgan_edge.engines.kernels import Graphs, NotEnqueued, device_kernels
+from posgan_edge.engines.kernels import Graphs, device_kernels
 from posgan_edge.engines.manifest import Manifest, vouched
 from posgan_edge.engines.rtx import RtxRuntime
 from posgan_edge.engines.runtimes import MODULES, load_tensorrt, runtime_version
@@ -36,8 +37,8 @@ class TensorRtEngine(DeviceEngine):
     Buffers for the largest batch are allocated once, in pinned memory on the host. With the kernels
     of ``cpp_ext``, upload, network and download are one CUDA graph for each batch size. Without
     them, or if CUDA cannot capture the graph, they are launched one by one, as ``describe`` says.
-    Each batch size has its own execution context, because a graph keeps the state of its context;
-    all contexts share one piece of device memory.
+    Each graph has its own execution context (``Graphs`` says why); all contexts share one piece of
+    device memory.
 
     Raises BadInput if manifest, version or GPU do not match, before the plan is read by TensorRT,
     or if memory runs out; MissingRuntime without TensorRT, pycuda, a driver or a GPU.
@@ -63,12 +64,14 @@ class TensorRtEngine(DeviceEngine):
         )
         self.kernels = device_kernels()
         with one_line_errors(self.cuda, self.info.name):
-            self._context = self.cuda.Device(0).retain_primary_context()
+            device = self.cuda.Device(0)
+            self.integrated = bool(device.get_attribute(self.cuda.device_attribute.INTEGRATED))
+            self._context = device.retain_primary_context()
         with self.current(), ExitStack() as self._undo:
             self._open(trt, path, plan)
             plan_hash, is_rtx = hashlib.sha256(plan).hexdigest(), manifest.runtime != "tensorrt"
             self._rtx = RtxRuntime(trt, self._engine, plan_hash, is_rtx)
-            self._execution(1)
+            self._graphs.prepare(1)
             self._undo = self._undo.pop_all()
 
     def _open(self, trt: Any, path: Path, plan: bytes) -> None:
@@ -84,8 +87,8 @@ class TensorRtEngine(DeviceEngine):
         self._check_tensors(path, sizes)
         # Work on other streams, as TensorRT's own, does not hold this one up.
         self.stream = self.cuda.Stream(NON_BLOCKING)
-        self._graphs = Graphs(self.kernels, self.stream, self.cuda.Error)
-        self._executions: dict[int, Any] = {}
+        self._graphs = Graphs(self, self._enqueue)
+        self._executions: set[_Execution] = set()
         self._host: dict[str, NDArray[np.float32]] = {}
         self._device: dict[str, Any] = {}
         for name, size in sizes.items():
@@ -94,7 +97,7 @@ class TensorRtEngine(DeviceEngine):
             self._device[name] = self._allocated(self._host[name].nbytes)
         self._scratch_bytes = max(1, int(engine.device_memory_size_v2))
         self._scratch = self._allocated(self._scratch_bytes)
-        self._undo.callback(self._executions.clear)  # before the memory that they use
+        self._undo.callback(self._drop_executions)  # before the memory that they use
         self.image_address, self.map_address = (int(self._device[name]) for name in _NAMES)
 
     def _check_tensors(self, path: Path, sizes: dict[str, int]) -> None:
@@ -116,27 +119,31 @@ class TensorRtEngine(DeviceEngine):
         self._undo.callback(memory.free)
         return memory
 
-    def _execution(self, count: int) -> Any:
-        """The execution context of a batch size."""
-        if count not in self._executions:
-            memory = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            execution = (
-                self._rtx.execution()
-                if self._rtx.needed
-                else self._engine.create_execution_context(memory)
+    def network(self, count: int) -> Network:
+        """See ``DeviceEngine``."""
+        memory = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        execution = (
+            self._rtx.execution()
+            if self._rtx.needed
+            else self._engine.create_execution_context(memory)
+        )
+        if execution is None:
+            raise BadInput(
+                f"{self.info.name}: no execution context for a batch of {count}: "
+                "usually the GPU has too little free memory"
             )
-            if execution is None:
-                raise BadInput(
-                    f"{self.info.name}: no execution context for a batch of {count}: "
-                    "usually the GPU has too little free memory"
-                )
-            execution.set_device_memory(int(self._scratch), self._scratch_bytes)
-            size = self.info.input_size
-            execution.set_input_shape("image", (count, 3, size, size))
-            for name in _NAMES:
-                execution.set_tensor_address(name, int(self._device[name]))
-            self._executions[count] = execution
-        return self._executions[count]
+        execution.set_device_memory(int(self._scratch), self._scratch_bytes)
+        size = self.info.input_size
+        execution.set_input_shape("image", (count, 3, size, size))
+        for name in _NAMES:
+            execution.set_tensor_address(name, int(self._device[name]))
+        made = _Execution(self._executions, execution, self.stream.handle, self._rtx)
+        self._executions.add(made)
+        return made
+
+    def _drop_executions(self) -> None:
+        for execution in list(self._executions):
+            execution.close()
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -148,15 +155,6 @@ class TensorRtEngine(DeviceEngine):
             finally:
                 self._context.pop()
 
-    def enqueue_network(self, count: int) -> bool:
-        """See ``DeviceEngine``."""
-        execution = self._execution(count)
-        return bool(execution.execute_async_v3(self.stream.handle))
-
-    def capturable(self, count: int) -> bool:
-        """See ``DeviceEngine``."""
-        return self._rtx.capturable(self._execution(count), self.stream.handle)
-
     def _infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         count = len(images)
         with self.current():
@@ -167,14 +165,13 @@ class TensorRtEngine(DeviceEngine):
 
     def launch(self, count: int) -> None:
         """See ``DeviceEngine``."""
-        self._graphs.launch(count, lambda: self._enqueue(count), lambda: self.capturable(count))
+        self._graphs.launch(count)
 
-    def _enqueue(self, count: int) -> None:
+    def _enqueue(self, count: int, network: Callable[[], None]) -> None:
         """Upload, network and download of a batch, asynchronously on the engine's stream."""
         source, maps = self._host["image"][:count], self._host["position_map"][:count]
         self.cuda.memcpy_htod_async(self._device["image"], source, self.stream)
-        if not self.enqueue_network(count):
-            raise NotEnqueued(f"{self.info.name}: TensorRT refused a batch of {count}")
+        network()
         self.cuda.memcpy_dtoh_async(maps, self._device["position_map"], self.stream)
 
     def describe(self) -> str:
@@ -189,6 +186,26 @@ class TensorRtEngine(DeviceEngine):
             self._device.clear()
             self._host.clear()
             del self._rtx, self._engine, self._runtime
+
+
+class _Execution:
+    """An execution context with its shape and addresses set."""
+
+    def __init__(
+        self, alive: set[_Execution], execution: Any, stream: int, runtime: RtxRuntime
+    ) -> None:
+        self._alive, self._execution = alive, execution
+        self._stream, self._runtime = stream, runtime
+
+    def enqueue(self) -> bool:
+        return bool(self._execution.execute_async_v3(self._stream))
+
+    def capturable(self) -> bool:
+        return self._runtime.capturable(self._execution, self._stream)
+
+    def close(self) -> None:
+        self._execution = None
+        self._alive.discard(self)
 
 
 def _matching_runtime(path: Path, manifest: Manifest) -> Any:

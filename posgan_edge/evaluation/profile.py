@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.device import DeviceEngine
-from posgan_edge.engines.kernels import Graphs, NotEnqueued
+from posgan_edge.engines.kernels import Graphs
 from posgan_edge.engines.loader import load_engine, model_path
 from posgan_edge.errors import PosganError
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -100,11 +100,9 @@ def gpu_clocks(engine: Engine, rounds: int) -> dict[str, NDArray[np.float64]]:
     if not isinstance(engine, DeviceEngine):
         return {}
     engine.warm_up()
-    graphs = Graphs(engine.kernels, engine.stream, engine.cuda.Error)
+    graphs = Graphs(engine, lambda _, network: network())
     works: dict[str, Callable[[], object]] = {
-        "gpu_compute": lambda: graphs.launch(
-            1, lambda: _enqueued(engine), lambda: engine.capturable(1)
-        ),
+        "gpu_compute": lambda: graphs.launch(1),
         "device_pipeline": lambda: engine.launch(1),
     }
     times = {name: np.empty(rounds) for name in works}
@@ -119,11 +117,6 @@ def gpu_clocks(engine: Engine, rounds: int) -> dict[str, NDArray[np.float64]]:
                 times[name][max(0, round_)] = start.time_till(end)
         graphs.close()
     return times
-
-
-def _enqueued(engine: DeviceEngine) -> None:
-    if not engine.enqueue_network(1):
-        raise NotEnqueued(f"{engine.info.name}: TensorRT refused one image")
 
 
 def stages(

@@ -17,7 +17,7 @@ from posgan_edge.engines.loader import load_engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.detector import Detector, detected
 from posgan_edge.faces.presence import distinct, is_face
-from posgan_edge.faces.readers import Reading, make_reader
+from posgan_edge.faces.readers import FrameMemory, Reading, make_reader
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
@@ -75,6 +75,12 @@ class FacePipeline:
         self.rejected = 0
         self.timings_ms: dict[str, float] = {}
         self._reader = make_reader(self.engine, self.layout, dense, mirror, workers, reader)
+
+    @property
+    def frame_memory(self) -> FrameMemory | None:
+        """Memory that frames are best read into (``Capture.memory``): pinned memory for a GPU; None
+        where any will do."""
+        return self._reader.memory
 
     def process(
         self,

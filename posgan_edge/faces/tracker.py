@@ -21,6 +21,7 @@ from posgan_edge.faces.detector import MOST_FACES, Detector, MediaPipeDetector, 
 from posgan_edge.faces.expression_track import ExpressionTrack
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.presence import SAME_IOU, same_face, same_person
+from posgan_edge.faces.readers import FrameMemory
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.faces.track import Track
 from posgan_edge.faces.values import Face, Frame
@@ -141,6 +142,11 @@ class FaceTracker:
         if boxes:
             faces += self._begin(frame, boxes)
         return faces
+
+    @property
+    def frame_memory(self) -> FrameMemory | None:
+        """See ``FacePipeline``."""
+        return self.pipeline.frame_memory
 
     def set_neutral(self, id: int | None = None) -> None:
         """Makes the last face of a track, or of every track, the resting face of its person.

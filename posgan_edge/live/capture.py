@@ -9,8 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.faces.readers.base import FrameMemory
 from posgan_edge.faces.values import Frame
 from posgan_edge.live.sources.base import Source, SourceLost
 
@@ -76,6 +79,7 @@ class Capture:
     ``rate``: at most so many frames a second. A live source that fails is opened again, with
     growing pauses, for ``patience`` seconds. ``notify`` is called with one line for each such
     event. Call ``release`` with each frame that is no longer needed: its memory is used again.
+    Frames are read into ``memory``, if it is set before the first one, while there is room.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Capture:
     ) -> None:
         self.source, self.counts = source, CaptureCounts()
         self.drop = source.live if drop is None else drop
+        self.memory: FrameMemory | None = None
         self._rate, self._patience, self._notify = rate, patience, notify
         self._ready: deque[Frame] = deque()
         self._free: list[Image] = []
@@ -125,9 +130,14 @@ class Capture:
 
     def release(self, frame: Frame) -> None:
         """Says that the frame is no longer needed, so that its memory can be used again."""
+        self._keep(frame.image)
+
+    def _keep(self, image: Image) -> None:
+        """Takes back memory of a frame."""
         with self._changed:
-            if frame.image.shape == self._size:
-                self._free.append(frame.image)
+            given = self.memory is not None and self.memory.give(image)
+            if not given and image.shape == self._size:
+                self._free.append(image)
 
     def __iter__(self) -> Iterator[Frame]:
         while (frame := self.take(0.5)) is not None or not self.ended:
@@ -158,7 +168,8 @@ class Capture:
             self.source.close()
         with self._changed:
             self.counts.captured -= len(self._ready)
-            self._ready.clear()
+            while self._ready:
+                self._keep(self._ready.pop().image)
             self._ended = True
 
     def _run(self) -> None:
@@ -181,7 +192,7 @@ class Capture:
         self._last_good = start
         while not self._stop.is_set():
             try:
-                image = self.source.read(self._free.pop() if self._free else None)
+                image = self._read()
                 if image is not None and not image.size:
                     spoilt += 1
                     self.counts.spoilt += 1
@@ -214,13 +225,26 @@ class Capture:
             self.counts.captured += 1
             if self._rate and stamp < next_due - 0.25 / self._rate:
                 self.counts.thinned += 1
-                self._free.append(image)
+                self._keep(image)
                 continue
             if self._rate:
                 next_due = max(next_due + 1 / self._rate, stamp)
             if self.source.still:
                 stamp = now = 0.0
             self._hand_on(Frame(image, number, stamp, name, now, self.drop))
+
+    def _read(self) -> Image | None:
+        """The source's next picture, in memory that is free if the source uses it."""
+        into = self.memory.take(self._size) if self.memory is not None and self._size else None
+        if into is None and self._free:
+            into = self._free.pop()
+        image = None
+        try:
+            image = self.source.read(into)
+        finally:
+            if into is not None and (image is None or not np.may_share_memory(image, into)):
+                self._keep(into)
+        return image
 
     def _hand_on(self, frame: Frame) -> None:
         with self._changed:
@@ -229,7 +253,7 @@ class Capture:
                 self._changed.wait_for(lambda: len(self._ready) < most or self._stop.is_set())
             elif self._ready:
                 self.counts.dropped += 1
-                self._free.append(self._ready.popleft().image)
+                self._keep(self._ready.popleft().image)
             self._ready.append(frame)
             self._changed.notify_all()
 

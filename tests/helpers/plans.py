@@ -9,6 +9,7 @@ from typing import Any
 from posgan_edge.engines.manifest import Manifest
 from posgan_edge.files import sha256
 from tests.helpers import device
+from tests.helpers.capture import Capturing, Stream
 from tests.helpers.device import at
 
 PLAN = b"ftrt" + bytes(20) + bytes([10, 3, 0, 26]) + bytes(100)
@@ -18,7 +19,10 @@ RTX_PLAN = b"vtrt" + bytes(20) + bytes([1, 7, 1, 116]) + bytes(100)
 class Driver(device.Cuda):
     """``pycuda.driver`` with one device and one stream."""
 
-    def __init__(self, devices=1, init_fails="", memory=1 << 30):
+    class device_attribute(Enum):  # noqa: N801
+        INTEGRATED = 18
+
+    def __init__(self, devices=1, init_fails="", memory=1 << 30, integrated=0):
         super().__init__()
         self.streams, self.flags, self.depth, self.left = [], [], 0, memory
         outer = self
@@ -36,6 +40,9 @@ class Driver(device.Cuda):
 
             def compute_capability(self):
                 return 8, 9
+
+            def get_attribute(self, attribute):
+                return {outer.device_attribute.INTEGRATED: integrated}[attribute]
 
             def retain_primary_context(self):
                 return outer
@@ -64,7 +71,7 @@ class Driver(device.Cuda):
 
     def Stream(self, flags=0):  # noqa: N802
         self.flags.append(flags)
-        self.streams.append(device.Stream())
+        self.streams.append(Stream())
         return self.streams[-1]
 
     def mem_alloc(self, size):
@@ -201,35 +208,6 @@ class Execution:
         return not self.trt.refuse
 
 
-class Kernels:
-    """``posgan_edge_kernels.cuda`` as far as capturing goes."""
-
-    CudaError = RuntimeError
-
-    def __init__(self, driver):
-        self.launches = 0
-        outer = self
-
-        class Graph:
-            def __init__(self, handle, work):
-                (stream,) = (s for s in driver.streams if s.handle == handle)
-                stream.recording = []
-                try:
-                    work()
-                finally:
-                    self.steps, stream.recording = stream.recording, None
-
-            def launch(self):
-                outer.launches += 1
-                for step in self.steps:
-                    step()
-
-            def close(self):
-                self.steps = []
-
-        self.Graph = Graph
-
-
 @contextmanager
 def gpu(monkeypatch, folder, rtx=False, driver=None, kernels=True, **changes):
     """A machine with the stand-ins: (module, driver, kernels)."""
@@ -238,7 +216,7 @@ def gpu(monkeypatch, folder, rtx=False, driver=None, kernels=True, **changes):
     trt = TensorRt(driver, version, **changes)
     package: Any = types.ModuleType("pycuda")
     package.driver = driver
-    found = Kernels(driver) if kernels else None
+    found = Capturing(driver.streams) if kernels else None
     monkeypatch.setitem(sys.modules, name, trt)
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", driver)

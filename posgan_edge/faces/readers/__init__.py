@@ -6,10 +6,10 @@ from posgan_edge.engines.base import Engine
 from posgan_edge.engines.device import DeviceEngine
 from posgan_edge.engines.kernels import host_kernels
 from posgan_edge.errors import BadInput, MissingRuntime
-from posgan_edge.faces.readers.base import Reader, Reading
+from posgan_edge.faces.readers.base import FrameMemory, Reader, Reading
 from posgan_edge.geometry.layout import UvLayout
 
-__all__ = ["READERS", "Reader", "Reading", "make_reader"]
+__all__ = ["READERS", "FrameMemory", "Reader", "Reading", "make_reader"]
 
 #: The readers by name: on the engine's GPU, with the kernels on the host, with numpy.
 READERS = ("device", "host", "numpy")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge import arrays
+from posgan_edge.arrays import Image
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.cropping import extract_crop
@@ -38,8 +39,26 @@ class Reading:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
+class FrameMemory(Protocol):
+    """Memory for frames, from which a reader takes them without a copy. Any thread may use it."""
+
+    def take(self, shape: tuple[int, ...]) -> Image | None:
+        """Memory for a picture (H, W, 3) uint8; None while there is none."""
+        ...
+
+    def give(self, image: Image) -> bool:
+        """Takes back memory of ``take`` that is not used any more. Returns False for other
+        memory."""
+        ...
+
+
 class Reader(Protocol):
     """Reads faces from a frame. ``close`` may be called more than once."""
+
+    @property
+    def memory(self) -> FrameMemory | None:
+        """Where frames are best read into; None where any memory will do."""
+        ...
 
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
         """The faces under at least one crop of a frame. ``draft``: only landmarks and poses are
@@ -67,6 +86,8 @@ class HostReader:
     crop. ``workers``: threads over which the crops of a frame are spread, where the engine allows
     it.
     """
+
+    memory: FrameMemory | None = None
 
     def __init__(
         self,

@@ -1,24 +1,26 @@
 """Landmarks and poses of a frame's crops on the GPU; maps stay there unless they are wanted.
 
-One upload (frame and transforms), one graph launch (crop, network, landmarks, pose) and one small
-download a batch, of 286 numbers a face. One CUDA graph per batch size and frame size.
+For a batch of faces: one copy of the rows under its crops (none where the GPU shares the
+processor's memory) and one launch of a CUDA graph (crop, network, landmarks, pose). The graph reads
+the frame's place and the crops' transforms from mapped pinned memory, and writes its results there,
+286 numbers a face; so there is one graph for each batch size, whatever the frames.
 """
 
 from __future__ import annotations
 
 import time
-import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.engines.device import DeviceEngine, free_pinned
-from posgan_edge.engines.kernels import Graphs, NotEnqueued
+from posgan_edge.engines.device import DeviceEngine, free_pinned, mapped
+from posgan_edge.engines.kernels import Graphs
 from posgan_edge.errors import BadInput
-from posgan_edge.faces.readers.base import Reading
+from posgan_edge.faces.readers.base import FrameMemory, Reading
+from posgan_edge.faces.readers.frames import DeviceFrames
 from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.crop import Crop
@@ -27,13 +29,17 @@ from posgan_edge.geometry.pose import Pose, pose_of_fit
 
 _POINTS, _POSE = 68, 14
 _PER_FACE = 3 * _POINTS + _POINTS + _POSE
+#: int64 of a frame's place, and of the transform (2, 3) float32 of a face.
+_PLACE, _TRANSFORM = 4, 3
 
 
 class DeviceReader:
     """Reads faces with the CUDA kernels, on the stream of an engine on a GPU.
 
-    A frame is uploaded once: a second ``read`` of the same ``Frame`` object finds it on the
-    device. ``dense``: readings carry their maps, which are downloaded for that.
+    Of a frame, only rows under crops are sent, and a second ``read`` of the same ``Frame`` object
+    sends only what is missing (see ``DeviceFrames``). ``memory`` is a ring of pinned buffers:
+    frames in them need no copy on the host. ``dense``: readings carry their maps, which are
+    downloaded for that.
     """
 
     def __init__(self, engine: DeviceEngine, layout: UvLayout, dense: bool = True) -> None:
@@ -46,14 +52,18 @@ class DeviceReader:
             self._uv = self._uploaded(np.concatenate([layout.landmark_uv, layout.mean_uv]))
             # Pose is fitted in the frame's axes, where y runs down.
             self._mean = self._uploaded(layout.mean_points * Y_UP)
-            self._transforms = self._pair((self._batch, 2, 3), np.float32)
-            self._result = self._pair((self._batch * _PER_FACE,), np.float32)
             self._fitted = self._cuda.mem_alloc(12 * self._batch * self._pose_points)
-        self._picture: tuple[NDArray[np.uint8], Any] | None = None  # pinned, and on the device
-        self._seen: weakref.ref[Frame] | None = None
+            self._asked = mapped(self._cuda, (_PLACE + _TRANSFORM * self._batch,), np.int64)
+            self._result = mapped(self._cuda, (self._batch * _PER_FACE,), np.float32)
+        self._frames = DeviceFrames(engine)
         self._maps: NDArray[np.float32] | None = None
-        self._graphs = Graphs(self._kernels, engine.stream, engine.cuda.Error)
+        self._graphs = Graphs(engine, self._enqueue)
         self._closed = False
+
+    @property
+    def memory(self) -> FrameMemory:
+        """See ``Reader``."""
+        return self._frames.ring
 
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
         """See ``Reader``. Raises BadInput if the reader or the engine is closed."""
@@ -62,59 +72,48 @@ class DeviceReader:
             raise BadInput(f"{self._engine.info.name}: the reader is closed")
         start = time.perf_counter()
         with self._engine.current():
-            upload = self._seen is None or self._seen() is not frame
-            if upload:
-                self._take(frame)
+            self._asked[0][:_PLACE] = self._frames.place(frame, crops)
             parts = []
             for first in range(0, len(crops), self._batch):
                 part = crops[first : first + self._batch]
-                parts.append(self._run(part, upload and first == 0, self._dense and not draft))
-            self._seen = weakref.ref(frame)
+                parts.append(self._run(part, self._dense and not draft))
+            self._frames.done(frame)
         network = (time.perf_counter() - start) * 1e3
         return _joined(parts, {"crop": 0.0, "network": network})
 
     def _run(
-        self, crops: Sequence[Crop], upload: bool, dense: bool
+        self, crops: Sequence[Crop], dense: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Pose], NDArray[np.float32] | None]:
         """Landmarks, facing, poses and maps of one batch; see ``Reading``."""
         count, stream = len(crops), self._engine.stream
-        self._transforms[0][:count] = [crop.matrix for crop in crops]
-        self._graphs.launch(
-            (count, upload, dense),
-            lambda: self._enqueue(count, upload, dense),
-            lambda: self._engine.capturable(count),
-        )
+        transforms = self._asked[0][_PLACE:].view(np.float32).reshape(self._batch, 2, 3)
+        transforms[:count] = [crop.matrix for crop in crops]
+        self._graphs.launch(count)
+        if dense:
+            maps = self._map_memory()[:count]
+            self._cuda.memcpy_dtoh_async(maps, self._engine.map_address, stream)
         stream.synchronize()
         landmarks, facing, fits = _sections(self._result[0], count)
         return (
             landmarks.reshape(count, _POINTS, 3).copy(),
             facing.reshape(count, _POINTS).copy(),
             [pose_of_fit(fit) for fit in fits.reshape(count, _POSE)],
-            self._maps[:count].copy() if dense and self._maps is not None else None,
+            maps.copy() if dense else None,
         )
 
-    def _enqueue(self, count: int, upload: bool, dense: bool) -> None:
-        """Everything from upload to download, asynchronously on the engine's stream."""
-        assert self._picture is not None
-        engine, cuda, stream = self._engine, self._cuda, self._engine.stream
-        handle, info = int(stream.handle), engine.info
-        (frame, frame_device), (transforms, matrices) = self._picture, self._transforms
-        if upload:
-            cuda.memcpy_htod_async(frame_device, frame, stream)
-        cuda.memcpy_htod_async(matrices, transforms[:count], stream)
-        height, width = frame.shape[:2]
+    def _enqueue(self, count: int, network: Callable[[], None]) -> None:
+        """From the frame to results, asynchronously on the engine's stream."""
+        engine, info = self._engine, self._engine.info
+        handle, (_, place), (_, result) = int(engine.stream.handle), self._asked, self._result
+        transforms = place + 8 * _PLACE
         self._kernels.crop_normalize(
-            frame=int(frame_device), transforms=int(matrices), out=engine.image_address,
-            shape=(height, width, 3 * width), faces=count, size=info.input_size, stream=handle,
+            place=place, transforms=transforms, out=engine.image_address, faces=count,
+            size=info.input_size, stream=handle,
         )  # fmt: skip
-        if not engine.enqueue_network(count):
-            raise NotEnqueued(f"{info.name}: TensorRT refused a batch of {count}")
-        result, device = self._result
-        points, facing, fits = (
-            int(device) + 4 * offset for offset in _offsets(count)[:3]
-        )  # fmt: skip
+        network()
+        points, facing, fits = (result + 4 * offset for offset in _offsets(count)[:3])
         self._kernels.extract_landmarks(
-            maps=engine.map_address, uv=int(self._uv), transforms=int(matrices), points=points,
+            maps=engine.map_address, uv=int(self._uv), transforms=transforms, points=points,
             facing=facing, rest=int(self._fitted), count=_POINTS, rest_count=self._pose_points,
             shape=(count, info.map_size, info.map_size), stream=handle,
         )  # fmt: skip
@@ -122,25 +121,12 @@ class DeviceReader:
             points=int(self._fitted), mean=int(self._mean), out=fits, faces=count,
             count=self._pose_points, stream=handle,
         )  # fmt: skip
-        cuda.memcpy_dtoh_async(result[: count * _PER_FACE], device, stream)
-        if dense:
-            if self._maps is None:
-                shape = (self._batch, 3, info.map_size, info.map_size)
-                self._maps = cuda.pagelocked_empty(shape, np.float32)
-            cuda.memcpy_dtoh_async(self._maps[:count], engine.map_address, stream)
 
-    def _take(self, frame: Frame) -> None:
-        """Copies a frame into pinned memory; a new size takes new buffers and graphs."""
-        image = frame.image
-        self._seen = None
-        if self._picture is None or self._picture[0].shape != image.shape:
-            self._forget()
-            self._picture = self._pair(image.shape, np.uint8)
-        np.copyto(self._picture[0], image)
-
-    def _pair(self, shape: tuple[int, ...], dtype: Any) -> tuple[NDArray[Any], Any]:
-        host = self._cuda.pagelocked_empty(shape, dtype)
-        return host, self._cuda.mem_alloc(host.nbytes)
+    def _map_memory(self) -> NDArray[np.float32]:
+        if self._maps is None:
+            size = self._engine.info.map_size
+            self._maps = self._cuda.pagelocked_empty((self._batch, 3, size, size), np.float32)
+        return self._maps
 
     def _uploaded(self, values: NDArray[np.float32]) -> Any:
         values = np.ascontiguousarray(values, np.float32)
@@ -150,25 +136,17 @@ class DeviceReader:
         self._cuda.Context.synchronize()
         return device
 
-    def _forget(self) -> None:
-        self._graphs.close()
-        if self._picture is not None:
-            free_pinned(self._picture[0])
-            self._picture[1].free()
-            self._picture = None
-
     def close(self) -> None:
         """Frees graphs and device memory. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
         with self._engine.current():
-            self._forget()
-            for memory in (
-                self._uv, self._mean, self._transforms[1], self._result[1], self._fitted
-            ):  # fmt: skip
+            self._graphs.close()
+            self._frames.close()
+            for memory in (self._uv, self._mean, self._fitted):
                 memory.free()
-            for pinned in (self._transforms[0], self._result[0], self._maps):
+            for pinned in (self._asked[0], self._result[0], self._maps):
                 if pinned is not None:
                     free_pinned(pinned)
             self._maps = None
