@@ -1,5 +1,8 @@
 """Serving by Triton: repositories, a real server, and the engine that asks it."""
 
+import errno
+import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from posgan_edge import FaceBox, FacePipeline, load_engine
+from posgan_edge.engines import triton, triton_memory
 from posgan_edge.engines.triton import TritonEngine
 from posgan_edge.errors import BadInput, MissingRuntime, PosganError, UsageError
 from posgan_edge.images import read_image
@@ -191,6 +195,18 @@ def row(box):
     return np.array([[box.x, box.y, box.width, box.height]])
 
 
+def counter(server, name, model):
+    """A sum of Triton's Prometheus metrics, over the versions and reasons of a model."""
+    lines = server.get(server.metrics, "metrics").splitlines()
+    found = [
+        float(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith(f"nv_inference_{name}{{") and f'model="{model}"' in line
+    ]
+    assert found, f"no nv_inference_{name} of {model}"
+    return sum(found)
+
+
 @pytest.mark.slow
 def test_a_thousand_requests_of_eight_clients_are_the_local_pipelines(server):
     grpc = pytest.importorskip("tritonclient.grpc")
@@ -211,12 +227,11 @@ def test_a_thousand_requests_of_eight_clients_are_the_local_pipelines(server):
 
     with ThreadPoolExecutor(8) as clients:
         assert list(clients.map(client, range(8))) == [0] * 8
-    counted = {}
-    for line in server.get(server.metrics, "metrics").splitlines():
-        if line.startswith("nv_inference_request_success{"):
-            counted[line.split('model="')[1].split('"')[0]] = float(line.rpartition(" ")[2])
-    assert counted["faces"] >= 1000
-    assert counted["edge"] >= 2000  # two passes
+    assert counter(server, "request_success", "faces") >= 1000
+    assert counter(server, "request_success", "edge") >= 2000  # two passes
+    assert counter(server, "request_failure", "edge") == 0
+    assert counter(server, "exec_count", "edge") <= counter(server, "count", "edge")
+    assert counter(server, "request_duration_us", "faces") > 0
 
 
 @pytest.mark.slow
@@ -260,12 +275,14 @@ def test_other_models_are_refused(server, name, message):
 )
 def test_bad_requests_get_one_line_and_harm_nobody(server, inputs, message):
     grpc = pytest.importorskip("tritonclient.grpc")
+    before = counter(server, "count", "faces")
     with grpc.InferenceServerClient(f"127.0.0.1:{server.grpc}") as client:
         given = inputs or {"max_faces": np.array([1], np.int32)}
         with pytest.raises(grpc._utils.InferenceServerException, match=message):
             ask(grpc, client, given)
         good, _, box = next(requests_of(1))
         assert ask(grpc, client, good | {"boxes": row(box)}, ["boxes"])["boxes"].shape == (1, 4)
+    assert counter(server, "count", "faces") == before + 2
 
 
 @pytest.mark.slow
@@ -291,16 +308,18 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, repository):
     second = None
     try:
         first.wait()
-        image = np.zeros((1, 3, 128, 128), np.float32)
+        image = np.zeros((16, 3, 128, 128), np.float32)  # long enough to be killed in it
         address = f"triton://127.0.0.1:{first.grpc}/edge"
         with TritonEngine(address, patience=60) as patient, TritonEngine(address, 0.5) as hasty:
             expected = patient.infer(image)
+            asked: list[Any] = []
             done: list[Any] = []
             failed: list[Any] = []
 
             def go_on():
-                while len(done) < 400 and not failed:
+                while len(done) < 100 and not failed:
                     try:
+                        asked.append(None)
                         done.append(np.array_equal(patient.infer(image), expected))
                     except PosganError as error:
                         failed.append(error)
@@ -309,6 +328,8 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, repository):
             worker.start()
             while len(done) < 20:
                 time.sleep(0.01)
+            while len(asked) == len(done):
+                time.sleep(0.0005)
             first.kill()
             with pytest.raises(PosganError, match="no Triton server answers") as caught:
                 hasty.infer(image)
@@ -317,13 +338,117 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, repository):
             worker.join(120)
             assert not worker.is_alive()
             assert not failed
-            assert len(done) == 400
+            assert len(done) == 100
             assert all(done)
             assert np.array_equal(hasty.infer(image), expected)
+            # The new server knows nothing of the memory of before: each engine made it again.
+            assert len(regions(second)) == 2
+        assert regions(second) == []
     finally:
         first.kill()
         if second is not None:
             second.kill()
+
+
+def regions(server):
+    """Names of the shared memory that a server knows."""
+    grpc = pytest.importorskip("tritonclient.grpc")
+    with grpc.InferenceServerClient(f"127.0.0.1:{server.grpc}") as client:
+        found = client.get_system_shared_memory_status(as_json=True)
+    return list(found.get("regions", {}))
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("127.0.0.1:8001", True),
+        ("127.9.0.3:1", True),
+        ("localhost:8001", True),
+        ("[::1]:8001", True),
+        ("10.0.0.1:8001", False),
+        ("1127.0.0.1:8001", False),
+        ("localhost.example.org:8001", False),
+        ("gpu:8001", False),
+    ],
+)
+def test_memory_is_shared_on_this_machine_alone(monkeypatch, tmp_path, host, here):
+    monkeypatch.setattr(triton_memory, "FOLDER", tmp_path)
+    assert triton_memory.is_here(host) is here
+    monkeypatch.setattr(triton_memory, "FOLDER", tmp_path / "none")
+    assert not triton_memory.is_here(host)
+
+
+@pytest.mark.slow
+def test_shared_memory_carries_the_same_maps(server, monkeypatch):
+    address = f"triton://127.0.0.1:{server.grpc}/edge"
+    images = np.random.default_rng(3).random((16, 3, 128, 128), np.float32)
+    before = set(triton_memory.FOLDER.glob("posgan-edge-*"))
+    sent = []
+    put = triton_memory.Region.put
+
+    def noted(region, tensor, values):
+        sent.append(values.shape)
+        put(region, tensor, values)
+
+    monkeypatch.setattr(triton_memory.Region, "put", noted)
+    with load_engine(address) as engine:
+        assert engine.info.runtime.endswith(", shared memory)")
+        maps = [engine.infer(images[:n]) for n in (1, 16, 3)]
+        assert [shape[0] for shape in sent] == [1, 16, 3]
+        assert len(regions(server)) == 1
+        # Nothing is left in the folder, even by a process that is killed now.
+        assert set(triton_memory.FOLDER.glob("posgan-edge-*")) == before
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda i: engine.infer(images[i : i + 1]), range(16)))
+        assert 1 <= len(regions(server)) <= 4
+    assert regions(server) == []
+    monkeypatch.setattr(triton, "is_here", lambda host: False)
+    with load_engine(address) as plain:
+        assert plain.info.runtime.endswith(f"(127.0.0.1:{server.grpc})")
+        for maps_, count in zip(maps, (1, 16, 3), strict=True):
+            assert np.array_equal(plain.infer(images[:count]), maps_)
+        for index, one in enumerate(found):
+            assert np.array_equal(plain.infer(images[index : index + 1]), one)
+    assert regions(server) == []
+
+
+def _elsewhere(monkeypatch, tmp_path):
+    """The server looks into /dev/shm, as in a container of its own."""
+    monkeypatch.setattr(triton_memory, "FOLDER", tmp_path)
+
+
+def _full(monkeypatch, tmp_path):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(_elsewhere, "Unable to open shared memory region"), (_full, "No space left on device")],
+)
+def test_a_server_that_shares_no_memory_is_one_line(
+    server, monkeypatch, tmp_path, caplog, run, change, message
+):
+    change(monkeypatch, tmp_path)
+    address = f"triton://127.0.0.1:{server.grpc}/edge"
+    images = np.random.default_rng(3).random((2, 3, 128, 128), np.float32)
+    caplog.set_level(logging.WARNING, "posgan_edge")
+    with load_engine(address) as engine, load_engine("edge") as own:
+        assert "shared memory" not in engine.info.runtime
+        for count in (1, 2):
+            assert np.array_equal(engine.infer(images[:count]), own.infer(images[:count]))
+    (line,) = caplog.messages
+    assert line.startswith(f"{address}: shares no memory (")
+    assert message in line
+    assert "\n" not in line
+    assert not list(tmp_path.glob("posgan-edge-*"))
+    code, _, err = run(
+        "run", PORTRAIT, "--box", "179,88,97,90", "--no-window", "--model", address
+    )  # fmt: skip
+    assert code == 0, err
 
 
 def test_serving_options_are_checked():
