@@ -81,6 +81,12 @@ class DeviceReader:
         network = (time.perf_counter() - start) * 1e3
         return _joined(parts, {"crop": 0.0, "network": network})
 
+    def read_all(
+        self, parts: Sequence[tuple[Frame, Sequence[Crop]]], draft: bool = False
+    ) -> list[Reading]:
+        """See ``Reader``."""
+        return [self.read(frame, crops, draft) for frame, crops in parts]
+
     def _run(
         self, crops: Sequence[Crop], dense: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[Pose], NDArray[np.float32] | None]:
