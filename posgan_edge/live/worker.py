@@ -33,6 +33,7 @@ class SinkWorker:
     """Draws results and hands them to the sinks, on its own thread.
 
     When the sinks are slower than the frames, ``put`` waits; a live capture then drops frames.
+    ``room`` is called when another result can be put.
     """
 
     def __init__(
@@ -43,14 +44,20 @@ class SinkWorker:
         times: StageTimes,
         notify: Callable[[str], None],
         waiting: int = 3,
+        room: Callable[[], None] = lambda: None,
     ) -> None:
         self.failures: list[str] = []
         self._sinks, self._release, self._drawing = list(sinks), release, drawing
-        self._times, self._notify = times, notify
+        self._times, self._notify, self._room = times, notify, room
         self._queue: queue.Queue[Result | None] = queue.Queue(waiting)
         self._canvas: Image | None = None
         self._thread = threading.Thread(target=self._run, name="sinks", daemon=True)
         self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether ``put`` would wait."""
+        return self._queue.full()
 
     def put(self, result: Result) -> None:
         self._queue.put(result)
@@ -69,6 +76,7 @@ class SinkWorker:
     def _run(self) -> None:
         # The loop waits for this thread, so it continues after any error of a sink.
         while (result := self._queue.get()) is not None:
+            self._room()
             self._hand_on(result)
             self._release(result.frame)
             self._queue.task_done()
