@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import replaced
 
 if TYPE_CHECKING:
+    from posgan_edge.live.capture import Capture
+    from posgan_edge.live.finder import Finder
     from posgan_edge.live.loop import LiveSummary
     from posgan_edge.live.sinks import Result
     from posgan_edge.live.sources.pictures import Picture
@@ -43,10 +46,10 @@ def command(
 
     SOURCE is a picture, a folder of them, a pattern ('photos/**/*.jpg') or a list (@list.txt), a
     video file, frame-%04d.png, a camera's number, /dev/videoN, csi://N, rtsp://, http://,
-    - (raw frames) or synthetic: (a moving portrait).
+    - (raw frames) or synthetic: (a moving portrait). Several cameras and streams run together.
     """
     from posgan_edge.live.capture import Capture
-    from posgan_edge.live.loop import run_live
+    from posgan_edge.live.loop import Camera, run_cameras
     from posgan_edge.live.sinks import Outputs
     from posgan_edge.live.sources import PicturesSource
 
@@ -56,12 +59,17 @@ def command(
     failed = _Failures()
     found = _expanded(given.given, failed) if pictures else None
     lists = [name[1:] for name in given.given if name.startswith("@")]
-    source = PicturesSource(found, failed) if found is not None else given.source()
-    outputs = Outputs([*source.files(), *lists], output.overwrite, found)
+    sources = [PicturesSource(found, failed)] if found is not None else given.moving()
+    files = [file for source in sources for file in source.files()]
+    outputs = Outputs([*files, *lists], output.overwrite, found)
     with ExitStack() as stack:
-        capture = Capture(source, given.drop, given.fps, given.patience, _tell)
-        stack.enter_context(capture)
-        sinks = output.sinks(outputs, given.fps or source.rate, stack)
+        captures = [
+            Capture(source, given.drop, given.fps, given.patience, _tell) for source in sources
+        ]
+        _open(captures, stack)
+        rates = [(source.name, given.fps or source.rate) for source in sources]
+        sinks_of = output.sinks(outputs, rates, stack)
+        sinks = [sink for made in sinks_of for sink in made]
         engine = stack.enter_context(network.engine())
         for sink in sinks:
             sink.start(engine)
@@ -74,27 +82,50 @@ def command(
                 f"{layout.name!r}: use --model edge, or leave out --blendshapes, --osc and a "
                 "video's FILE.glb"
             )
-        if pictures:
-            finder = wanted.pictures(engine, layout, dense or expressions, failed, stack)
-        else:
-            # If frames may not be dropped, results must not depend on speed: detect between frames.
-            tracker = wanted.tracker(engine, layout, dense, expressions, capture.drop, stack)
-            finder, capture.memory = tracker, tracker.frame_memory
+        finders: list[Finder] = []
+        for capture in captures:
+            if pictures:
+                finder = wanted.pictures(engine, layout, dense or expressions, failed, stack)
+                finders.append(finder)
+            else:
+                tracker = wanted.tracker(engine, layout, dense, expressions, stack)
+                capture.memory = tracker.frame_memory
+                finders.append(tracker)
+        several = len(sources) > 1
         if pictures:
             watch = _lines(output.lines_to_stdout)
         else:
-            total = given.max_frames or source.frames_promised or None
-            watch = stack.enter_context(_progress(source.name, total, source.live or output.window))
-        summary = run_live(capture, finder, sinks, given.limits(), drawn.drawing(), _tell, watch)
-    if not pictures:
+            total = given.max_frames or sources[0].frames_promised or None
+            quiet = several or sources[0].live or output.window
+            watch = stack.enter_context(_progress(sources[0].name, total, quiet))
+        cameras = [
+            Camera(capture, finder, made, number if several else 0)
+            for number, (capture, finder, made) in enumerate(
+                zip(captures, finders, sinks_of, strict=True), 1
+            )
+        ]
+        summaries = run_cameras(cameras, given.limits(), drawn.drawing(), _tell, watch)
+    for source, summary in zip(sources, summaries, strict=True) if not pictures else ():
         promised = 0 if given.max_frames or given.duration else source.frames_promised
         _print_counts(source.name, summary, promised, output.lines_to_stdout)
-    _conclude(summary, output)
+    _conclude(summaries, output)
     if failed.lines:
         total = len(found or ()) + failed.before
         raise BadInput(f"{len(failed.lines)} of {total} pictures failed")
-    if not pictures and not summary.with_face:
-        raise BadInput(f"{source.name}: no face was found in any frame")
+    if not pictures and not any(summary.with_face for summary in summaries):
+        names = ", ".join(source.name for source in sources)
+        raise BadInput(f"{names}: no face was found in any frame")
+
+
+def _open(captures: Sequence[Capture], stack: ExitStack) -> None:
+    """Opens the sources; of several, all at once, and one that cannot be opened is waited for."""
+    if len(captures) == 1:
+        stack.enter_context(captures[0])
+        return
+    for capture in captures:
+        stack.callback(capture.close)
+    with ThreadPoolExecutor(len(captures), "open") as pool:
+        list(pool.map(lambda capture: capture.open(wait=True), captures))
 
 
 class _Failures:
@@ -153,17 +184,23 @@ def _print_counts(name: str, summary: LiveSummary, promised: int, to_stderr: boo
     print_stages(summary)
 
 
-def _conclude(summary: LiveSummary, output: OutputOptions) -> None:
+def _conclude(summaries: Sequence[LiveSummary], output: OutputOptions) -> None:
     """Writes the summary; raises where a sink failed or a signal ended the run."""
     if output.summary is not None:
+        document = asdict(summaries[0])
+        if len(summaries) > 1:
+            document = {"cameras": [asdict(summary) for summary in summaries]}
         with replaced(output.summary) as temporary:
-            temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n")
-    if summary.failures:
-        raise BadInput("; ".join(summary.failures))
-    if summary.signal == signal.SIGINT:
+            temporary.write_text(json.dumps(document, indent=1) + "\n")
+    # A sink that cameras share fails in each of them.
+    failures = dict.fromkeys(line for summary in summaries for line in summary.failures)
+    if failures:
+        raise BadInput("; ".join(failures))
+    received = summaries[0].signal
+    if received == signal.SIGINT:
         raise KeyboardInterrupt
-    if summary.signal:
-        sys.exit(128 + summary.signal)
+    if received:
+        sys.exit(128 + received)
 
 
 def print_stages(summary: LiveSummary) -> None:

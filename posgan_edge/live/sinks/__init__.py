@@ -10,6 +10,7 @@ from posgan_edge.live.sinks.pictures import (
     VideoSink,
 )
 from posgan_edge.live.sinks.records import JsonLinesSink, NpzSink, frame_record
+from posgan_edge.live.sinks.shared import SharedSink
 from posgan_edge.live.sinks.window import WindowSink
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "NpzSink",
     "Outputs",
     "Result",
+    "SharedSink",
     "Sink",
     "VideoSink",
     "WindowSink",
