@@ -313,12 +313,12 @@ def test_trackers_together_find_what_each_finds_alone():
             image, detector.boxes = scene(*((x + 2 * n, y) for x, y in faces))
             frames.append(Frame(image, n, n / 30))
         before = engine.calls
-        found = track_together(trackers, frames)
+        found: list[Any] = track_together(trackers, frames)
         assert engine.calls - before == (2 if n == 0 else 1)  # two passes on the first frame
-        for camera, faces in enumerate(found):
+        for camera, shown in enumerate(found):
             expected = alone[camera][n]
-            assert [face.id for face in faces] == [id for id, _ in expected]
-            for face, (_, landmarks) in zip(faces, expected, strict=True):
+            assert [face.id for face in shown] == [id for id, _ in expected]
+            for face, (_, landmarks) in zip(shown, expected, strict=True):
                 assert np.abs(face.landmarks - landmarks).max() < 1e-3
             assert set(trackers[camera].timings_ms) == (
                 {"crop", "network", "landmarks", "total"} if expected else set()
@@ -337,7 +337,8 @@ def test_an_error_of_one_tracker_leaves_the_others():
     good.boxes = boxes
     trackers = several(3, ScriptedEngine(), good, bad, good)
     trackers[2].close()
-    first, second, third = track_together(trackers, [Frame(image, 0, 0.1)] * 3)
+    found: list[Any] = track_together(trackers, [Frame(image, 0, 0.1)] * 3)
+    first, second, third = found
     assert [face.id for face in first] == [0]
     assert str(second) == "BrokenDetector failed: ValueError: no model"
     assert str(third) == "the tracker is closed: make another"
@@ -354,7 +355,8 @@ def test_an_engine_that_fails_is_told_to_each_and_others_go_on():
     for detector in detectors:
         detector.boxes = boxes
     trackers = [*several(2, Broken(), *detectors), *several(1, ScriptedEngine(), detectors[2])]
-    first, second, third = track_together(trackers, [Frame(image, 0, 0.1)] * 3)
+    found: list[Any] = track_together(trackers, [Frame(image, 0, 0.1)] * 3)
+    first, second, third = found
     assert str(first) == str(second) == "broken"
     assert [face.id for face in third] == [0]
 

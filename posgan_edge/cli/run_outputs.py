@@ -204,7 +204,8 @@ class OutputOptions(Group):
 
 
 def numbered(path: Path, number: int) -> Path:
-    """The output of one of several cameras: ``out-2.mp4`` for ``out.mp4``, ``out/2`` for a folder."""
+    """The output of one of several cameras: ``out-2.mp4`` for ``out.mp4``, and ``out/2`` for a
+    folder."""
     if path.suffix and not path.is_dir():
         return path.with_stem(f"{path.stem}-{number}")
     return path / str(number)
