@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -119,6 +118,8 @@ def command(
 
 def _open(captures: Sequence[Capture], stack: ExitStack) -> None:
     """Opens the sources; of several, all at once, and one that cannot be opened is waited for."""
+    from concurrent.futures import ThreadPoolExecutor
+
     if len(captures) == 1:
         stack.enter_context(captures[0])
         return

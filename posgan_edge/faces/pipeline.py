@@ -159,8 +159,8 @@ class FacePipeline:
 
     def look_all(self, parts: Sequence[Part], passes: int = 1) -> list[list[Face | None]]:
         """``look`` for several frames, each with its crops and scores; nothing is counted in
-        ``rejected``. All crops go through the engine in one batch, except that a GPU that also cuts
-        the crops takes frame by frame."""
+        ``rejected``. All crops go through the engine in one batch. Several frames need a reader
+        that mixes them; see ``agrees``."""
         checked = [(Frame.of(frame), crops, scores) for frame, crops, scores in parts]
         return [
             [face if face is not None and is_face(face, *_size(frame)) else None for face in faces]
@@ -168,9 +168,10 @@ class FacePipeline:
         ]
 
     def agrees(self, other: FacePipeline) -> bool:
-        """Whether this pipeline reads the crops of another one as that one does."""
+        """Whether crops of another pipeline can be read in one batch with those of this one."""
         return self is other or (
-            self.engine is other.engine
+            self._reader.mixes
+            and self.engine is other.engine
             and self.layout is other.layout
             and (self.dense, self._mirror, type(self._reader))
             == (other.dense, other._mirror, type(other._reader))

@@ -15,6 +15,7 @@ from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.faces.readers.base import FrameMemory
 from posgan_edge.faces.values import Frame
+from posgan_edge.live.clock import SteadyClock
 from posgan_edge.live.sources.base import Source, SourceLost
 
 #: Frames that may wait if none is dropped; one for pictures, which may be large.
@@ -39,36 +40,6 @@ class CaptureCounts:
     spoilt: int = 0
     lost: int = 0
     resized: int = 0
-
-
-class SteadyClock:
-    """Time stamps for a camera: smoothed arrival times, each later than the one before.
-
-    A stamp is the last one plus a whole number of frame periods, moved towards the arrival by a
-    tenth of the difference. The period is estimated from the arrivals.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self._period = 1.0 / rate
-        self._last: float | None = None
-
-    def __call__(self, arrival: float) -> float:
-        """The stamp of a frame that arrived now, both in seconds."""
-        if self._last is None:
-            self._last = arrival
-            return arrival
-        gap = arrival - self._last
-        periods = max(1, round(gap / self._period))
-        if periods > 30:
-            stamp = arrival
-        else:
-            self._period += (
-                0.05 * (min(2.0, max(0.5, gap / periods / self._period)) - 1) * (self._period)
-            )
-            expected = self._last + periods * self._period
-            stamp = expected + 0.1 * (arrival - expected)
-        self._last = max(stamp, self._last + 1e-4)
-        return self._last
 
 
 class Capture:

@@ -60,6 +60,11 @@ class Reader(Protocol):
         """Where frames are best read into; None where any memory will do."""
         ...
 
+    @property
+    def mixes(self) -> bool:
+        """Whether crops of several frames can be read in one batch."""
+        ...
+
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
         """The faces under at least one crop of a frame. ``draft``: only landmarks and poses are
         needed, to place the next crops."""
@@ -68,8 +73,8 @@ class Reader(Protocol):
     def read_all(
         self, parts: Sequence[tuple[Frame, Sequence[Crop]]], draft: bool = False
     ) -> list[Reading]:
-        """``read`` for several frames, each with at least one crop: in one batch on the host, one
-        after the other on the device."""
+        """``read`` for several frames, each with at least one crop; more than one only if the
+        reader ``mixes`` them in one batch."""
         ...
 
     def close(self) -> None:
@@ -95,6 +100,7 @@ class HostReader:
     """
 
     memory: FrameMemory | None = None
+    mixes = True
 
     def __init__(
         self,

@@ -60,6 +60,8 @@ class DeviceReader:
         self._graphs = Graphs(engine, self._enqueue)
         self._closed = False
 
+    mixes = False
+
     @property
     def memory(self) -> FrameMemory:
         """See ``Reader``."""
