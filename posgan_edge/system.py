@@ -164,6 +164,14 @@ def _importable(module: str, purpose: str, install: str) -> Ability:
     return Ability(purpose, True, f"{module} {getattr(loaded, '__version__', '')}".strip())
 
 
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
 def has_display() -> bool:
     """Whether this process has a display to open a window on."""
     if sys.platform.startswith("linux"):

@@ -312,7 +312,11 @@ def test_blendshapes_of_pictures(run, tmp_path):
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("ict", ["--blendshapes"], "--blendshapes needs --json, --npz or --serve"),
+        (
+            "ict",
+            ["--blendshapes"],
+            "needs --json, --csv, --npz, --parquet or --serve",
+        ),
         ("prnet", ["--blendshapes", "--json", "-"], "blendshapes need a model of UV layout 'ict'"),
     ],
 )

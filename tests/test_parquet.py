@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -168,9 +169,12 @@ def test_rows_go_to_the_file_in_groups(tmp_path, engine, portrait, monkeypatch):
     with FacePipeline(engine, dense=False) as pipeline:
         faces = pipeline.process(portrait, [BOX])
     with ParquetSink(tmp_path / "faces.parquet", engine) as sink:
+        sizes = []
         for _ in range(20):
             sink.write(Result(portrait, faces))
-            assert len(sink._file._rows) < 8
+            sizes.append(sink.records.stat().st_size)
+    # All rows are as long, and none waits in memory.
+    assert [b - a for a, b in pairwise([0, *sizes])] == [sizes[0]] * 20
     found = pq.ParquetFile(tmp_path / "faces.parquet").metadata
     assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == [8, 8, 4]
 

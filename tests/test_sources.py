@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.live.capture import Capture
-from posgan_edge.live.clock import SteadyClock
+from posgan_edge.live.capture import Capture, SteadyClock
 from posgan_edge.live.sources import Source, SourceLost, is_picture, open_source
 from posgan_edge.live.sources.opencv import OpenCvSource
 from posgan_edge.live.sources.raw import RawSource
@@ -76,7 +75,8 @@ def test_bad_uris(uri, options, error, message):
 def test_what_is_a_picture(tmp_path):
     assert is_picture("a.JPG")
     assert is_picture(str(tmp_path))
-    assert not is_picture("http://host/a.jpg")
+    assert is_picture("http://host/a.jpg")
+    assert not any(map(is_picture, ("http://host/live", "http://host.jpg", "rtsp://host/a.jpg")))
     assert not is_picture("frame-%04d.png")
     assert not is_picture("a.mp4")
 

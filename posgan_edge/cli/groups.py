@@ -39,7 +39,11 @@ def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[...,
 
 
 #: What to say about each field that a UsageError of the library can name.
-_FLAGS = {"overwrite": "--overwrite replaces it", "size": "--size WIDTHxHEIGHT"}
+_FLAGS = {
+    "overwrite": "--overwrite replaces it",
+    "resume": "--resume goes on with it",
+    "size": "--size WIDTHxHEIGHT",
+}
 
 
 def with_flags(error: UsageError) -> UsageError:

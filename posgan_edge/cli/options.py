@@ -46,7 +46,8 @@ class SourceOptions(Group):
 
     declared = (
         click.argument("sources", nargs=-1, metavar="[SOURCE]..."),
-        click.option("--image", "images", multiple=True, help="Picture; may be given many times."),
+        click.option("--image", "images", multiple=True,
+                     help="Picture, or its web address; may be given many times."),
         click.option("--video", default=None, help="Video file."),
         click.option("--camera", default=None,
                      help="Camera's number or device, or a stream's address."),
@@ -74,12 +75,15 @@ class SourceOptions(Group):
 
         Raises UsageError if the sources and options cannot be used together.
         """
-        from posgan_edge.live.sources import is_picture, names_camera
+        from posgan_edge.live.sources import is_picture
+        from posgan_edge.live.sources.base import is_web
 
         named = [*self.images, *self.sources]
         if bool(named) + (self.video is not None) + (self.camera is not None) != 1:
             raise UsageError("give sources, or --video, or --camera: exactly one of the three")
-        pictures = bool(named) and all(is_picture(name) for name in named)
+        pictures = bool(named) and all(
+            is_picture(name) or (name in self.images and is_web(name)) for name in named
+        )
         if self.images and not pictures:
             raise UsageError("--image takes pictures")
         if pictures:
@@ -87,20 +91,19 @@ class SourceOptions(Group):
             for option, value in unfit:
                 if value is not None:
                     raise UsageError(f"{option} is for videos, cameras and streams")
-        elif len(named) > 1 and not all(names_camera(name) for name in named):
-            raise UsageError("give one video at a time, or cameras and streams, or pictures only")
+        elif len(named) > 1:
+            raise UsageError("give one video, camera or stream at a time, or pictures only")
         return pictures
 
-    def moving(self) -> list[Source]:
-        """Returns the video, or the cameras and streams, not yet opened.
+    def source(self) -> Source:
+        """Returns the video, camera or stream, not yet opened.
 
         Raises UsageError for a bad address.
         """
         from posgan_edge.live.sources import open_source
 
-        size, camera = self._size(), self.camera is not None
         try:
-            return [open_source(name, size, self.fps, camera) for name in self.given]
+            return open_source(self.given[0], self._size(), self.fps, self.camera is not None)
         except UsageError as error:
             raise with_flags(error) from error
 
@@ -125,6 +128,7 @@ class EngineOptions(Group):
 
     model: str
     threads: int | None
+    processes: int | None
     provider: str | None
     verify: Path | None
     uv_mask: Path | None
@@ -134,6 +138,9 @@ class EngineOptions(Group):
                      help="Shipped name or model file."),
         click.option("--threads", default=None, type=click.IntRange(1, 256),
                      help="Network threads."),
+        click.option("--processes", default=None, type=click.IntRange(1, 256),
+                     help="Pictures: processes, each with a network of its own.  [default: one "
+                          "for each core, for many pictures]"),
         click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
                      help="Runtime for an ONNX model.  [default: the one it was built for]"),
         click.option("--verify", type=Path, help="Public key; an engine must be signed by it."),
@@ -226,8 +233,9 @@ class FaceOptions(Group):
         return PictureFinder(pipeline, boxes, self.max_faces or ALL_FACES, notify)
 
     def tracker(
-        self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, stack: ExitStack
-    ) -> FaceTracker:
+        self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, background: bool,
+        stack: ExitStack,
+    ) -> FaceTracker:  # fmt: skip
         """Returns a finder that follows faces from frame to frame.
 
         Raises UsageError for options that are only for pictures.
@@ -245,7 +253,7 @@ class FaceOptions(Group):
         return stack.enter_context(
             FaceTracker(
                 engine, detector, self.max_faces or 1, self.redetect, not self.no_smooth,
-                dense=dense, mirror=self.mirror, layout=layout,
+                dense=dense, background=background, mirror=self.mirror, layout=layout,
                 expressions=expressions,
             )
         )  # fmt: skip

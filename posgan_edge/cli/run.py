@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from posgan_edge.cli import report_error
 from posgan_edge.cli.groups import takes
 from posgan_edge.cli.options import (
     DrawingOptions,
@@ -21,15 +16,11 @@ from posgan_edge.cli.options import (
     SourceOptions,
 )
 from posgan_edge.cli.run_outputs import OutputOptions
+from posgan_edge.cli.run_shared import conclude, needs, progress_bar, tell
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.files import replaced
 
 if TYPE_CHECKING:
-    from posgan_edge.live.capture import Capture
-    from posgan_edge.live.finder import Finder
     from posgan_edge.live.loop import LiveSummary
-    from posgan_edge.live.sinks import Result
-    from posgan_edge.live.sources.pictures import Picture
 
 
 @click.command()
@@ -43,132 +34,50 @@ def command(
 ) -> None:
     """Find faces and draw them or write them to files.
 
-    SOURCE is a picture, a folder of them, a pattern ('photos/**/*.jpg') or a list (@list.txt), a
-    video file, frame-%04d.png, a camera's number, /dev/videoN, csi://N, rtsp://, http://,
-    - (raw frames) or synthetic: (a moving portrait). Several cameras and streams run together.
+    SOURCE is a picture or its web address, a folder or zip archive of pictures, a pattern
+    ('photos/**/*.jpg') or a list (@list.txt), a video file, frame-%04d.png, a camera's number,
+    /dev/videoN, csi://N, rtsp://, http://, - (raw frames) or synthetic: (a moving portrait).
     """
     from posgan_edge.live.capture import Capture
-    from posgan_edge.live.loop import Camera, run_cameras
+    from posgan_edge.live.loop import run_live
     from posgan_edge.live.sinks import Outputs
-    from posgan_edge.live.sources import PicturesSource
 
     pictures = given.check()
     output.check()
     wanted.boxes()
-    failed = _Failures()
-    found = _expanded(given.given, failed) if pictures else None
-    lists = [name[1:] for name in given.given if name.startswith("@")]
-    sources = [PicturesSource(found, failed)] if found is not None else given.moving()
-    files = [file for source in sources for file in source.files()]
-    outputs = Outputs([*files, *lists], output.overwrite, found)
-    with ExitStack() as stack:
-        captures = [
-            Capture(source, given.drop, given.fps, given.patience, _tell) for source in sources
-        ]
-        _open(captures, stack)
-        rates = [(source.name, given.fps or source.rate) for source in sources]
-        sinks_of = output.sinks(outputs, rates, stack)
-        sinks = [sink for made in sinks_of for sink in made]
-        engine = stack.enter_context(network.engine())
-        for sink in sinks:
-            sink.start(engine)
-        layout = network.layout(engine.info.layout, output.masked())
-        dense = any(sink.dense or (sink.draws and not drawn.no_dense) for sink in sinks)
-        expressions = any(sink.expressions for sink in sinks)
-        if expressions and layout.name != "ict":
-            raise UsageError(
-                f"blendshapes need a model of UV layout 'ict', and {engine.info.name} has "
-                f"{layout.name!r}: use --model edge, or leave out --blendshapes, --osc and a "
-                "video's FILE.glb"
-            )
-        finders: list[Finder] = []
-        for capture in captures:
-            if pictures:
-                finder = wanted.pictures(engine, layout, dense or expressions, failed, stack)
-                finders.append(finder)
-            else:
-                tracker = wanted.tracker(engine, layout, dense, expressions, stack)
-                capture.memory = tracker.frame_memory
-                finders.append(tracker)
-        several = len(sources) > 1
-        if pictures:
-            watch = _lines(output.lines_to_stdout)
-        else:
-            total = given.max_frames or sources[0].frames_promised or None
-            quiet = several or sources[0].live or output.window
-            watch = stack.enter_context(_progress(sources[0].name, total, quiet))
-        cameras = [
-            Camera(capture, finder, made, number if several else 0)
-            for number, (capture, finder, made) in enumerate(
-                zip(captures, finders, sinks_of, strict=True), 1
-            )
-        ]
-        summaries = run_cameras(cameras, given.limits(), drawn.drawing(), _tell, watch)
-    for source, summary in zip(sources, summaries, strict=True) if not pictures else ():
-        promised = 0 if given.max_frames or given.duration else source.frames_promised
-        _print_counts(source.name, summary, promised, output.lines_to_stdout)
-    _conclude(summaries, output)
-    if failed.lines:
-        total = len(found or ()) + failed.before
-        raise BadInput(f"{len(failed.lines)} of {total} pictures failed")
-    if not pictures and not any(summary.with_face for summary in summaries):
-        names = ", ".join(source.name for source in sources)
-        raise BadInput(f"{names}: no face was found in any frame")
+    if pictures:
+        from posgan_edge.cli.run_pictures import run_pictures
 
-
-def _open(captures: Sequence[Capture], stack: ExitStack) -> None:
-    """Opens the sources; of several, all at once, and one that cannot be opened is waited for."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    if len(captures) == 1:
-        stack.enter_context(captures[0])
+        run_pictures(given, output, wanted, network, drawn)
         return
-    for capture in captures:
-        stack.callback(capture.close)
-    with ThreadPoolExecutor(len(captures), "open") as pool:
-        list(pool.map(lambda capture: capture.open(wait=True), captures))
-
-
-class _Failures:
-    """Prints each failure of a picture, and collects the lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.before = 0  # sources without any picture
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-        report_error(BadInput(line))
-
-
-def _expanded(sources: list[str], failed: _Failures) -> list[Picture]:
-    from posgan_edge.live.sources.pictures import expanded
-
-    found: list[Picture] = []
-    for source in sources:
-        try:
-            found += expanded(source)
-        except BadInput as error:
-            failed(str(error))
-            failed.before += 1
-    return found
-
-
-def _lines(to_stderr: bool) -> Callable[[LiveSummary, Result], None]:
-    """Prints one line for each picture with a face."""
-
-    def line(_: LiveSummary, result: Result) -> None:
-        if result.faces:
-            pose, times = result.faces[0].pose, result.timings_ms
-            click.echo(
-                f"{result.frame.name}: {len(result.faces)} face{'s' * (len(result.faces) > 1)}, "
-                f"pitch {pose.pitch:+.1f} yaw {pose.yaw:+.1f} roll {pose.roll:+.1f}, "
-                f"{times['total']:.0f} ms (detect {times['detect']:.0f}, "
-                f"network {times['network']:.1f})",
-                err=to_stderr,
-            )
-
-    return line
+    for option, value in (("--processes", network.processes), ("--resume", output.resume)):
+        if value:
+            raise UsageError(f"{option} is for pictures")
+    source = given.source()
+    outputs = Outputs(source.files(), output.overwrite)
+    with ExitStack() as stack:
+        capture = Capture(source, given.drop, given.fps, given.patience, tell)
+        stack.enter_context(capture)
+        sinks = output.sinks(outputs, given.fps or source.rate, stack)
+        engine = stack.enter_context(network.engine())
+        layout = network.layout(engine.info.layout, output.masked())
+        dense, expressions = needs(sinks, drawn, engine, layout)
+        for sink in sinks:
+            sink.start(engine, layout)
+        # If frames may not be dropped, results must not depend on speed: detect between frames.
+        finder = wanted.tracker(engine, layout, dense, expressions, capture.drop, stack)
+        capture.memory = finder.frame_memory
+        total = given.max_frames or source.frames_promised or None
+        show = stack.enter_context(progress_bar(source.name, total, source.live or output.window))
+        summary = run_live(
+            capture, finder, sinks, given.limits(), drawn.drawing(), tell,
+            lambda run, _: show(run.processed),
+        )  # fmt: skip
+    promised = 0 if given.max_frames or given.duration else source.frames_promised
+    _print_counts(source.name, summary, promised, output.lines_to_stdout)
+    conclude(summary, output)
+    if not summary.with_face:
+        raise BadInput(f"{source.name}: no face was found in any frame")
 
 
 def _print_counts(name: str, summary: LiveSummary, promised: int, to_stderr: bool) -> None:
@@ -183,25 +92,6 @@ def _print_counts(name: str, summary: LiveSummary, promised: int, to_stderr: boo
         err=to_stderr,
     )
     print_stages(summary)
-
-
-def _conclude(summaries: Sequence[LiveSummary], output: OutputOptions) -> None:
-    """Writes the summary; raises where a sink failed or a signal ended the run."""
-    if output.summary is not None:
-        document = asdict(summaries[0])
-        if len(summaries) > 1:
-            document = {"cameras": [asdict(summary) for summary in summaries]}
-        with replaced(output.summary) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + "\n")
-    # A sink that cameras share fails in each of them.
-    failures = dict.fromkeys(line for summary in summaries for line in summary.failures)
-    if failures:
-        raise BadInput("; ".join(failures))
-    received = summaries[0].signal
-    if received == signal.SIGINT:
-        raise KeyboardInterrupt
-    if received:
-        sys.exit(128 + received)
 
 
 def print_stages(summary: LiveSummary) -> None:
@@ -222,22 +112,3 @@ def print_stages(summary: LiveSummary) -> None:
         values = (f"{v:.1f}" for v in (s.mean, s.median, s.p90, s.largest))
         table.add_row(stage, str(s.count), *values)
     Console(stderr=True).print(table)
-
-
-def _tell(line: str) -> None:
-    click.echo(f"note: {' '.join(line.split())}", err=True)
-
-
-@contextmanager
-def _progress(
-    name: str, total: int | None, quiet: bool
-) -> Iterator[Callable[[LiveSummary, Result], None]]:
-    if quiet or not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task: Any = progress.add_task(name, total=total)
-        yield lambda summary, _: progress.update(task, completed=summary.processed)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 import click
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from posgan_edge.arrays import FloatArray
     from posgan_edge.live.sinks import Outputs, Sink
 
-#: Options whose outputs each of several cameras has for itself.
-_NUMBERED = ("save", "npz", "parquet", "mesh", "depth", "mask", "texture")
-
 
 @dataclass(frozen=True)
 class OutputOptions(Group):
@@ -31,6 +28,7 @@ class OutputOptions(Group):
 
     save: Path | None
     json: Path | None
+    csv: Path | None
     npz: Path | None
     parquet: Path | None
     mesh: Path | None
@@ -41,6 +39,7 @@ class OutputOptions(Group):
     intrinsics: str | None
     summary: Path | None
     overwrite: bool
+    resume: bool
     blendshapes: bool
     osc: str | None
     serve: str | None
@@ -51,6 +50,7 @@ class OutputOptions(Group):
         click.option("--save", type=Path,
                      help="Annotated picture or video, or FOLDER for many pictures."),
         click.option("--json", type=Path, help="JSON lines, one per frame; - for standard output."),
+        click.option("--csv", type=Path, help="A row for each face of each frame."),
         click.option("--npz", type=Path,
                      help="Landmarks and pose of every frame as NumPy arrays."),
         click.option("--parquet", type=Path,
@@ -70,8 +70,11 @@ class OutputOptions(Group):
         click.option("--summary", type=Path, help="Statistics of the run, as JSON."),
         click.option("--overwrite", is_flag=True,
                      help="Replace existing files (never one that the run reads)."),
+        click.option("--resume", is_flag=True,
+                     help="Pictures: go on with a run that was interrupted."),
         click.option("--blendshapes", is_flag=True,
-                     help="ARKit blendshapes in --json, --npz and on the page of --serve."),
+                     help="ARKit blendshapes in --json, --csv, --npz, --parquet and on the page of "
+                          "--serve."),
         click.option("--osc", metavar="HOST:PORT",
                      help="Send blendshapes and head to an avatar program (VMC over OSC)."),
         click.option("--serve", metavar="[HOST:]PORT", help="Live page in the browser (loopback)."),
@@ -88,8 +91,11 @@ class OutputOptions(Group):
             raise UsageError("--intrinsics needs --json")
         if self.token is not None and self.serve is None:
             raise UsageError("--token needs --serve")
-        if self.blendshapes and (self.json, self.npz, self.serve) == (None, None, None):
-            raise UsageError("--blendshapes needs --json, --npz or --serve")
+        shown = (self.json, self.csv, self.npz, self.parquet, self.serve)
+        if self.blendshapes and not any(value is not None for value in shown):
+            raise UsageError("--blendshapes needs --json, --csv, --npz, --parquet or --serve")
+        if self.resume and self.lines_to_stdout:
+            raise UsageError("--resume cannot go on with standard output: give --json FILE")
         self.camera()
 
     @property
@@ -101,6 +107,22 @@ class OutputOptions(Group):
     def lines_to_stdout(self) -> bool:
         """Whether the JSON lines go to standard output."""
         return str(self.json) == "-"
+
+    def journal(self) -> Path | None:
+        """Returns the file that says how far a run over pictures is, beside the first output.
+
+        None if nothing is written that could be resumed.
+        """
+        if self.lines_to_stdout:
+            return None
+        for path in (self.json, self.csv, self.npz, self.parquet):
+            if path is not None:
+                return path.parent / f".{path.name}.progress"
+        for path in (self.save, self.mesh, self.depth, self.mask, self.texture):
+            if path is not None:
+                folder = path.parent if path.suffix and not path.is_dir() else path
+                return folder / f".{path.name}.progress"
+        return None
 
     def camera(self) -> FloatArray | None:
         """Returns --intrinsics as a camera matrix (3, 3) in pixels; None if it is not given."""
@@ -116,52 +138,21 @@ class OutputOptions(Group):
         kinds = ("depth", "mask", "texture", "mesh")
         return [f"--{kind}" for kind in kinds if getattr(self, kind) is not None]
 
-    def sinks(
-        self, outputs: Outputs, sources: Sequence[tuple[str, float]], stack: ExitStack
-    ) -> list[list[Sink]]:
-        """Returns the sinks of each source; ``stack`` closes them.
+    def sinks(self, outputs: Outputs, rate: float, stack: ExitStack) -> list[Sink]:
+        """Returns all sinks asked for; ``stack`` closes them.
 
-        ``sources`` are names, and rates in frames a second. Several sources share the JSON lines
-        and the live page; the other outputs have the number of the source in their names. Raises
-        UsageError for a name that cannot be used, and BadInput for a file that cannot be written.
+        ``rate`` is in frames a second. Raises UsageError for a name that cannot be used, and
+        BadInput for a file that cannot be written.
         """
-        from posgan_edge.live.sinks import SharedSink
-
-        names, rates = zip(*sources, strict=True)
-        several = len(sources) > 1
         try:
             if self.summary is not None:
                 check_writable(outputs.claim(self.summary))
             # The loop closes the sinks; the stack does if something fails before the loop starts.
-            if not several:
-                return [[stack.enter_context(sink) for sink in self._made(outputs, rates[0])]]
-            if self.osc is not None:
-                raise UsageError("--osc sends one face: give one camera")
-            nothing: dict[str, Any] = dict.fromkeys(_NUMBERED)
-            common = replace(self, **nothing, no_window=True)
-            shared = [
-                SharedSink(stack.enter_context(sink), len(sources))
-                for sink in common._made(outputs, rates[0], names)
-            ]
-            return [
-                [
-                    *shared,
-                    *map(stack.enter_context, self._numbered(n)._made(outputs, rate, [name])),
-                ]
-                for n, (name, rate) in enumerate(sources, 1)
-            ]
+            return [stack.enter_context(sink) for sink in self._made(outputs, rate)]
         except UsageError as error:
             raise with_flags(error) from error
 
-    def _numbered(self, number: int) -> OutputOptions:
-        """The outputs that each camera has for itself, for the camera of that number."""
-        paths: dict[str, Any] = {
-            name: numbered(path, number)
-            for name in _NUMBERED if (path := getattr(self, name)) is not None
-        }  # fmt: skip
-        return replace(self, json=None, serve=None, **paths)
-
-    def _made(self, outputs: Outputs, rate: float, names: Sequence[str] = ()) -> Iterator[Sink]:
+    def _made(self, outputs: Outputs, rate: float) -> Iterator[Sink]:
         from posgan_edge.live import sinks
 
         pictures = outputs.pictures is not None
@@ -172,12 +163,14 @@ class OutputOptions(Group):
                 yield sinks.ImagesSink(self.save, outputs)
         if self.json is not None:
             yield sinks.JsonLinesSink(self.json, self.camera(), outputs, self.blendshapes)
+        if self.csv is not None:
+            yield sinks.CsvSink(self.csv, outputs, self.blendshapes)
         if self.npz is not None:
             yield sinks.NpzSink(self.npz, outputs, self.blendshapes)
         if self.parquet is not None:
             from posgan_edge.jobs.parquet import ParquetSink
 
-            yield ParquetSink(self.parquet, None, outputs)
+            yield ParquetSink(self.parquet, None, outputs, self.blendshapes)
         if self.mesh is not None:
             if self.mesh.suffix.lower() == ".glb" and not pictures and not self.mesh.is_dir():
                 from posgan_edge.live.sinks.animation import AnimationSink
@@ -196,19 +189,11 @@ class OutputOptions(Group):
         if self.serve is not None:
             from posgan_edge.live.sinks.live_page import LivePageSink
 
-            page = LivePageSink(self.serve, self.token, self.blendshapes, names)
+            page = LivePageSink(self.serve, self.token, self.blendshapes)
             yield page
             click.echo(f"live page: {reachable(page.url)}", err=True)
         if self.window:
-            yield sinks.WindowSink(pictures, " ".join(["posgan-edge", *names]))
-
-
-def numbered(path: Path, number: int) -> Path:
-    """The output of one of several cameras: ``out-2.mp4`` for ``out.mp4``, and ``out/2`` for a
-    folder."""
-    if path.suffix and not path.is_dir():
-        return path.with_stem(f"{path.stem}-{number}")
-    return path / str(number)
+            yield sinks.WindowSink(hold=pictures)
 
 
 def reachable(url: str) -> str:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from posgan_edge.engines.base import Engine
-from posgan_edge.errors import BadInput, UsageError, missing, one_line
-from posgan_edge.faces.values import Face, Frame
+from posgan_edge.errors import BadInput, UsageError, one_line
+from posgan_edge.faces.values import Face
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.landmarks import openness
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import Pose
 from posgan_edge.geometry.values import FaceBox
+from posgan_edge.jobs.columns import face_row, load_pyarrow, schema, table
 from posgan_edge.jobs.mapcodes import MapCode, with_shift
-from posgan_edge.live.sinks.base import RESERVE, FileSink, Result
+from posgan_edge.live.sinks.base import RecordSink, Result
 from posgan_edge.live.sinks.outputs import Outputs
 
 if TYPE_CHECKING:
@@ -26,17 +27,12 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 _VERSION_KEY, _CODE_KEY = b"posgan_edge.faces", b"posgan_edge.maps"
-#: Rows that are collected in memory before they are written: with coefficients, and with whole
-#: maps.
-ROW_GROUP, RAW_ROW_GROUP = 4096, 64
-#: Columns of fixed length: name, length, whether float64 (else float32). Missing values are NaN,
-#: because pyarrow cannot read nulls in lists of fixed length in parts.
-_LISTS = (
-    ("box", 4, True), ("crop", 4, True), ("pose", 3, True), ("rotation", 9, True),
-    ("translation", 3, True), ("landmarks", 204, False), ("facing", 68, False),
-    ("openness", 3, False), ("blendshapes", 52, False),
-)  # fmt: skip
-_OPENNESS = ("right_eye", "left_eye", "mouth")
+#: Rows of a row group, which is in memory when it is written; less where maps are stored whole.
+ROW_GROUP = 4096
+_ROW_GROUP_BYTES = 16 << 20
+#: Rows that are read at a time.
+_READ_ROWS = 64
+_LENGTH = Struct("<Q")  # stands before each batch of collected rows
 
 
 @dataclass(frozen=True)
@@ -54,167 +50,100 @@ class StoredFace:
     height: int
 
 
-def load_pyarrow() -> Any:
-    """Returns the module ``pyarrow`` with ``pyarrow.parquet``. Raises MissingRuntime without it."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing("pyarrow", "Parquet", "parquet") from error
-    return pyarrow
-
-
-def schema(count: int) -> pa.Schema:
-    """Returns the columns for maps of ``count`` modes (0: only whole maps)."""
-    arrow = load_pyarrow()
-    fields = [
-        arrow.field("source", arrow.string(), False), arrow.field("frame", arrow.int64(), False),
-        arrow.field("timestamp", arrow.float64(), False),
-        arrow.field("width", arrow.int32(), False), arrow.field("height", arrow.int32(), False),
-        arrow.field("id", arrow.int64(), False), arrow.field("score", arrow.float64(), False),
-        arrow.field("box_roll", arrow.float64(), False),
-        arrow.field("scale", arrow.float64(), False),
-        arrow.field("residual", arrow.float64(), False),
-    ]  # fmt: skip
-    lists = [*_LISTS, *([("map_coefficients", 3 * count, False)] if count else [])]
-    for name, length, wide in lists:
-        kind = arrow.list_(arrow.float64() if wide else arrow.float32(), length)
-        fields.append(arrow.field(name, kind, False))
-    fields.append(arrow.field("map_values", arrow.list_(arrow.float32())))
-    fields.append(arrow.field("map_error_px", arrow.float32()))
-    return arrow.schema(fields)
-
-
-def face_row(frame: Frame, face: Face, code: MapCode | None) -> dict[str, Any]:
-    """Returns the values of the columns for one face. If ``code`` is None, the map is left out."""
-    box, crop, pose = face.box, face.crop, face.pose
-    open_ = openness(face.landmarks)
-    row: dict[str, Any] = {
-        "source": frame.name,
-        "frame": frame.index,
-        "timestamp": frame.timestamp,
-        "width": frame.image.shape[1],
-        "height": frame.image.shape[0],
-        "id": face.id,
-        "score": box.score,
-        "box": [box.x, box.y, box.width, box.height],
-        "box_roll": box.roll,
-        "crop": [crop.center_x, crop.center_y, crop.side, crop.angle],
-        "pose": [pose.pitch, pose.yaw, pose.roll],
-        "rotation": pose.rotation.ravel(),
-        "scale": pose.scale,
-        "translation": pose.translation,
-        "residual": pose.residual,
-        "landmarks": face.landmarks.ravel(),
-        "facing": face.facing,
-        "openness": [open_[name] for name in _OPENNESS],
-    }
-    if (expression := getattr(face, "expression", None)) is not None:
-        row["blendshapes"] = expression
-    if code is not None and face.position_map is not None:
-        coded = code.code(face.position_map, crop.side)
-        if coded.coefficients is not None:
-            row["map_coefficients"] = coded.coefficients
-        row["map_values"], row["map_error_px"] = coded.values, coded.error_px
-    return row
-
-
-class ParquetSink(FileSink):
+class ParquetSink(RecordSink):
     """One row for each face of each frame.
 
     A map is stored as coefficients of the modes of ``engine`` (or of the engine given to
     ``start``). Without modes, and for maps outside their span, the whole map is stored in float32.
-    Rows are written every ``ROW_GROUP`` faces. Raises UsageError if the name does not end in
-    .parquet, and MissingRuntime without pyarrow.
+    ``blendshapes``: rows have the faces' blendshapes. Until the end, the rows are kept in another
+    file. Raises UsageError if the name does not end in .parquet, and MissingRuntime without
+    pyarrow.
     """
 
     dense = True
+    collected = ".rows"
 
     def __init__(
-        self, path: str | Path, engine: Engine | None = None, outputs: Outputs | None = None
+        self,
+        path: str | Path,
+        engine: Engine | None = None,
+        outputs: Outputs | None = None,
+        blendshapes: bool = False,
     ) -> None:
         if Path(path).suffix != ".parquet":
             raise UsageError(f"{path}: give a name that ends in .parquet")
         load_pyarrow()
+        self.expressions = blendshapes
+        self._engine = engine
+        self._layout: UvLayout | None = None
+        self._made: tuple[MapCode, pa.Schema] | None = None
         super().__init__(path, outputs)
-        self._engine = engine
-        self._file: _Writer | None = None
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: Engine, layout: UvLayout | None = None) -> None:
         """See ``Sink``."""
-        self._engine = engine
+        self._engine, self._layout = engine, layout
 
-    def write(self, result: Result) -> None:
+    def encode(self, result: Result) -> bytes:
+        """See ``Sink``."""
         if not result.faces:
-            return
-        if self._file is None:
+            return b""
+        first = result.faces[0].position_map
+        code, columns = self._code(None if first is None else first.layout)
+        rows = [face_row(result.frame, face, code, self.expressions) for face in result.faces]
+        (batch,) = table(rows, columns).to_batches()
+        message: bytes = batch.serialize().to_pybytes()
+        return _LENGTH.pack(len(message)) + message
+
+    def append(self, data: bytes, name: str) -> None:
+        """See ``Sink``."""
+        if data:
+            # At the end the file is written beside the rows.
+            self.check_room(self._whole)
+            super().append(data, name)
+
+    def made(self) -> None:
+        """See ``RecordSink``."""
+        code, columns = self._code()
+        arrow = load_pyarrow()
+        with open(self.temporary, "wb") as stream, arrow.parquet.ParquetWriter(
+            stream, columns, compression="zstd", use_dictionary=["source"]
+        ) as writer:  # fmt: skip
+            for group in _groups(self.records, self._whole, columns):
+                writer.write_table(group)
+            writer.add_key_value_metadata({_VERSION_KEY: VERSION, _CODE_KEY: code.to_text()})
+
+    def _code(self, layout: UvLayout | None = None) -> tuple[MapCode, pa.Schema]:
+        """How maps are stored, and the columns. ``layout`` is that of the first map."""
+        if self._made is None:
             if self._engine is None:
                 raise BadInput(f"{self.path}: give the sink the engine that the faces are from")
-            first = result.faces[0].position_map
-            layout = None if first is None else first.layout
-            self._file = _Writer(self.temporary, self._engine, layout)
-        self.used = True
-        for face in result.faces:
-            self._file.add(result.frame, face)
-        if self._file.full:
-            self.check_room(3 * RESERVE)
-            self._file.flush()
+            info, modes = self._engine.info, self._engine.modes()
+            modes = None if modes is None else with_shift(modes)
+            layout = self._layout or layout or load_layout(info.layout)
+            code = MapCode(layout, info.map_size, modes)
+            self._made = code, schema(code.count)
+        return self._made
 
-    def finish(self) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_engine": None, "_layout": None, "_made": None}
 
 
-class _Writer:
-    """The open file, and the rows that are not written yet."""
-
-    def __init__(self, path: Path, engine: Engine, layout: UvLayout | None) -> None:
-        info, modes = engine.info, engine.modes()
-        modes = None if modes is None else with_shift(modes)
-        self._code = MapCode(layout or load_layout(info.layout), info.map_size, modes)
-        self._schema = schema(self._code.count)
-        self._rows: list[dict[str, Any]] = []
-        self._waiting = 0.0
-        self._stream = open(path, "wb")  # noqa: SIM115
-        self._writer = load_pyarrow().parquet.ParquetWriter(
-            self._stream, self._schema, compression="zstd", use_dictionary=["source"]
-        )
-
-    def add(self, frame: Frame, face: Face) -> None:
-        row = face_row(frame, face, self._code)
-        raw = row.get("map_values") is not None and "map_coefficients" not in row
-        self._waiting += 1 / (RAW_ROW_GROUP if raw else ROW_GROUP)
-        self._rows.append(row)
-
-    @property
-    def full(self) -> bool:
-        return self._waiting >= 1
-
-    def flush(self) -> None:
-        rows, self._rows, self._waiting = self._rows, [], 0.0
-        self._writer.write_table(table(rows, self._schema))
-
-    def close(self) -> None:
-        try:
-            if self._rows:
-                self.flush()
-            self._writer.add_key_value_metadata(
-                {_VERSION_KEY: VERSION, _CODE_KEY: self._code.to_text()}
-            )
-        finally:
-            self._writer.close()
-            self._stream.close()
-
-
-def table(rows: Sequence[dict[str, Any]], columns: pa.Schema) -> pa.Table:
-    """Returns rows of ``face_row`` as an Arrow table with these columns."""
+def _groups(path: Path, size: int, columns: pa.Schema) -> Iterator[pa.Table]:
+    """The first ``size`` bytes of collected rows as tables, of which each becomes a row group."""
     arrow = load_pyarrow()
-    made = []
-    for field in columns:
-        length = getattr(field.type, "list_size", 0)
-        absent = np.full(length, np.nan) if length else None
-        made.append(arrow.array([row.get(field.name, absent) for row in rows], field.type))
-    return arrow.Table.from_arrays(made, schema=columns)
+    waiting: list[Any] = []
+    weight = 0.0
+    with open(path, "rb") as stream:
+        while stream.tell() < size:
+            (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
+            batch = arrow.ipc.read_record_batch(arrow.py_buffer(stream.read(length)), columns)
+            waiting.append(batch)
+            weight += batch.num_rows / ROW_GROUP + length / _ROW_GROUP_BYTES
+            if weight >= 1:
+                yield arrow.Table.from_batches(waiting, columns)
+                waiting, weight = [], 0.0
+    if waiting:
+        yield arrow.Table.from_batches(waiting, columns)
 
 
 def read_faces(path: str | Path) -> Iterator[Face]:
@@ -255,7 +184,7 @@ def _rows(path: str | Path, file: Any, code: MapCode) -> Iterator[StoredFace]:
     arrow = load_pyarrow()
     with file:
         try:
-            for batch in file.iter_batches(batch_size=RAW_ROW_GROUP):
+            for batch in file.iter_batches(batch_size=_READ_ROWS):
                 columns = {n: batch.column(n).to_pylist() for n in batch.schema.names}
                 for index in range(batch.num_rows):
                     yield _stored({name: v[index] for name, v in columns.items()}, code)

@@ -29,11 +29,31 @@ class Drawing:
     scale: int = 1
 
 
+class Canvas:
+    """Draws results; the memory of one is used again for the next."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+        self._memory: Image | None = None
+
+    def __call__(self, result: Result) -> Result:
+        """The result with its canvas."""
+        drawing, image = self._drawing, result.frame.image
+        shape = (image.shape[0] * drawing.scale, image.shape[1] * drawing.scale, 3)
+        if self._memory is None or self._memory.shape != shape:
+            self._memory = np.empty(shape, np.uint8)
+        canvas = draw_faces(
+            image, result.faces, drawing.dense, scale=drawing.scale, out=self._memory
+        )
+        if drawing.overlay:
+            draw_lines(canvas, overlay_lines(result))
+        return replace(result, canvas=canvas)
+
+
 class SinkWorker:
     """Draws results and hands them to the sinks, on its own thread.
 
     When the sinks are slower than the frames, ``put`` waits; a live capture then drops frames.
-    ``room`` is called when another result can be put.
     """
 
     def __init__(
@@ -44,20 +64,15 @@ class SinkWorker:
         times: StageTimes,
         notify: Callable[[str], None],
         waiting: int = 3,
-        room: Callable[[], None] = lambda: None,
+        written: Callable[[Result], None] = lambda _: None,
     ) -> None:
         self.failures: list[str] = []
-        self._sinks, self._release, self._drawing = list(sinks), release, drawing
-        self._times, self._notify, self._room = times, notify, room
+        self._sinks, self._release, self._written = list(sinks), release, written
+        self._times, self._notify = times, notify
         self._queue: queue.Queue[Result | None] = queue.Queue(waiting)
-        self._canvas: Image | None = None
+        self._canvas = Canvas(drawing)
         self._thread = threading.Thread(target=self._run, name="sinks", daemon=True)
         self._thread.start()
-
-    @property
-    def full(self) -> bool:
-        """Whether ``put`` would wait."""
-        return self._queue.full()
 
     def put(self, result: Result) -> None:
         self._queue.put(result)
@@ -76,8 +91,9 @@ class SinkWorker:
     def _run(self) -> None:
         # The loop waits for this thread, so it continues after any error of a sink.
         while (result := self._queue.get()) is not None:
-            self._room()
             self._hand_on(result)
+            if not self.failures:
+                self._written(result)
             self._release(result.frame)
             self._queue.task_done()
 
@@ -96,7 +112,7 @@ class SinkWorker:
         if any(sink.draws for sink in wanted):
             start = time.perf_counter()
             try:
-                result = replace(result, canvas=self._drawn(result))
+                result = self._canvas(result)
             except BaseException as error:
                 for sink in [sink for sink in wanted if sink.draws]:
                     wanted.remove(sink)
@@ -110,20 +126,8 @@ class SinkWorker:
                 self._failed(sink, error)
             self._times.add(f"to {Path(sink.name).name}", (time.perf_counter() - start) * 1e3)
 
-    def _drawn(self, result: Result) -> Image:
-        drawing, image = self._drawing, result.frame.image
-        shape = (image.shape[0] * drawing.scale, image.shape[1] * drawing.scale, 3)
-        if self._canvas is None or self._canvas.shape != shape:
-            self._canvas = np.empty(shape, np.uint8)
-        canvas = draw_faces(
-            image, result.faces, drawing.dense, scale=drawing.scale, out=self._canvas
-        )
-        if drawing.overlay:
-            draw_lines(canvas, overlay_lines(result))
-        return canvas
-
     def _failed(self, sink: Sink, error: BaseException) -> None:
-        line = _line(sink, error)
+        line = failure_line(sink, error)
         self.failures.append(line)
         self._sinks.remove(sink)
         self._tell(f"{line}; the run continues without it")
@@ -133,7 +137,7 @@ class SinkWorker:
         try:
             sink.close()
         except BaseException as error:
-            line = _line(sink, error)
+            line = failure_line(sink, error)
             if line not in self.failures:
                 self.failures.append(line)
                 self._tell(line)
@@ -147,7 +151,7 @@ class SinkWorker:
             self._notify(line)
 
 
-def _line(sink: Sink, error: BaseException) -> str:
+def failure_line(sink: Sink, error: BaseException) -> str:
     """Why a sink failed, in one line that names it."""
     reason = str(error)
     if isinstance(error, OSError):

@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from posgan_edge.arrays import Image
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.files import check_writable, temporary_name
+from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.live.sinks.outputs import Outputs
 
 #: Bytes of free space that are needed to finish a file.
@@ -29,8 +30,7 @@ RESERVE = 8 << 20
 class Result:
     """The faces of one frame. ``canvas`` is the drawn frame, if a sink needs it. Times in
     milliseconds: ``stages_ms`` of each stage, ``timings_ms`` of reading the faces (see
-    ``FacePipeline`` and ``FaceTracker``), ``latency_ms`` from capture to the faces. ``camera`` is
-    the camera's number, from 1 on; 0 if there is only one."""
+    ``FacePipeline`` and ``FaceTracker``), ``latency_ms`` from capture to the faces."""
 
     frame: Frame
     faces: Sequence[Face]
@@ -38,7 +38,6 @@ class Result:
     stages_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = 0.0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
-    camera: int = 0
 
     @property
     def drawn(self) -> Image:
@@ -52,22 +51,37 @@ class Sink:
     """Takes results one after the other. ``draws``: it needs the canvas; ``dense``: it needs
     position maps; ``expressions``: it needs blendshapes. ``write`` raises BadInput or OSError if it
     cannot write; the caller then closes the sink and continues without it. The memory of frame and
-    canvas is used again after ``write``: copy what you keep."""
+    canvas is used again after ``write``: copy what you keep.
+
+    ``portable``: the work can be shared with other processes. Each has a pickled copy of the sink,
+    whose ``encode`` does all but what must be done in order; ``append`` of the sink itself does
+    the rest.
+    """
 
     name = "sink"
     draws = False
     dense = False
     expressions = False
+    portable = False
 
-    def start(self, engine: Engine) -> None:
-        """Called once before the first result, with the engine that the faces come from."""
+    def start(self, engine: Engine, layout: UvLayout | None = None) -> None:
+        """Called once before the first result, with the engine that the faces come from, and
+        their UV layout if it is not the engine's own."""
 
     def wants(self) -> bool:
         """Whether the next result is needed."""
         return True
 
     def write(self, result: Result) -> None:
+        """Takes one result."""
+        self.append(self.encode(result), result.frame.name)
+
+    def encode(self, result: Result) -> bytes:
+        """What ``append`` takes of a result. May be called in another process."""
         raise NotImplementedError
+
+    def append(self, data: bytes, name: str) -> None:
+        """Takes what ``encode`` returned for the frame of that name."""
 
     def close(self) -> None:
         """Finishes the output. Raises BadInput if that fails."""
@@ -97,6 +111,8 @@ class FileSink(Sink):
     """
 
     used = False
+    #: Whether the temporary file is kept if it cannot be renamed.
+    kept = False
 
     def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
         self.path = check_writable((outputs or Outputs()).claim(path))
@@ -105,7 +121,7 @@ class FileSink(Sink):
         self._open = True
 
     def finish(self) -> None:
-        """Flushes and closes the temporary file."""
+        """Finishes the temporary file."""
 
     def check_room(self, needed: int = 0) -> None:
         """Raises OSError if the disk has less space than ``needed`` bytes and the reserve to finish
@@ -129,4 +145,70 @@ class FileSink(Sink):
         except OSError as failure:
             raise BadInput(f"{self.path}: cannot be written ({failure.strerror})") from failure
         finally:
-            self.temporary.unlink(missing_ok=True)
+            if not self.kept:
+                self.temporary.unlink(missing_ok=True)
+
+
+class RecordSink(FileSink):
+    """A sink whose file is made from records, which are collected in a file in their order.
+
+    ``collected``: the suffix of that file, from which ``finish`` makes the output. If it is empty,
+    the records are the output. If the run has a journal, the file is kept until the run is
+    complete, so that an interrupted run can go on. Raises as ``FileSink`` and ``Journal.stream``.
+    """
+
+    portable = True
+    collected = ""
+
+    def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
+        super().__init__(path, outputs)
+        journal = outputs.journal if outputs is not None else None
+        self._journaled = journal is not None
+        if journal is None:
+            self.records = self.temporary.with_suffix(self.collected or self.temporary.suffix)
+            self._stream: BinaryIO = open(self.records, "wb", buffering=0)  # noqa: SIM115
+        else:
+            self.records = self.path.with_name(f".{self.path.name}.part{self.collected}")
+            self._stream = journal.stream(self.path, self.records, not self.collected)
+        if not self.collected:
+            self.temporary = self.records
+        self._whole = self._stream.tell()
+        self.used = self._whole > 0
+
+    @property
+    def kept(self) -> bool:  # type: ignore[override]
+        """See ``FileSink``."""
+        return self._journaled and self.used and not self.collected
+
+    def append(self, data: bytes, name: str) -> None:
+        """See ``Sink``."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._stream.write(rest) or 0 :]
+        self._whole += len(data)
+        self.used = True
+
+    def made(self) -> None:
+        """Makes the temporary file from the records."""
+
+    def finish(self) -> None:
+        """See ``FileSink``."""
+        # If the disk became full, the last record may be incomplete.
+        self._stream.truncate(self._whole)
+        if self.used and self.collected:
+            self.made()
+
+    def close(self) -> None:
+        """See ``Sink``."""
+        if not self._open:
+            return
+        try:
+            super().close()
+        finally:
+            self._stream.close()
+            if not (self._journaled and self.used):
+                self.records.unlink(missing_ok=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The sink for another process: it can ``encode``, and has no file."""
+        return self.__dict__ | {"_stream": None, "_open": False}

@@ -9,9 +9,9 @@ import cv2
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import is_utf8
 from posgan_edge.geometry.mesh import face_mesh
-from posgan_edge.images import IMAGE_SUFFIXES, quiet_ffmpeg, write_image
+from posgan_edge.images import IMAGE_SUFFIXES, write_image
 from posgan_edge.live.sinks.base import FileSink, Result, Sink
-from posgan_edge.live.sinks.outputs import Outputs
+from posgan_edge.live.sinks.outputs import Outputs, Series
 from posgan_edge.render.dense import DENSE_SUFFIXES, filled, uv_texture, write_dense
 from posgan_edge.render.meshes import (
     MESH_SUFFIXES,
@@ -40,7 +40,6 @@ class VideoSink(FileSink):
             raise UsageError(f"{self.path}: unknown video type: use .mp4, .mkv or .avi")
         if not is_utf8(self.path):
             raise UsageError(f"{self.path}: the name of a video must be UTF-8")
-        quiet_ffmpeg()
         self._codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self.path.suffix.lower()])
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
@@ -74,42 +73,56 @@ class VideoSink(FileSink):
             self._writer.release()
 
 
-class ImagesSink(Sink):
+class FilesSink(Sink):
+    """A sink that writes files of their own for each frame, named by ``files``."""
+
+    portable = True
+    files: Series
+
+    def append(self, data: bytes, name: str) -> None:
+        """See ``Sink``: nothing is left to do."""
+
+
+class ImagesSink(FilesSink):
     """The drawn frames as numbered pictures: FOLDER (JPEG) or FOLDER/name.png. For pictures: one
     file, or FOLDER and the picture's name, for each picture with a face."""
 
     draws = True
 
     def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
-        self._files = (outputs or Outputs()).series(path, IMAGE_SUFFIXES, "frame.jpg", False)
+        self.files = (outputs or Outputs()).series(path, IMAGE_SUFFIXES, "frame.jpg", False)
         self.name = str(path)
 
-    def write(self, result: Result) -> None:
-        if result.faces or not self._files.by_picture:
-            write_image(self._files.file(result.frame), result.drawn)
+    def encode(self, result: Result) -> bytes:
+        """See ``Sink``: writes the files."""
+        if result.faces or not self.files.by_picture:
+            write_image(self.files.file(result.frame), result.drawn)
+        return b""
 
 
-class MeshesSink(Sink):
+class MeshesSink(FilesSink):
     """Every face as a mesh, numbered in a video: FOLDER (OBJ) or FOLDER/name.ply. OBJ and GLB
     carry a texture. For the names see ``Series``."""
 
     dense = True
 
     def __init__(self, path: str | Path, outputs: Outputs | None = None) -> None:
-        self._files = (outputs or Outputs()).series(path, MESH_SUFFIXES, "face.obj", True)
-        check_mesh_writer(self._files.name)
+        self.files = (outputs or Outputs()).series(path, MESH_SUFFIXES, "face.obj", True)
+        check_mesh_writer(self.files.name)
         self.name = str(path)
 
-    def write(self, result: Result) -> None:
+    def encode(self, result: Result) -> bytes:
+        """See ``Sink``: writes the files."""
         image, alone = result.frame.image, len(result.faces) == 1
         for face in result.faces:
-            target, texture = self._files.file(result.frame, face, alone), None
+            target, texture = self.files.file(result.frame, face, alone), None
             if target.suffix.lower() in TEXTURED_SUFFIXES:
                 texture = filled(uv_texture(face, image, mirrored=True))
             save_mesh(face_mesh(face), target, image, texture)
+        return b""
 
 
-class DenseSink(Sink):
+class DenseSink(FilesSink):
     """Depth, mask or texture of every face, numbered in a video: FOLDER or FOLDER/name.npy. For
     the names see ``Series``."""
 
@@ -119,12 +132,14 @@ class DenseSink(Sink):
         self, kind: str, path: str | Path, mirrored: bool = False, outputs: Outputs | None = None
     ) -> None:
         suffixes = DENSE_SUFFIXES[kind]
-        self._files = (outputs or Outputs()).series(path, suffixes, f"{kind}.png", True)
+        self.files = (outputs or Outputs()).series(path, suffixes, f"{kind}.png", True)
         self._kind, self._mirrored = kind, mirrored
         self.name = str(path)
 
-    def write(self, result: Result) -> None:
+    def encode(self, result: Result) -> bytes:
+        """See ``Sink``: writes the files."""
         alone = len(result.faces) == 1
         for face in result.faces:
-            target = self._files.file(result.frame, face, alone)
+            target = self.files.file(result.frame, face, alone)
             write_dense(self._kind, face, result.frame.image, target, self._mirrored)
+        return b""

@@ -1,7 +1,9 @@
-"""JSON lines and NPZ files."""
+"""JSON lines, CSV and NPZ files."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import sys
@@ -10,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.faces.expression_basis import ARKIT_NAMES
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES, openness
-from posgan_edge.live.sinks.base import FileSink, Result
+from posgan_edge.live.sinks.base import RecordSink, Result
 from posgan_edge.live.sinks.outputs import Outputs
 
 _ROW: list[Any] = [
@@ -24,9 +27,13 @@ _ROW: list[Any] = [
     ("landmarks", "f4", (68, 3)), ("facing", "f4", 68), ("pose", "f4", 3),
     ("rotation", "f4", (3, 3)), ("scale", "f4"), ("translation", "f4", 3), ("source", "i4"),
 ]  # fmt: skip
+_CSV_COLUMNS = (
+    "source", "frame", "timestamp", "id", "score", "presence", "x", "y", "width", "height",
+    "pitch", "yaw", "roll", "right_eye_openness", "left_eye_openness", "mouth_openness",
+)  # fmt: skip
 
 
-class JsonLinesSink(FileSink):
+class JsonLinesSink(RecordSink):
     """One line per frame (see ``frame_record`` for its fields); the path ``-`` is stdout.
 
     ``intrinsics`` (3, 3) adds the head's metric pose to each face, ``blendshapes`` its 52 ARKit
@@ -40,29 +47,25 @@ class JsonLinesSink(FileSink):
         outputs: Outputs | None = None,
         blendshapes: bool = False,
     ) -> None:
-        self.expressions = blendshapes
-        self._whole, self._intrinsics = 0, intrinsics
+        self.expressions, self._intrinsics = blendshapes, intrinsics
         if str(path) == "-":
-            self.name, self._open, self._stream = "-", False, sys.stdout.buffer
+            self.name, self._open, self._whole, self._stream = "-", False, 0, sys.stdout.buffer
             return
         super().__init__(path, outputs)
-        self._stream = open(self.temporary, "wb", buffering=0)  # noqa: SIM115
 
-    def write(self, result: Result) -> None:
+    def encode(self, result: Result) -> bytes:
+        """See ``Sink``."""
         record = frame_record(
             result.frame, result.faces, self._intrinsics, result.timings_ms, self.expressions
         )
-        if result.camera:
-            record["camera"] = result.camera
         if result.latency_ms:
             record["latency_ms"] = round(result.latency_ms, 2)
-        line = memoryview(json.dumps(record).encode() + b"\n")
-        size = len(line)
+        return json.dumps(record).encode() + b"\n"
+
+    def append(self, data: bytes, name: str) -> None:
+        """See ``Sink``."""
         try:
-            while line:
-                line = line[self._stream.write(line) or 0 :]
-            self._whole += size
-            self.used = True
+            super().append(data, name)
             if self.name == "-":
                 self._stream.flush()
         except BrokenPipeError:
@@ -70,36 +73,85 @@ class JsonLinesSink(FileSink):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise
 
-    def finish(self) -> None:
-        # If the disk became full, the last line may be incomplete.
-        os.truncate(self._stream.fileno(), self._whole)
-        self._stream.close()
+
+class CsvSink(RecordSink):
+    """A line with the names of the columns, then one line for each face of each frame: source,
+    frame, box (x, y, width, height in pixels), presence, pose in degrees, openness of eyes and
+    mouth, and x, y, z of the 68 landmarks in pixels; with ``blendshapes`` also their 52 values,
+    empty where there are none. Raises UsageError if the name does not end in .csv."""
+
+    def __init__(
+        self, path: str | Path, outputs: Outputs | None = None, blendshapes: bool = False
+    ) -> None:
+        if Path(path).suffix.lower() != ".csv":
+            raise UsageError(f"{path}: give a name that ends in .csv")
+        self.expressions = blendshapes
+        super().__init__(path, outputs)
+
+    def encode(self, result: Result) -> bytes:
+        """See ``Sink``."""
+        frame, rows = result.frame, []
+        for face in result.faces:
+            record = _face_record(face)
+            values = [
+                frame.name, frame.index, round(frame.timestamp, 6), face.id, record["score"],
+                record["presence"], *record["box"], *record["pose"].values(),
+                *record["openness"].values(), *(v for point in record["landmarks"] for v in point),
+            ]  # fmt: skip
+            if self.expressions:
+                shapes = _blendshapes(face)["blendshapes"]
+                values += [""] * len(ARKIT_NAMES) if shapes is None else shapes.values()
+            rows.append(values)
+        return _csv_lines(rows)
+
+    def append(self, data: bytes, name: str) -> None:
+        """See ``Sink``."""
+        if not self._whole:
+            data = _csv_lines([csv_columns(self.expressions)]) + data
+        super().append(data, name)
 
 
-class NpzSink(FileSink):
+def csv_columns(blendshapes: bool = False) -> list[str]:
+    """The names of the columns of ``CsvSink``."""
+    points = [f"{name}_{axis}" for name in LANDMARK_NAMES for axis in "xyz"]
+    return [*_CSV_COLUMNS, *points, *(ARKIT_NAMES if blendshapes else ())]
+
+
+def _csv_lines(rows: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    # A file's name may hold bytes that are no UTF-8; they are written as they are.
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+class NpzSink(RecordSink):
     """One row for each face of each frame: ``frame``, ``timestamp`` (s), ``id``, ``score``,
     ``box`` (4,), ``landmarks`` (68, 3), ``facing`` (68,), ``pose`` (pitch, yaw, roll in degrees),
     ``rotation`` (3, 3), ``scale``, ``translation`` (3,), ``source``: which of ``source_names``
     (S,) the frame is of; and ``landmark_names`` (68,). With ``blendshapes`` also ``blendshapes``
     (52,), NaN where there are none, and ``blendshape_names`` (52,).
 
-    Until the end, the rows are kept in a temporary file, not in memory.
+    Until the end, the rows are kept in a file, not in memory.
     """
+
+    collected = ".rows"
 
     def __init__(
         self, path: str | Path, outputs: Outputs | None = None, blendshapes: bool = False
     ) -> None:
-        super().__init__(path, outputs)
-        if self.path.suffix != ".npz":
+        if Path(path).suffix != ".npz":
             raise UsageError(f"{path}: give a name that ends in .npz")
         self.expressions = blendshapes
         added = [("blendshapes", "f4", len(ARKIT_NAMES))] if blendshapes else []
         self._row = np.dtype([*_ROW, *added])
         self._sources: dict[str, int] = {}
-        self._rows = self.temporary.with_suffix(".rows")
-        self._stream = open(self._rows, "wb", buffering=0)  # noqa: SIM115
+        super().__init__(path, outputs)
+        if self._whole and outputs is not None and outputs.pictures is not None:
+            for row in self._rows():
+                self._number(outputs.pictures[int(row["frame"])].name)
 
-    def write(self, result: Result) -> None:
+    def encode(self, result: Result) -> bytes:
+        """See ``Sink``."""
         rows = np.zeros(len(result.faces), self._row)
         for row, face in zip(rows, result.faces, strict=True):
             pose, box = face.pose, face.box
@@ -110,29 +162,39 @@ class NpzSink(FileSink):
             row["pose"] = pose.pitch, pose.yaw, pose.roll
             row["rotation"], row["scale"] = pose.rotation, pose.scale
             row["translation"] = pose.translation
-            row["source"] = self._sources.setdefault(result.frame.name, len(self._sources))
             if self.expressions:
                 shapes = face.blendshapes
                 row["blendshapes"] = np.nan if shapes is None else list(shapes.values())
-        # At the end the arrays are written beside the rows, which takes the same space again.
-        self.check_room(self._stream.tell())
-        self._stream.write(rows.tobytes())
-        self.used = True
+        return rows.tobytes()
 
-    def finish(self) -> None:
-        try:
-            whole = self._stream.tell() // self._row.itemsize
-            self._stream.close()
-            rows = np.fromfile(self._rows, self._row, whole)
-            with open(self.temporary, "wb") as stream:
-                names = np.array(LANDMARK_NAMES)
-                columns = {name: rows[name] for name in self._row.names or ()}
-                columns |= {"source_names": np.array([*self._sources], np.str_)}
-                if self.expressions:
-                    columns |= {"blendshape_names": np.array(ARKIT_NAMES)}
-                np.savez_compressed(stream, **columns, landmark_names=names)
-        finally:
-            self._rows.unlink(missing_ok=True)
+    def append(self, data: bytes, name: str) -> None:
+        """See ``Sink``."""
+        rows = np.frombuffer(bytearray(data), self._row)
+        if len(rows):
+            rows["source"] = self._number(name)
+        # At the end the arrays are written beside the rows, which takes the same space again.
+        self.check_room(self._whole)
+        super().append(rows.tobytes(), name)
+
+    def made(self) -> None:
+        """See ``RecordSink``."""
+        rows = self._rows()
+        with open(self.temporary, "wb") as stream:
+            columns = {name: rows[name] for name in self._row.names or ()}
+            columns |= {"source_names": np.array([*self._sources], np.str_)}
+            if self.expressions:
+                columns |= {"blendshape_names": np.array(ARKIT_NAMES)}
+            np.savez_compressed(stream, **columns, landmark_names=np.array(LANDMARK_NAMES))
+
+    def _number(self, name: str) -> int:
+        return self._sources.setdefault(name, len(self._sources))
+
+    def _rows(self) -> NDArray[Any]:
+        """The rows in the file, which are not read into memory."""
+        count = self._whole // self._row.itemsize
+        if not count:
+            return np.zeros(0, self._row)
+        return np.memmap(self.records, self._row, "r", shape=(count,))
 
 
 def frame_record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,16 @@ from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Frame
 from posgan_edge.images import read_image
+
+
+def is_web(uri: str) -> bool:
+    """Whether a name is a web address (http:// or https://)."""
+    return uri.lower().startswith(("http://", "https://"))
+
+
+def shown(uri: str) -> str:
+    """An address without its user name and password."""
+    return re.sub(r"(?<=://)[^/?#]*@", "***@", uri)
 
 
 class SourceLost(BadInput):

@@ -1,19 +1,23 @@
-"""Pictures, folders, patterns and lists of pictures as a source."""
+"""Pictures, folders, patterns, lists, zip archives and web addresses of pictures as a source."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.files import read_names
-from posgan_edge.images import read_image
-from posgan_edge.live.sources.base import Source
+from posgan_edge.images import LARGEST_FILE, decode_image, read_image
+from posgan_edge.live.sources.base import Source, is_web, shown
+from posgan_edge.live.sources.zips import ZipPictures, inside
 
 #: Suffixes of pictures. OpenCV may not read all those of the second line; a picture that it cannot
 #: read is reported.
@@ -21,42 +25,72 @@ _PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"
 _PICTURES |= {".jp2", ".avif", ".heic", ".heif", ".jxl"}
 #: Files that are pictures inside a folder; given by name, they are videos.
 _MOVING = frozenset((".gif",))
+_ZIP = ".zip"
+#: Folders of zip archives with what is no picture.
+_HIDDEN = ("__MACOSX",)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file. Outputs keep its path below ``root``."""
+    """A picture file, or a file in the zip archive ``path`` (``member``), or a web address.
+
+    Outputs keep its path below ``root``.
+    """
 
     path: str
     root: str
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name for people and records; a password in an address is not in it."""
+        if is_web(self.path):
+            return shown(self.path)
+        return f"{self.path}/{self.member}" if self.member else self.path
 
     @property
     def place(self) -> Path:
         """The path below ``root``."""
-        return Path(os.path.relpath(self.path, self.root))
+        if is_web(self.path):
+            return Path(self.whole.name)
+        return inside(self.member) if self.member else Path(os.path.relpath(self.path, self.root))
+
+    @property
+    def whole(self) -> Path:
+        """The path from the root of all pictures."""
+        if is_web(self.path):
+            return "/" / inside(re.split("[?#]", shown(self.path))[0].partition("://")[2])
+        return Path(os.path.abspath(self.path)) / inside(self.member)
 
 
 def is_picture(uri: str) -> bool:
-    """Whether a source is a picture by its name; or a folder, pattern or list of pictures."""
+    """Whether a source is a picture by its name; or a folder, pattern, list or zip archive of
+    pictures. A web address with a query (``?``) may be a camera, and is none by its name."""
     path = Path(uri)
     if os.path.isdir(uri) or uri.startswith("@"):
         return True
+    if is_web(uri):
+        below = uri.partition("://")[2].partition("#")[0].partition("/")[2]
+        return "?" not in below and Path(below).suffix.lower() in _PICTURES
     if "%" in uri or "://" in uri or uri.startswith(("synthetic:", "synthetic?")):
         return False
     suffix = path.suffix.lower()
     pattern = glob.has_magic(path.name) and not os.path.exists(uri)
-    return suffix in _PICTURES or (pattern and (not suffix or glob.has_magic(suffix)))
+    return suffix in (*_PICTURES, _ZIP) or (pattern and (not suffix or glob.has_magic(suffix)))
 
 
 def pictures_of(uri: str) -> list[str]:
-    """A picture; those of a folder by name; those that a pattern (``photos/**/*.jpg``) matches; or
-    those that a list names (``@list.txt``, one path a line). Raises BadInput if there are none.
+    """A picture or web address; those of a folder or zip archive by name; those that a pattern
+    (``photos/**/*.jpg``) matches; or those that a list names (``@list.txt``, one path a line).
+    Raises BadInput if there are none.
     """
-    return [picture.path for picture in expanded(uri)]
+    return [picture.name for picture in expanded(uri)]
 
 
 def expanded(uri: str) -> list[Picture]:
     """``pictures_of``, each with its ``root``."""
+    if is_web(uri):
+        return [Picture(uri, "")]
     path = Path(uri)
     if uri.startswith("@"):
         names = read_names(Path(uri[1:])) or []
@@ -76,6 +110,8 @@ def expanded(uri: str) -> list[Picture]:
         if not found:
             raise BadInput(f"{uri}: matches no pictures")
         return [Picture(name, str(root)) for name in sorted(found)]
+    if path.suffix.lower() == _ZIP:
+        return _zipped(uri)
     return [Picture(uri, str(path.parent))]
 
 
@@ -83,48 +119,107 @@ def _looks_like_one(path: Path) -> bool:
     return path.suffix.lower() in _PICTURES | _MOVING and not path.is_dir()
 
 
+def _zipped(path: str) -> list[Picture]:
+    with ZipPictures(path) as archive:
+        names = sorted(name for name in archive.members if inside(name).parts)
+    found = [
+        Picture(path, path, name) for name in names
+        if inside(name).suffix.lower() in _PICTURES | _MOVING
+        and inside(name).parts[0] not in _HIDDEN
+    ]  # fmt: skip
+    if not found:
+        raise BadInput(f"{path}: no pictures in this archive")
+    return found
+
+
+class PictureReader:
+    """Reads pictures from files, archives and web addresses. A context manager."""
+
+    def __init__(self) -> None:
+        self._archive: ZipPictures | None = None
+
+    def read(self, picture: Picture) -> Image:
+        """The picture (H, W, 3) uint8 BGR. Raises BadInput if it cannot be read."""
+        if picture.member:
+            data = self._opened(picture.path).read(picture.member, LARGEST_FILE)
+        elif is_web(picture.path):
+            from posgan_edge.live.sources.web import fetch
+
+            data = fetch(picture.path)
+        else:
+            return read_image(picture.path)
+        return decode_image(np.frombuffer(data, np.uint8), picture.name)
+
+    def _opened(self, path: str) -> ZipPictures:
+        if self._archive is None or self._archive.path != path:
+            self.close()
+            self._archive = ZipPictures(path)
+        return self._archive
+
+    def close(self) -> None:
+        """Closes the archive that is open. The reader can be used again."""
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+
+    def __enter__(self) -> PictureReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class PicturesSource(Source):
     """Picture files one after the other, each in its own size.
 
     A picture that cannot be read is left out, and ``notify`` is called with one line. A frame's
-    ``index`` is the picture's index in ``pictures``, its ``name`` the path.
+    ``index`` is the picture's index in ``pictures``, its ``name`` the picture's. ``first`` is the
+    index of the first picture that is read.
     """
 
     still = True
     rate = 1.0
 
     def __init__(
-        self, pictures: Sequence[Picture], notify: Callable[[str], None] = lambda _: None
+        self,
+        pictures: Sequence[Picture],
+        notify: Callable[[str], None] = lambda _: None,
+        first: int = 0,
     ) -> None:
         self.pictures, self._notify = list(pictures), notify
-        self.name = self.pictures[0].path if len(self.pictures) == 1 else "pictures"
+        self.name = self.pictures[0].name if len(self.pictures) == 1 else "pictures"
         self.frames_promised = len(self.pictures)
-        self._next = 0
+        self._first = self._next = first
+        self._reader = PictureReader()
 
     def open(self) -> None:
         """Begins with the first picture."""
-        self._next = 0
+        self._next = self._first
 
     def read(self, into: Image | None = None) -> Image | None:
         """See ``Source``; ``into`` is not used."""
         while self._next < len(self.pictures):
-            path = self.pictures[self._next].path
+            picture = self.pictures[self._next]
             self._next += 1
             try:
-                return read_image(path)
+                return self._reader.read(picture)
             except PosganError as error:
                 self._notify(str(error))
             except MemoryError:
-                self._notify(f"{path}: does not fit into memory")
+                self._notify(f"{picture.name}: does not fit into memory")
         return None
 
     def label(self, count: int) -> tuple[int, str]:
         """See ``Source``."""
-        return self._next - 1, self.pictures[self._next - 1].path
+        return self._next - 1, self.pictures[self._next - 1].name
+
+    def close(self) -> None:
+        """See ``Source``."""
+        self._reader.close()
 
     def files(self) -> list[str | int]:
         """See ``Source``."""
-        return [picture.path for picture in self.pictures]
+        return [*{picture.path: None for picture in self.pictures if not is_web(picture.path)}]
 
 
 def targets(pictures: Sequence[Picture], folder: Path, suffix: str | None) -> list[Path]:
@@ -136,14 +231,15 @@ def targets(pictures: Sequence[Picture], folder: Path, suffix: str | None) -> li
     """
 
     def made(places: list[Path]) -> list[Path]:
-        return [folder / place.with_suffix(suffix or place.suffix) for place in places]
+        named = [place if place.name else Path("picture") for place in places]
+        return [folder / place.with_suffix(suffix or place.suffix) for place in named]
 
     places = [picture.place for picture in pictures]
     files = made(places)
     if len(set(files)) < len(files):
-        paths = [os.path.abspath(picture.path) for picture in pictures]
-        common = os.path.commonpath([os.path.dirname(path) for path in paths])
-        places = [Path(os.path.relpath(path, common)) for path in paths]
+        paths = [picture.whole for picture in pictures]
+        common = os.path.commonpath([path.parent for path in paths])
+        places = [path.relative_to(common) for path in paths]
         files = made(places)
     met = Counter(files)
     return [
