@@ -11,7 +11,8 @@ from posgan_edge import FaceBox, FacePipeline, Frame, load_engine, load_layout
 from posgan_edge.engines.modes import onnx_modes
 from posgan_edge.engines.torch import TorchEngine
 from posgan_edge.errors import BadInput, MissingRuntime, UsageError
-from posgan_edge.faces.smoothing import FaceSmoother, Smoothing, filtered_apart
+from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
+from posgan_edge.faces.track_filter import filtered_apart
 from posgan_edge.geometry.values import PositionMap
 from posgan_edge.images import read_image
 from posgan_edge.jobs import parquet

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "FaceFilter",
     "__version__",
     "built",
     "crop_normalize",
@@ -106,3 +107,57 @@ def pose_fit(
     times the (upper) median residual. Rotation after Horn (1987). NaN if there is no fit.
     """
     return cast("NDArray[np.float32]", _native.pose_fit(points, mean, iterations))
+
+
+class FaceFilter:
+    """Filters the pose, the points and the position maps of one face from frame to frame.
+
+    A One-Euro filter (Casiez, Roussel and Vogel, CHI 2012) on position, size, rotation and shape,
+    and one on the gap of each part that opens, such as an eye. ``cutoffs``: (Hz at rest, Hz added
+    for each unit of speed, Hz of the speed itself) of these four, then of each part; ``parts``:
+    (first point, end, pairs of points that meet when it closes); ``points``: how many there are.
+    Raises TypeError and ValueError naming the argument.
+    """
+
+    def __init__(
+        self,
+        cutoffs: Sequence[tuple[float, float, float]],
+        parts: Sequence[tuple[int, int, Sequence[tuple[int, int]]]],
+        points: int,
+    ) -> None:
+        self._filter = _native.FaceFilter(list(cutoffs), list(parts), points)
+
+    def step(
+        self,
+        landmarks: NDArray[np.float32],
+        scale: float,
+        rotation: NDArray[np.float64],
+        translation: NDArray[np.float64],
+        seconds: float,
+    ) -> tuple[NDArray[np.float32], float, NDArray[np.float64], NDArray[np.float64]]:
+        """Returns landmarks, scale, rotation and translation, filtered; the arguments' shapes.
+
+        ``landmarks`` (P, 3) float32 in frame pixels, y down; ``rotation`` (3, 3) and
+        ``translation`` (3,) float64, y up; ``seconds`` since the step before. Raises TypeError and
+        ValueError naming the argument; the filter is then unchanged.
+        """
+        found = self._filter.step(landmarks, scale, rotation, translation, seconds)
+        return cast("tuple[Any, float, Any, Any]", found)
+
+    def map(
+        self,
+        xyz: NDArray[np.float32],
+        crop: NDArray[np.float64],
+        side: float,
+        windows: NDArray[np.int32],
+        weights: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Returns the map ``xyz`` (3, M, M) float32 of the last step's face, filtered.
+
+        ``crop`` (2, 3) float64 and ``side`` are those of its crop. ``windows`` (parts, 4) int32:
+        first row, end, first column and end of each part on the map. ``weights`` (W,) float32: how
+        much each pixel of these windows belongs to its part, one window after another. Raises
+        TypeError and ValueError naming the argument; the filter is then unchanged.
+        """
+        filtered = self._filter.map(xyz, crop, side, windows, weights)
+        return cast("NDArray[np.float32]", filtered)

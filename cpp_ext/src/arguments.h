@@ -6,6 +6,7 @@
 
 #include <array>
 #include <initializer_list>
+#include <memory>
 #include <string>
 
 #include "operations.h"
@@ -15,6 +16,9 @@ namespace posgan {
 namespace nb = nanobind;
 using Array = nb::ndarray<nb::ro, nb::device::cpu>;
 
+const nb::dlpack::dtype kFloat = nb::dtype<float>(), kDouble = nb::dtype<double>();
+const nb::dlpack::dtype kByte = nb::dtype<uint8_t>(), kInt = nb::dtype<int32_t>();
+const nb::dlpack::dtype kHalf{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
 constexpr int64_t kAny = -1;
 constexpr size_t kMostFaces = 65535;  // a grid's second and third dimension
 
@@ -40,5 +44,16 @@ bool is_bt709(const std::string& matrix);
 
 // Copies three values from 0 to 255 (B, G, R) into the batch. Raises ValueError.
 void set_border(CropBatch& batch, const std::array<float, 3>& bgr);
+
+// A new NumPy array and a pointer to its values.
+template <class T>
+nb::object created(std::initializer_list<size_t> shape, nb::dlpack::dtype type, T** data) {
+  size_t count = 1;
+  for (const size_t n : shape) count *= n;
+  auto owner = std::make_unique<T[]>(count ? count : 1);
+  *data = owner.get();
+  nb::capsule capsule(owner.release(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy>(*data, shape, capsule, {}, type));
+}
 
 }  // namespace posgan

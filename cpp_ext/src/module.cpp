@@ -4,27 +4,12 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 
-#include <memory>
-
 namespace posgan {
 
 void add_device(nb::module_& module);
+void add_smoothing(nb::module_& module);
 
 namespace {
-
-const nb::dlpack::dtype kFloat = nb::dtype<float>(), kByte = nb::dtype<uint8_t>();
-const nb::dlpack::dtype kHalf{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
-
-// A new NumPy array and a pointer to its values.
-template <class T>
-nb::object created(std::initializer_list<size_t> shape, nb::dlpack::dtype type, T** data) {
-  size_t count = 1;
-  for (const size_t n : shape) count *= n;
-  auto owner = std::make_unique<T[]>(count ? count : 1);
-  *data = owner.get();
-  nb::capsule capsule(owner.release(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy>(*data, shape, capsule, {}, type));
-}
 
 nb::object extract_landmarks(nb::handle maps_, nb::handle uv_, nb::handle transforms_,
                              bool facing) {
@@ -130,6 +115,8 @@ nb::object pose_fit(nb::handle points_, nb::handle mean_, int64_t iterations) {
 
 NB_MODULE(_native, module) {
   using namespace nb::literals;
+  // Objects may be alive when Python ends, for example those of a thread; that is no error.
+  nb::set_leak_warnings(false);
   const std::array<float, 3> black{0.0f, 0.0f, 0.0f};
   module.def("extract_landmarks", &extract_landmarks, "maps"_a, "uv"_a, "transforms"_a,
              "facing"_a = false);
@@ -139,6 +126,7 @@ NB_MODULE(_native, module) {
              "size"_a, "dtype"_a = "float32", "border"_a = black, "matrix"_a = "bt601",
              "full_range"_a = false);
   module.def("pose_fit", &pose_fit, "points"_a, "mean"_a, "iterations"_a = 4);
+  add_smoothing(module);
   module.attr("built") = POSGAN_BUILT;
 #if defined(POSGAN_WITH_CUDA)
   module.attr("with_cuda") = true;

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from posgan_edge.errors import BadInput, one_line
-from posgan_edge.faces.smoothing import filtered_apart
+from posgan_edge.faces.track_filter import filtered_apart
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.values import PositionMap
 
