@@ -66,7 +66,8 @@ def face_row(
     box, crop, pose = face.box, face.crop, face.pose
     open_ = openness(face.landmarks)
     row: dict[str, Any] = {
-        "source": frame.name,
+        # Names of files need not be UTF-8, strings in Parquet must.
+        "source": frame.name.encode(errors="backslashreplace").decode(),
         "frame": frame.index,
         "timestamp": frame.timestamp,
         "width": frame.image.shape[1],

@@ -206,8 +206,8 @@ class Journal:
         for name, value in json.loads(json.dumps(self._run)).items():
             if run.get(name) != value:
                 raise UsageError(
-                    f"{self.path}: the unfinished run had other {name} ({run.get(name)}, now "
-                    f"{value}): give the same",
+                    f"{self.path}: the unfinished run had {name} {_said(run.get(name))}, now "
+                    f"{_said(value)}: give the same",
                     "overwrite",
                 )
 
@@ -229,3 +229,7 @@ class Journal:
             f"{self.path}: cannot be written ({reason}): --resume will go on after picture "
             f"{self.done.next}"
         )
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else str(value)
