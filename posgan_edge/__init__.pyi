@@ -17,6 +17,7 @@ from posgan_edge.faces.expression_track import blendshapes as blendshapes
 from posgan_edge.faces.pipeline import FacePipeline as FacePipeline
 from posgan_edge.faces.smoothing import FaceSmoother as FaceSmoother
 from posgan_edge.faces.smoothing import Smoothing as Smoothing
+from posgan_edge.faces.together import track_together as track_together
 from posgan_edge.faces.tracker import FaceTracker as FaceTracker
 from posgan_edge.faces.values import Face as Face
 from posgan_edge.faces.values import Frame as Frame

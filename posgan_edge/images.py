@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,13 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".p
 _JPEG_2000 = (b"\x00\x00\x00\x0cjP  ", b"\xff\x4f\xff\x51")
 #: The largest picture file that is read, in bytes.
 LARGEST_FILE = 1 << 30
+
+
+def quiet_ffmpeg() -> None:
+    """Keeps messages of OpenCV and of its FFmpeg off standard error. Call it before videos are
+    read or written: FFmpeg looks at the setting once."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.setLogLevel(0)
 
 
 def read_image(path: str | Path) -> Image:

@@ -166,7 +166,7 @@ def test_no_face_is_reported(run, tmp_path):
         (["run", "-"], 2, "need a size, others do not (--size WIDTHxHEIGHT)"),
         (["run", "-", "--size", "640"], 2, "give WIDTHxHEIGHT"),
         (["run", "synthetic:", "--size", "64x64"], 2, "others do not"),
-        (["run", "synthetic:", "a.mp4"], 2, "one video, camera or stream at a time"),
+        (["run", "synthetic:", "a.mp4"], 2, "give one video at a time, or cameras"),
         (["run", "synthetic:", "--passes", "2"], 2, "--passes is for pictures"),
         (["run", "synthetic:", "--npz", "a.txt"], 2, "ends in .npz"),
         (["run", "synthetic:", "--parquet", "a.npz"], 2, "ends in .parquet"),

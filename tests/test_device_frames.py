@@ -326,3 +326,29 @@ def test_opencv_writes_a_video_s_frames_straight_into_the_ring(tmp_path):
     gc.collect()
     ring.close()
     assert all(p.freed for p in cuda.pinned)
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_run_captures_into_the_ring_of_its_engine(run, tmp_path, monkeypatch, engine, integrated):
+    from posgan_edge.cli.options import EngineOptions
+    from tests.helpers.device import StandIn
+
+    device = StandIn(engine, 1, integrated=integrated)
+    monkeypatch.setattr(EngineOptions, "engine", lambda _: device)
+    code, _, err = run(
+        "run", "synthetic:?width=320&height=240&seconds=1&sway=0&roll=0&zoom=0", "--box",
+        "120,62,79,77", "--json", tmp_path / "out.jsonl",
+    )  # fmt: skip
+    assert code == 0, err
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 30
+    sizes = [pinned.values.nbytes for pinned in device.cuda.pinned]
+    assert 2 < sizes.count(3 * 320 * 240) <= 11  # one is for frames from elsewhere
+    assert all(pinned.freed for pinned in device.cuda.pinned)
+    assert (device.stream.counts["uploads"] == 0) == integrated
+
+
+def test_on_the_cpu_any_memory_will_do(engine):
+    from posgan_edge import FacePipeline
+
+    with FacePipeline(engine) as pipeline:
+        assert pipeline.frame_memory is None

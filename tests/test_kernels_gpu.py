@@ -111,6 +111,57 @@ def test_crop(cuda, launch, dtype, side):
     np.testing.assert_allclose(out.cpu().numpy(), expected, atol=limit)
 
 
+def mapped(values):
+    """In pinned memory, which has the same address on the device."""
+    return torch.from_numpy(np.ascontiguousarray(values)).pin_memory()
+
+
+@pytest.mark.parametrize("move", [device, mapped])
+def test_one_graph_crops_frames_at_any_place_and_of_any_size(cuda, move):
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((240, 328), (90, 61))]
+    here = [move(frame) for frame in frames]
+    place, transforms = mapped(np.zeros(4, np.int64)), mapped(np.zeros((2, 2, 3), np.float32))
+    out, stream = torch.zeros(2, 3, 64, 64).cuda(), torch.cuda.Stream()
+
+    def work():
+        cuda.crop_normalize(
+            place=place.data_ptr(), transforms=transforms.data_ptr(), out=out.data_ptr(),
+            faces=2, size=64, stream=stream.cuda_stream,
+        )  # fmt: skip
+
+    torch.cuda.synchronize()
+    graph = cuda.Graph(stream.cuda_stream, work)
+    for frame, pixels in zip(frames, here, strict=True):
+        height, width = frame.shape[:2]
+        asked = matrices(Crop(width / 2, height / 2, 50, 20), Crop(width / 3, height / 2, 181, 70))
+        place[:] = torch.tensor([pixels.data_ptr(), 3 * width, height, width])
+        transforms[:] = torch.from_numpy(asked)
+        graph.launch()
+        stream.synchronize()
+        expected = kernels.crop_normalize(frame, asked, 64)
+        np.testing.assert_allclose(out.cpu().numpy(), expected, atol=1e-5)
+
+
+def test_results_in_pinned_memory(cuda, launch):
+    rng = np.random.default_rng(0)
+    maps = rng.random((3, 3, 128, 128), np.float32)
+    uv = rng.uniform(0, 1, (68 + 100, 2)).astype(np.float32)
+    transforms = matrices(*(Crop(300 + i, 200, 150 + i, 30 * i) for i in range(3)))
+    points, facing = mapped(np.zeros((3, 68, 3), np.float32)), mapped(np.zeros((3, 68), np.float32))
+    rest = torch.zeros(3, 100, 3).cuda()
+    inputs = [device(maps), device(uv), mapped(transforms)]
+    common = {
+        "maps": inputs[0].data_ptr(), "uv": inputs[1].data_ptr(), "points": points.data_ptr(),
+        "transforms": inputs[2].data_ptr(), "facing": facing.data_ptr(), "rest": rest.data_ptr(),
+        "shape": (3, 128, 128), "count": 68, "rest_count": 100,
+    }  # fmt: skip
+    launch(lambda stream: cuda.extract_landmarks(**common, stream=stream))
+    expected, cosines = kernels.extract_landmarks(maps, uv[:68], transforms, True)
+    np.testing.assert_allclose(points.numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(facing.numpy(), cosines, atol=1e-5)
+
+
 @pytest.mark.parametrize("full_range", [False, True])
 def test_nv12(cuda, launch, full_range):
     rng = np.random.default_rng(0)

@@ -191,14 +191,18 @@ def test_a_plan_whose_manifest_names_another_runtime_is_refused(monkeypatch, tmp
         load_engine(path)
 
 
-def test_both_gpu_clocks_time_a_graph(monkeypatch, tmp_path):
+def test_both_gpu_clocks_time_a_graph_each_with_a_context_of_its_own(monkeypatch, tmp_path):
     path = write_plan(tmp_path)
-    with gpu(monkeypatch, tmp_path) as (_, _, kernels), load_engine(path) as engine:
+    with gpu(monkeypatch, tmp_path) as (trt, _, kernels), load_engine(path) as engine:
         clocks = gpu_clocks(engine, 5)
         assert {name: len(times) for name, times in clocks.items()} == {
             "gpu_compute": 5, "device_pipeline": 5,
         }  # fmt: skip
         assert kernels.launches == 1 + 2 * (1 + 5)  # one each is a warm-up
+        first, second = trt.contexts  # of infer, and of gpu_compute
+        assert (first.shape, first.memory) == (second.shape, second.memory)
+        assert first.captured
+        assert second.captured
 
 
 def test_a_frame_read_on_the_device_frees_its_pinned_memory_and_waits_for_uploads(monkeypatch):

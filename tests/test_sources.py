@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.live.capture import Capture, SteadyClock
+from posgan_edge.live.capture import Capture
+from posgan_edge.live.clock import SteadyClock
 from posgan_edge.live.sources import Source, SourceLost, is_picture, open_source
 from posgan_edge.live.sources.opencv import OpenCvSource
 from posgan_edge.live.sources.raw import RawSource

@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posgan_edge import Crop, FaceBox, FacePipeline, FaceTracker, Frame, load_engine, load_layout
+from posgan_edge import (
+    BadInput,
+    Crop,
+    FaceBox,
+    FacePipeline,
+    FaceTracker,
+    Frame,
+    PosganError,
+    load_engine,
+    load_layout,
+    track_together,
+)
 from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.one_euro import OneEuro
@@ -275,6 +286,88 @@ def test_a_capture_says_which_frames_are_live():
     for drop, live in ((False, False), (True, True)):
         with Capture(open_source("synthetic:?width=64&height=64&seconds=0.1"), drop) as capture:
             assert {frame.live for frame in capture} == {live}
+
+
+def several(count, engine, *detectors):
+    return [
+        FaceTracker(engine, detector, background=False, max_faces=2, redetect=0.2)
+        for detector in detectors[:count]
+    ]
+
+
+def test_trackers_together_find_what_each_finds_alone():
+    """Each camera has its own faces, ids and filters; the engine is called once a frame."""
+    starts = [((100, 120),), ((300, 60), (500, 180)), ()]
+    alone: list[Any] = []
+    for faces in starts:
+        follower, detector = tracker(smooth=True, max_faces=2, redetect=0.2)
+        alone.append([])
+        for n in range(20):
+            image, detector.boxes = scene(*((x + 2 * n, y) for x, y in faces))
+            alone[-1].append([(f.id, f.landmarks) for f in follower.update(image, n / 30)])
+    engine, detectors = ScriptedEngine(), [ScriptedDetector() for _ in starts]
+    trackers = several(3, engine, *detectors)
+    for n in range(20):
+        frames = []
+        for faces, detector in zip(starts, detectors, strict=True):
+            image, detector.boxes = scene(*((x + 2 * n, y) for x, y in faces))
+            frames.append(Frame(image, n, n / 30))
+        before = engine.calls
+        found: list[Any] = track_together(trackers, frames)
+        assert engine.calls - before == (2 if n == 0 else 1)  # two passes on the first frame
+        for camera, shown in enumerate(found):
+            expected = alone[camera][n]
+            assert [face.id for face in shown] == [id for id, _ in expected]
+            for face, (_, landmarks) in zip(shown, expected, strict=True):
+                assert np.abs(face.landmarks - landmarks).max() < 1e-3
+            assert set(trackers[camera].timings_ms) == (
+                {"crop", "network", "landmarks", "total"} if expected else set()
+            )
+    assert [t.rejected for t in trackers] == [0, 0, 0]
+
+
+class BrokenDetector(ScriptedDetector):
+    def detect(self, frame, max_faces=1):
+        raise ValueError("no model")
+
+
+def test_an_error_of_one_tracker_leaves_the_others():
+    image, boxes = scene((300, 120))
+    good, bad = ScriptedDetector(), BrokenDetector()
+    good.boxes = boxes
+    trackers = several(3, ScriptedEngine(), good, bad, good)
+    trackers[2].close()
+    found: list[Any] = track_together(trackers, [Frame(image, 0, 0.1)] * 3)
+    first, second, third = found
+    assert [face.id for face in first] == [0]
+    assert str(second) == "BrokenDetector failed: ValueError: no model"
+    assert str(third) == "the tracker is closed: make another"
+    assert isinstance(second, PosganError)
+
+
+def test_an_engine_that_fails_is_told_to_each_and_others_go_on():
+    class Broken(ScriptedEngine):
+        def _infer(self, images):
+            raise BadInput("broken")
+
+    image, boxes = scene((300, 120))
+    detectors = [ScriptedDetector() for _ in range(3)]
+    for detector in detectors:
+        detector.boxes = boxes
+    trackers = [*several(2, Broken(), *detectors), *several(1, ScriptedEngine(), detectors[2])]
+    found: list[Any] = track_together(trackers, [Frame(image, 0, 0.1)] * 3)
+    first, second, third = found
+    assert str(first) == str(second) == "broken"
+    assert [face.id for face in third] == [0]
+
+
+def test_what_trackers_together_refuse():
+    (follower,) = several(1, ScriptedEngine(), ScriptedDetector())
+    image, _ = scene()
+    with pytest.raises(BadInput, match="2 frames for 1 trackers"):
+        track_together([follower], [image, image])
+    with pytest.raises(BadInput, match="a tracker is given twice"):
+        track_together([follower, follower], [image, image])
 
 
 def turned_face(yaw, x=320.0, noise=0.0, rng=None, side=200.0):

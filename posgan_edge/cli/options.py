@@ -75,7 +75,7 @@ class SourceOptions(Group):
 
         Raises UsageError if the sources and options cannot be used together.
         """
-        from posgan_edge.live.sources import is_picture
+        from posgan_edge.live.sources import is_picture, names_camera
         from posgan_edge.live.sources.base import is_web
 
         named = [*self.images, *self.sources]
@@ -91,19 +91,20 @@ class SourceOptions(Group):
             for option, value in unfit:
                 if value is not None:
                     raise UsageError(f"{option} is for videos, cameras and streams")
-        elif len(named) > 1:
-            raise UsageError("give one video, camera or stream at a time, or pictures only")
+        elif len(named) > 1 and not all(names_camera(name) for name in named):
+            raise UsageError("give one video at a time, or cameras and streams, or pictures only")
         return pictures
 
-    def source(self) -> Source:
-        """Returns the video, camera or stream, not yet opened.
+    def moving(self) -> list[Source]:
+        """Returns the video, or the cameras and streams, not yet opened.
 
         Raises UsageError for a bad address.
         """
         from posgan_edge.live.sources import open_source
 
+        size, camera = self._size(), self.camera is not None
         try:
-            return open_source(self.given[0], self._size(), self.fps, self.camera is not None)
+            return [open_source(name, size, self.fps, camera) for name in self.given]
         except UsageError as error:
             raise with_flags(error) from error
 
@@ -233,9 +234,8 @@ class FaceOptions(Group):
         return PictureFinder(pipeline, boxes, self.max_faces or ALL_FACES, notify)
 
     def tracker(
-        self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, background: bool,
-        stack: ExitStack,
-    ) -> FaceTracker:  # fmt: skip
+        self, engine: Engine, layout: UvLayout, dense: bool, expressions: bool, stack: ExitStack
+    ) -> FaceTracker:
         """Returns a finder that follows faces from frame to frame.
 
         Raises UsageError for options that are only for pictures.
@@ -253,7 +253,7 @@ class FaceOptions(Group):
         return stack.enter_context(
             FaceTracker(
                 engine, detector, self.max_faces or 1, self.redetect, not self.no_smooth,
-                dense=dense, background=background, mirror=self.mirror, layout=layout,
+                dense=dense, mirror=self.mirror, layout=layout,
                 expressions=expressions,
             )
         )  # fmt: skip

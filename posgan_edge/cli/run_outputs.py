@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import click
@@ -20,6 +20,9 @@ from posgan_edge.system import has_display
 if TYPE_CHECKING:
     from posgan_edge.arrays import FloatArray
     from posgan_edge.live.sinks import Outputs, Sink
+
+#: Options whose outputs each of several cameras has for itself.
+_NUMBERED = ("save", "npz", "parquet", "mesh", "depth", "mask", "texture")
 
 
 @dataclass(frozen=True)
@@ -138,21 +141,53 @@ class OutputOptions(Group):
         kinds = ("depth", "mask", "texture", "mesh")
         return [f"--{kind}" for kind in kinds if getattr(self, kind) is not None]
 
-    def sinks(self, outputs: Outputs, rate: float, stack: ExitStack) -> list[Sink]:
-        """Returns all sinks asked for; ``stack`` closes them.
+    def sinks(
+        self, outputs: Outputs, sources: Sequence[tuple[str, float]], stack: ExitStack
+    ) -> list[list[Sink]]:
+        """Returns the sinks of each source; ``stack`` closes them.
 
-        ``rate`` is in frames a second. Raises UsageError for a name that cannot be used, and
-        BadInput for a file that cannot be written.
+        ``sources`` are names, and rates in frames a second. Several sources share the JSON lines,
+        the CSV file and the live page; the other outputs have the number of the source in their
+        names. Raises UsageError for a name that cannot be used, and BadInput for a file that cannot
+        be written.
         """
+        from posgan_edge.live.sinks import SharedSink
+
+        names, rates = zip(*sources, strict=True)
+        several = len(sources) > 1
         try:
             if self.summary is not None:
                 check_writable(outputs.claim(self.summary))
             # The loop closes the sinks; the stack does if something fails before the loop starts.
-            return [stack.enter_context(sink) for sink in self._made(outputs, rate)]
+            if not several:
+                return [[stack.enter_context(sink) for sink in self._made(outputs, rates[0])]]
+            if self.osc is not None:
+                raise UsageError("--osc sends one face: give one camera")
+            nothing: dict[str, Any] = dict.fromkeys(_NUMBERED)
+            common = replace(self, **nothing, no_window=True)
+            shared = [
+                SharedSink(stack.enter_context(sink), len(sources))
+                for sink in common._made(outputs, rates[0], names)
+            ]
+            return [
+                [
+                    *shared,
+                    *map(stack.enter_context, self._numbered(n)._made(outputs, rate, [name])),
+                ]
+                for n, (name, rate) in enumerate(sources, 1)
+            ]
         except UsageError as error:
             raise with_flags(error) from error
 
-    def _made(self, outputs: Outputs, rate: float) -> Iterator[Sink]:
+    def _numbered(self, number: int) -> OutputOptions:
+        """The outputs that each camera has for itself, for the camera of that number."""
+        paths: dict[str, Any] = {
+            name: numbered(path, number)
+            for name in _NUMBERED if (path := getattr(self, name)) is not None
+        }  # fmt: skip
+        return replace(self, json=None, csv=None, serve=None, **paths)
+
+    def _made(self, outputs: Outputs, rate: float, names: Sequence[str] = ()) -> Iterator[Sink]:
         from posgan_edge.live import sinks
 
         pictures = outputs.pictures is not None
@@ -189,11 +224,19 @@ class OutputOptions(Group):
         if self.serve is not None:
             from posgan_edge.live.sinks.live_page import LivePageSink
 
-            page = LivePageSink(self.serve, self.token, self.blendshapes)
+            page = LivePageSink(self.serve, self.token, self.blendshapes, names)
             yield page
             click.echo(f"live page: {reachable(page.url)}", err=True)
         if self.window:
-            yield sinks.WindowSink(hold=pictures)
+            yield sinks.WindowSink(pictures, " ".join(["posgan-edge", *names]))
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The output of one of several cameras: ``out-2.mp4`` for ``out.mp4``, and ``out/2`` for a
+    folder."""
+    if path.suffix and not path.is_dir():
+        return path.with_stem(f"{path.stem}-{number}")
+    return path / str(number)
 
 
 def reachable(url: str) -> str:

@@ -62,7 +62,7 @@ def run_pictures(
         before = Done() if journal is None else journal.done
         source = PicturesSource(found, failed, before.next)
         outputs = Outputs([*source.files(), *lists], output.overwrite, found, journal)
-        sinks = output.sinks(outputs, 1.0, stack)
+        (sinks,) = output.sinks(outputs, [("", 1.0)], stack)
         engine = stack.enter_context(network.engine())
         layout = network.layout(engine.info.layout, output.masked())
         dense, expressions = needs(sinks, drawn, engine, layout)
@@ -116,7 +116,7 @@ def run_pictures(
             journal.finish()
     summary.processed += before.processed
     summary.with_face += before.with_face
-    conclude(summary, output)
+    conclude([summary], output)
     count = len(failed.lines) + before.next - before.with_face
     if count:
         raise BadInput(f"{count} of {len(found) + failed.before} pictures failed")

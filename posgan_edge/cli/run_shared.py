@@ -24,17 +24,23 @@ if TYPE_CHECKING:
     from posgan_edge.live.sinks import Sink
 
 
-def conclude(summary: LiveSummary, output: OutputOptions) -> None:
+def conclude(summaries: Sequence[LiveSummary], output: OutputOptions) -> None:
     """Writes the summary; raises where a sink failed or a signal ended the run."""
     if output.summary is not None:
+        document = asdict(summaries[0])
+        if len(summaries) > 1:
+            document = {"cameras": [asdict(summary) for summary in summaries]}
         with replaced(output.summary) as temporary:
-            temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n")
-    if summary.failures:
-        raise BadInput("; ".join(summary.failures))
-    if summary.signal == signal.SIGINT:
+            temporary.write_text(json.dumps(document, indent=1) + "\n")
+    # A sink that cameras share fails in each of them.
+    failures = dict.fromkeys(line for summary in summaries for line in summary.failures)
+    if failures:
+        raise BadInput("; ".join(failures))
+    received = summaries[0].signal
+    if received == signal.SIGINT:
         raise KeyboardInterrupt
-    if summary.signal:
-        sys.exit(128 + summary.signal)
+    if received:
+        sys.exit(128 + received)
 
 
 def needs(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import TypeAlias, cast
 
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
@@ -22,6 +22,9 @@ from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.values import FaceBox, PositionMap
+
+#: A frame or picture, crops of it, and the score of each; None for 1.
+Part: TypeAlias = tuple[Frame | Image, Sequence[Crop], Sequence[float] | None]
 
 
 class FacePipeline:
@@ -72,6 +75,7 @@ class FacePipeline:
         self.passes = arrays.whole(passes, "passes", 1, 100)
         workers = arrays.whole(workers, "workers", 1, 256)
         self.layout = _checked(layout, self.engine)
+        self._mirror = mirror
         self.rejected = 0
         self.timings_ms: dict[str, float] = {}
         self._reader = make_reader(self.engine, self.layout, dense, mirror, workers, reader)
@@ -132,7 +136,7 @@ class FacePipeline:
         ``scores``, one for each crop, become the scores of the faces' boxes; None means 1. Raises
         BadInput if the network's numbers are not finite, and for arguments of other types.
         """
-        faces = self._at(Frame.of(frame), crops, scores, passes)
+        (faces,) = self._at([(Frame.of(frame), crops, scores)], passes)
         for index, face in enumerate(faces):
             if face is None:
                 raise BadInput(
@@ -149,46 +153,57 @@ class FacePipeline:
         passes: int = 1,
     ) -> list[Face | None]:
         """``at_crops``, with None for a crop without a face, which is counted in ``rejected``."""
-        frame = Frame.of(frame)
-        height, width = frame.image.shape[:2]
-        faces = self._at(frame, crops, scores, passes)
-        found = [
-            face if face is not None and is_face(face, height, width) else None for face in faces
-        ]
+        (found,) = self.look_all([(frame, crops, scores)], passes)
         self.rejected += found.count(None)
         return found
 
+    def look_all(self, parts: Sequence[Part], passes: int = 1) -> list[list[Face | None]]:
+        """``look`` for several frames, each with its crops and scores; nothing is counted in
+        ``rejected``. All crops go through the engine in one batch. Several frames need a reader
+        that mixes them; see ``agrees``."""
+        checked = [(Frame.of(frame), crops, scores) for frame, crops, scores in parts]
+        return [
+            [face if face is not None and is_face(face, *_size(frame)) else None for face in faces]
+            for (frame, _, _), faces in zip(checked, self._at(checked, passes), strict=True)
+        ]
+
+    def agrees(self, other: FacePipeline) -> bool:
+        """Whether crops of another pipeline can be read in one batch with those of this one."""
+        return self is other or (
+            self._reader.mixes
+            and self.engine is other.engine
+            and self.layout is other.layout
+            and (self.dense, self._mirror, type(self._reader))
+            == (other.dense, other._mirror, type(other._reader))
+        )
+
     def _at(
-        self,
-        frame: Frame,
-        crops: Sequence[Crop],
-        scores: Sequence[float] | None,
-        passes: int,
-    ) -> list[Face | None]:
-        """One face for each crop; None if its numbers are not finite."""
+        self, parts: Sequence[tuple[Frame, Sequence[Crop], Sequence[float] | None]], passes: int
+    ) -> list[list[Face | None]]:
+        """For each frame one face for each crop; None if its numbers are not finite."""
         start = time.perf_counter()
-        arrays.instances(crops, Crop, "crops")
         passes = arrays.whole(passes, "passes", 1, 100)
-        scores = [1.0] * len(crops) if scores is None else scores
-        for score in scores:
-            arrays.number(score, "score")
-        if len(scores) != len(crops):
-            raise BadInput(f"{len(scores)} scores for {len(crops)} crops: give one for each")
+        marks = [_scores(crops, scores) for _, crops, scores in parts]
         times = {"crop": 0.0, "network": 0.0}
-        faces: list[Face | None] = [None] * len(crops)
-        left = dict(enumerate(crops))
+        faces: list[list[Face | None]] = [[None] * len(crops) for _, crops, _ in parts]
+        left = {which: dict(enumerate(crops)) for which, (_, crops, _) in enumerate(parts)}
         for number in range(passes):
+            left = {which: crops for which, crops in left.items() if crops}
             if not left:
                 break
             last = number + 1 == passes
-            reading = self._reader.read(frame, list(left.values()), draft=not last)
-            for name in times:
-                times[name] += reading.timings[name]
-            if last:
-                for row, (index, crop) in enumerate(left.items()):
-                    faces[index] = self._face(reading, row, crop, scores[index], index)
-            else:
-                left = _placed(reading, left)
+            readings = self._reader.read_all(
+                [(parts[which][0], list(crops.values())) for which, crops in left.items()],
+                draft=not last,
+            )
+            _add_times(times, readings)
+            for (which, crops), reading in zip(left.items(), readings, strict=True):
+                if not last:
+                    left[which] = _placed(reading, crops)
+                    continue
+                for row, (index, crop) in enumerate(crops.items()):
+                    score = marks[which][index]
+                    faces[which][index] = self._face(reading, row, crop, score, index)
         times["total"] = (time.perf_counter() - start) * 1e3
         times["landmarks"] = times["total"] - times["crop"] - times["network"]
         self.timings_ms = times
@@ -233,6 +248,31 @@ class FacePipeline:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    """Height and width in pixels."""
+    height, width = frame.image.shape[:2]
+    return height, width
+
+
+def _scores(crops: Sequence[Crop], scores: Sequence[float] | None) -> Sequence[float]:
+    """One score for each crop. Raises BadInput for arguments of other types or lengths."""
+    arrays.instances(crops, Crop, "crops")
+    scores = [1.0] * len(crops) if scores is None else scores
+    for score in scores:
+        arrays.number(score, "score")
+    if len(scores) != len(crops):
+        raise BadInput(f"{len(scores)} scores for {len(crops)} crops: give one for each")
+    return scores
+
+
+def _add_times(times: dict[str, float], readings: Sequence[Reading]) -> None:
+    """Adds the times of a batch, which each reading of it carries; on a device each has its own."""
+    distinct = {id(reading.timings): reading.timings for reading in readings}
+    for timings in distinct.values():
+        for name in times:
+            times[name] += timings[name]
 
 
 def _placed(reading: Reading, crops: dict[int, Crop]) -> dict[int, Crop]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.presence import SAME_IOU, same_face, same_person
 from posgan_edge.faces.readers import FrameMemory
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
+from posgan_edge.faces.together import Answer, Request, Steps, drive, only
 from posgan_edge.faces.track import Track
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.crop import Crop
@@ -134,13 +134,17 @@ class FaceTracker:
         picture or a time, and if the tracker is closed; PosganError if the detector fails. After an
         error the tracker can still be used.
         """
+        return only(drive([(self.pipeline, self.steps(image, timestamp))]))
+
+    def steps(self, image: Image | Frame, timestamp: float | None = None) -> Steps:
+        """``update`` as steps that wait for what their crops hold; see ``track_together``."""
         frame = self._next_frame(image, timestamp)
         beside = frame.live if self._background is None else self._background
         self.timings_ms, self.detect_ms = {}, 0.0
-        faces = self._follow(frame)
+        faces = yield from self._follow(frame)
         boxes = self._look(frame, beside)
         if boxes:
-            faces += self._begin(frame, boxes)
+            faces += yield from self._begin(frame, boxes)
         return faces
 
     @property
@@ -179,20 +183,20 @@ class FaceTracker:
 
     def _read(
         self, frame: Frame, crops: Sequence[Crop], scores: Sequence[float], passes: int = 1
-    ) -> list[Face | None]:
+    ) -> Generator[Request, Answer, Sequence[Face | None]]:
         if not crops:
             return []
-        faces = self.pipeline.look(frame, crops, scores, passes)
-        for name, value in self.pipeline.timings_ms.items():
+        answer = yield Request(frame, crops, scores, passes)
+        for name, value in answer.timings_ms.items():
             self.timings_ms[name] = self.timings_ms.get(name, 0.0) + value
-        return faces
+        return answer.faces
 
-    def _follow(self, frame: Frame) -> list[Face]:
+    def _follow(self, frame: Frame) -> Steps:
         """Reads the expected crops once. Tracks without a face for too long end."""
         now = frame.timestamp
         crops = [track.crop(now) for track in self.tracks]
         scores = [track.face.box.score for track in self.tracks]
-        found = self._read(frame, crops, scores)
+        found = yield from self._read(frame, crops, scores)
         faces, kept = [], []
         for track, face in zip(self.tracks, found, strict=True):
             if face is None:
@@ -241,7 +245,7 @@ class FaceTracker:
         boxes = detected(self.detector, picture, self.max_faces)
         return boxes, (time.perf_counter() - start) * 1e3
 
-    def _begin(self, frame: Frame, boxes: list[FaceBox]) -> list[Face]:
+    def _begin(self, frame: Frame, boxes: list[FaceBox]) -> Steps:
         """Starts tracks for the detections that belong to no track."""
         now = frame.timestamp
         if self.tracks:
@@ -253,12 +257,12 @@ class FaceTracker:
         boxes = boxes[: max(0, self.max_faces - len(self.tracks))]
         crops, scores = [Crop.from_box(box) for box in boxes], [box.score for box in boxes]
         faces = []
-        for face in self._read(frame, crops, scores, 2):
+        found = yield from self._read(frame, crops, scores, 2)
+        for face in found:
             if face is None or any(same_person(face, track.face) for track in self.tracks):
                 continue
-            smoother = None
-            if self._smoothing is not None:
-                smoother = FaceSmoother(self._smoothing, self._dense)
+            filters = self._smoothing
+            smoother = None if filters is None else FaceSmoother(filters, self._dense)
             expression = ExpressionTrack() if self._expressions else None
             track = Track(
                 self._next_id, face, smoother, now, expression=expression, dense=self._dense
@@ -289,10 +293,5 @@ class FaceTracker:
     def __enter__(self) -> FaceTracker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -15,6 +15,7 @@ from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.faces.readers.base import FrameMemory
 from posgan_edge.faces.values import Frame
+from posgan_edge.live.clock import SteadyClock
 from posgan_edge.live.sources.base import Source, SourceLost
 
 #: Frames that may wait if none is dropped; one for pictures, which may be large.
@@ -41,36 +42,6 @@ class CaptureCounts:
     resized: int = 0
 
 
-class SteadyClock:
-    """Time stamps for a camera: smoothed arrival times, each later than the one before.
-
-    A stamp is the last one plus a whole number of frame periods, moved towards the arrival by a
-    tenth of the difference. The period is estimated from the arrivals.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self._period = 1.0 / rate
-        self._last: float | None = None
-
-    def __call__(self, arrival: float) -> float:
-        """The stamp of a frame that arrived now, both in seconds."""
-        if self._last is None:
-            self._last = arrival
-            return arrival
-        gap = arrival - self._last
-        periods = max(1, round(gap / self._period))
-        if periods > 30:
-            stamp = arrival
-        else:
-            self._period += (
-                0.05 * (min(2.0, max(0.5, gap / periods / self._period)) - 1) * (self._period)
-            )
-            expected = self._last + periods * self._period
-            stamp = expected + 0.1 * (arrival - expected)
-        self._last = max(stamp, self._last + 1e-4)
-        return self._last
-
-
 class Capture:
     """Iterates over the frames of a source that a thread reads ahead.
 
@@ -78,8 +49,9 @@ class Capture:
     it; a file is then played at its own rate. Without it, every frame is kept and reading waits.
     ``rate``: at most so many frames a second. A live source that fails is opened again, with
     growing pauses, for ``patience`` seconds. ``notify`` is called with one line for each such
-    event. Call ``release`` with each frame that is no longer needed: its memory is used again.
-    Frames are read into ``memory``, if it is set before the first one, while there is room.
+    event, ``wake`` when there may be a frame or the end. Call ``release`` with each frame that is
+    no longer needed: its memory is used again. Frames are read into ``memory``, if it is set before
+    the first one, while there is room.
     """
 
     def __init__(
@@ -94,6 +66,7 @@ class Capture:
         self.drop = source.live if drop is None else drop
         self.memory: FrameMemory | None = None
         self._rate, self._patience, self._notify = rate, patience, notify
+        self.wake: Callable[[], None] = lambda: None
         self._ready: deque[Frame] = deque()
         self._free: list[Image] = []
         self._changed = threading.Condition()
@@ -102,6 +75,7 @@ class Capture:
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._size: tuple[int, ...] = ()
+        self._unopened: SourceLost | None = None
         self._last_good, self._pause = 0.0, 0.0
 
     def take(self, timeout: float) -> Frame | None:
@@ -144,8 +118,18 @@ class Capture:
             if frame is not None:
                 yield frame
 
+    def open(self, wait: bool = False) -> None:
+        """Opens the source. With ``wait``, a live source that cannot be opened now counts as lost:
+        it is tried again for ``patience`` seconds once frames are taken."""
+        try:
+            self.source.open()
+        except BadInput as error:
+            if not (wait and self.source.live):
+                raise
+            self._unopened = SourceLost(str(error))
+
     def __enter__(self) -> Capture:
-        self.source.open()
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -185,13 +169,17 @@ class Capture:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
+            self.wake()
 
     def _read_all(self) -> None:
         start, next_due, position, spoilt = time.perf_counter(), 0.0, 0, 0
-        clock = SteadyClock(self.source.rate)
+        clock: SteadyClock | None = None
         self._last_good = start
         while not self._stop.is_set():
             try:
+                if self._unopened is not None:
+                    unopened, self._unopened = self._unopened, None
+                    raise unopened
                 image = self._read()
                 if image is not None and not image.size:
                     spoilt += 1
@@ -218,6 +206,7 @@ class Capture:
                 self._stop.wait(max(0.0, start + stamp - time.perf_counter()))
             now = time.perf_counter()
             if self.source.live:
+                clock = clock or SteadyClock(self.source.rate)
                 stamp = clock(now - start)
             self._see_good()
             self._see_size(image)
@@ -256,6 +245,7 @@ class Capture:
                 self._keep(self._ready.popleft().image)
             self._ready.append(frame)
             self._changed.notify_all()
+        self.wake()
 
     def _see_size(self, image: Image) -> None:
         if self._size and image.shape != self._size and not self.source.still:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from posgan_edge.errors import PosganError
 from posgan_edge.faces.pipeline import FacePipeline
+from posgan_edge.faces.together import track_together
+from posgan_edge.faces.tracker import FaceTracker
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.values import FaceBox
 
@@ -28,6 +30,26 @@ class Finder(Protocol):
     def update(self, frame: Frame, /) -> list[Face] | None:
         """The faces of a frame. None: the frame cannot be used, and is left out."""
         ...
+
+
+def update_all(
+    finders: Sequence[Finder], frames: Sequence[Frame]
+) -> list[list[Face] | PosganError | None]:
+    """``update`` for several finders, each with its frame: trackers in one batch, others one after
+    the other. The error of a finder stands in place of its faces."""
+    found: dict[int, list[Face] | PosganError | None] = {}
+    pairs = list(enumerate(zip(finders, frames, strict=True)))
+    trackers = [(i, f, frame) for i, (f, frame) in pairs if isinstance(f, FaceTracker)]
+    if len(trackers) > 1:
+        together = track_together([t for _, t, _ in trackers], [frame for *_, frame in trackers])
+        found |= dict(zip((i for i, *_ in trackers), together, strict=True))
+    for index, (finder, frame) in pairs:
+        if index not in found:
+            try:
+                found[index] = finder.update(frame)
+            except PosganError as error:
+                found[index] = error
+    return [found[index] for index, _ in pairs]
 
 
 class PictureFinder:

@@ -54,6 +54,7 @@ class SinkWorker:
     """Draws results and hands them to the sinks, on its own thread.
 
     When the sinks are slower than the frames, ``put`` waits; a live capture then drops frames.
+    ``room`` is called when another result can be put.
     """
 
     def __init__(
@@ -64,15 +65,21 @@ class SinkWorker:
         times: StageTimes,
         notify: Callable[[str], None],
         waiting: int = 3,
+        room: Callable[[], None] = lambda: None,
         written: Callable[[Result], None] = lambda _: None,
     ) -> None:
         self.failures: list[str] = []
         self._sinks, self._release, self._written = list(sinks), release, written
-        self._times, self._notify = times, notify
+        self._times, self._notify, self._room = times, notify, room
         self._queue: queue.Queue[Result | None] = queue.Queue(waiting)
         self._canvas = Canvas(drawing)
         self._thread = threading.Thread(target=self._run, name="sinks", daemon=True)
         self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether ``put`` would wait."""
+        return self._queue.full()
 
     def put(self, result: Result) -> None:
         self._queue.put(result)
@@ -91,6 +98,7 @@ class SinkWorker:
     def _run(self) -> None:
         # The loop waits for this thread, so it continues after any error of a sink.
         while (result := self._queue.get()) is not None:
+            self._room()
             self._hand_on(result)
             if not self.failures:
                 self._written(result)

@@ -177,19 +177,25 @@ class Config:
 
 
 class Execution:
-    """An execution context: it copies its input to its output, on the stream of its call."""
+    """An execution context: it copies its input to its output, on the stream of its call.
+
+    Once a graph was captured from it, nothing may be asked of it.
+    """
 
     def __init__(self, trt):
-        self.trt, self.addresses, self.memory = trt, {}, None
+        self.trt, self.addresses, self.memory, self.captured = trt, {}, None, False
 
     def set_device_memory(self, address, size):
+        assert not self.captured
         self.memory = address, size
 
     def set_input_shape(self, name, shape):
         assert name == "image"
+        assert not self.captured
         self.shape = shape
 
     def set_tensor_address(self, name, address):
+        assert not self.captured
         self.addresses[name] = address
 
     def is_stream_capturable(self, stream):
@@ -199,6 +205,8 @@ class Execution:
         (stream,) = (s for s in self.trt.driver.streams if s.handle == handle)
         if self.trt.break_capture and stream.recording is not None:
             raise self.trt.driver.LogicError("cuMemcpyHtoDAsync failed: capture invalidated")
+        assert not self.captured
+        self.captured = stream.recording is not None
 
         def work():
             source, maps = (at(self.addresses[n], self.shape) for n in ("image", "position_map"))

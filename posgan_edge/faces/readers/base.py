@@ -60,9 +60,21 @@ class Reader(Protocol):
         """Where frames are best read into; None where any memory will do."""
         ...
 
+    @property
+    def mixes(self) -> bool:
+        """Whether crops of several frames can be read in one batch."""
+        ...
+
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
         """The faces under at least one crop of a frame. ``draft``: only landmarks and poses are
         needed, to place the next crops."""
+        ...
+
+    def read_all(
+        self, parts: Sequence[tuple[Frame, Sequence[Crop]]], draft: bool = False
+    ) -> list[Reading]:
+        """``read`` for several frames, each with at least one crop; more than one only if the
+        reader ``mixes`` them in one batch."""
         ...
 
     def close(self) -> None:
@@ -88,6 +100,7 @@ class HostReader:
     """
 
     memory: FrameMemory | None = None
+    mixes = True
 
     def __init__(
         self,
@@ -103,15 +116,31 @@ class HostReader:
 
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
         """See ``Reader``."""
-        maps, cut_ms, network_ms = self._maps(frame, crops)
-        points = self._points(maps, crops, not draft)
-        return Reading(
-            points.landmarks,
-            points.facing,
-            points.poses,
-            maps if self.dense and not draft else None,
-            {"crop": cut_ms, "network": network_ms},
-        )
+        (reading,) = self.read_all([(frame, crops)], draft)
+        return reading
+
+    def read_all(
+        self, parts: Sequence[tuple[Frame, Sequence[Crop]]], draft: bool = False
+    ) -> list[Reading]:
+        """See ``Reader``."""
+        places = [(frame.image, crop) for frame, crops in parts for crop in crops]
+        maps, cut_ms, network_ms = self._maps(places)
+        points = self._points(maps, [crop for _, crop in places], not draft)
+        readings, first = [], 0
+        timings = {"crop": cut_ms, "network": network_ms}
+        for _, crops in parts:
+            rows = slice(first, first + len(crops))
+            first += len(crops)
+            readings.append(
+                Reading(
+                    points.landmarks[rows],
+                    None if points.facing is None else points.facing[rows],
+                    points.poses[rows],
+                    maps[rows] if self.dense and not draft else None,
+                    timings,
+                )
+            )
+        return readings
 
     def close(self) -> None:
         """Ends the threads of ``workers``."""
@@ -124,24 +153,24 @@ class HostReader:
         """Landmarks, facing and poses of maps (N, 3, M, M); ``facing`` False leaves that out."""
 
     def _maps(
-        self, frame: Frame, crops: Sequence[Crop]
+        self, places: Sequence[tuple[Image, Crop]]
     ) -> tuple[NDArray[np.float32], float, float]:
-        """Maps of the crops, and the milliseconds of cropping and of the network."""
-        parts = min(self._workers, len(crops))
+        """Maps of crops of pictures, and the milliseconds of cropping and of the network."""
+        parts = min(self._workers, len(places))
         if self._pool is None or parts == 1:
-            return self._part(frame, crops)
-        share = -(-len(crops) // parts)
-        groups = [crops[i : i + share] for i in range(0, len(crops), share)]
-        done = list(self._pool.map(lambda group: self._part(frame, group), groups))
+            return self._part(places)
+        share = -(-len(places) // parts)
+        groups = [places[i : i + share] for i in range(0, len(places), share)]
+        done = list(self._pool.map(self._part, groups))
         maps = np.concatenate([part[0] for part in done])
         return maps, max(p[1] for p in done), max(p[2] for p in done)
 
     def _part(
-        self, frame: Frame, crops: Sequence[Crop]
+        self, places: Sequence[tuple[Image, Crop]]
     ) -> tuple[NDArray[np.float32], float, float]:
         start = time.perf_counter()
         size = self.engine.info.input_size
-        parts = [extract_crop(frame.image, crop, size) for crop in crops]
+        parts = [extract_crop(image, crop, size) for image, crop in places]
         inputs = np.stack(parts) if len(parts) > 1 else parts[0][None]
         cut = time.perf_counter()
         if self.mirror:

@@ -60,6 +60,8 @@ class DeviceReader:
         self._graphs = Graphs(engine, self._enqueue)
         self._closed = False
 
+    mixes = False
+
     @property
     def memory(self) -> FrameMemory:
         """See ``Reader``."""
@@ -80,6 +82,12 @@ class DeviceReader:
             self._frames.done(frame)
         network = (time.perf_counter() - start) * 1e3
         return _joined(parts, {"crop": 0.0, "network": network})
+
+    def read_all(
+        self, parts: Sequence[tuple[Frame, Sequence[Crop]]], draft: bool = False
+    ) -> list[Reading]:
+        """See ``Reader``."""
+        return [self.read(frame, crops, draft) for frame, crops in parts]
 
     def _run(
         self, crops: Sequence[Crop], dense: bool

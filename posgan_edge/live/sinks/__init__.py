@@ -12,6 +12,7 @@ from posgan_edge.live.sinks.pictures import (
     VideoSink,
 )
 from posgan_edge.live.sinks.records import CsvSink, JsonLinesSink, NpzSink, frame_record
+from posgan_edge.live.sinks.shared import SharedSink
 from posgan_edge.live.sinks.window import WindowSink
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Outputs",
     "RecordSink",
     "Result",
+    "SharedSink",
     "Sink",
     "VideoSink",
     "WindowSink",

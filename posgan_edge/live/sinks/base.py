@@ -30,7 +30,8 @@ RESERVE = 8 << 20
 class Result:
     """The faces of one frame. ``canvas`` is the drawn frame, if a sink needs it. Times in
     milliseconds: ``stages_ms`` of each stage, ``timings_ms`` of reading the faces (see
-    ``FacePipeline`` and ``FaceTracker``), ``latency_ms`` from capture to the faces."""
+    ``FacePipeline`` and ``FaceTracker``), ``latency_ms`` from capture to the faces. ``camera`` is
+    the camera's number, from 1 on; 0 if there is only one."""
 
     frame: Frame
     faces: Sequence[Face]
@@ -38,6 +39,7 @@ class Result:
     stages_ms: dict[str, float] = field(default_factory=dict)
     latency_ms: float = 0.0
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    camera: int = 0
 
     @property
     def drawn(self) -> Image:

@@ -8,6 +8,7 @@ import json
 import secrets
 import socket
 import threading
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -23,6 +24,8 @@ from posgan_edge.live.sinks.records import frame_record
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _BOUNDARY = "frame"
+#: What is served of each camera, besides its page.
+_FILES = ("stream.mjpg", "events", "frame.jpg")
 _MOST_VIEWERS = 8
 _JPEG_QUALITY = 80
 #: Seconds without a frame after which a viewer is sent something, to see whether it is there.
@@ -46,16 +49,71 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class Channel:
+    """The newest picture of one camera, and those who look at it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._number, self._jpeg, self._event = 0, b"", b""
+        self._viewers, self._open = 0, True
+
+    @property
+    def viewed(self) -> bool:
+        """Whether somebody looks."""
+        return self._viewers > 0
+
+    def publish(self, jpeg: bytes, event: bytes) -> None:
+        """Hands a picture and its event to everybody who looks."""
+        with self._changed:
+            self._jpeg, self._event = jpeg, event
+            self._number += 1
+            self._changed.notify_all()
+
+    def next(self, seen: int | None) -> tuple[int, bytes, bytes] | None:
+        """Waits for a (number, JPEG, event) newer than ``seen``, or than now for None. After some
+        seconds without one, returns the last one again. None when the sink is closed."""
+        with self._changed:
+            seen = self._number if seen is None else seen
+            self._changed.wait_for(lambda: self._number > seen or not self._open, _KEEP_ALIVE)
+            return (self._number, self._jpeg, self._event) if self._open else None
+
+    def enter(self) -> bool:
+        """Counts a new viewer; False if there are too many."""
+        with self._changed:
+            if self._viewers >= _MOST_VIEWERS:
+                return False
+            self._viewers += 1
+            return True
+
+    def leave(self) -> None:
+        """Counts a viewer less."""
+        with self._changed:
+            self._viewers -= 1
+
+    def close(self) -> None:
+        """Lets everybody who waits go."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+
 class LivePageSink(Sink):
     """Serves one page with picture, landmarks, pose and stage times.
 
-    It listens on the loopback address by default. On any other address every request needs
-    ``token``, which is made up if none is given. Requests from pages of other sites, and for other
-    host names, are refused. A slow viewer misses frames and does not slow the run. Raises BadInput
-    if the server cannot listen on the address.
+    With the names of several ``cameras``, a page of all of them, and one for each: ``/1/``,
+    ``/2/`` and so on, by ``Result.camera``. It listens on the loopback address by default. On any
+    other address every request needs ``token``, which is made up if none is given. Requests from
+    pages of other sites, and for other host names, are refused. A slow viewer misses frames and
+    does not slow the run. Raises BadInput if the server cannot listen on the address.
     """
 
-    def __init__(self, address: str, token: str | None = None, blendshapes: bool = False) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str | None = None,
+        blendshapes: bool = False,
+        cameras: Sequence[str] = (),
+    ) -> None:
         self.expressions = blendshapes
         host, port = parse_address(address)
         self.local = is_loopback(host)
@@ -63,9 +121,8 @@ class LivePageSink(Sink):
             raise UsageError(f"{address}: a token is for addresses that others can reach")
         self.token = None if self.local else token or secrets.token_urlsafe(24)
         self.name = "live page"
-        self._changed = threading.Condition()
-        self._number, self._jpeg, self._event = 0, b"", b""
-        self._viewers, self._open = 0, True
+        self.cameras = list(cameras)
+        self.channels = [Channel() for _ in range(max(1, len(cameras)))]
         try:
             self._server = _Server((host, port), _Handler)
         except OSError as error:
@@ -81,9 +138,12 @@ class LivePageSink(Sink):
         self._thread.start()
 
     def wants(self) -> bool:
-        return self._viewers > 0
+        return any(channel.viewed for channel in self.channels)
 
     def write(self, result: Result) -> None:
+        channel = self.channels[max(result.camera, 1) - 1]
+        if not channel.viewed:
+            return
         record = frame_record(result.frame, result.faces, blendshapes=self.expressions)
         record["latency_ms"] = round(result.latency_ms, 2)
         record["stages_ms"] = {k: round(v, 2) for k, v in result.stages_ms.items()}
@@ -91,34 +151,11 @@ class LivePageSink(Sink):
         coded, jpeg = cv2.imencode(".jpg", result.frame.image, quality)
         if not coded:
             raise BadInput("live page: the frame cannot be coded as JPEG")
-        with self._changed:
-            self._jpeg, self._event = jpeg.tobytes(), json.dumps(record).encode()
-            self._number += 1
-            self._changed.notify_all()
-
-    def next(self, seen: int) -> tuple[int, bytes, bytes] | None:
-        """Waits for a (number, JPEG, event) newer than ``seen``. After some seconds without one,
-        returns the last one again. None when the sink is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._number > seen or not self._open, _KEEP_ALIVE)
-            return (self._number, self._jpeg, self._event) if self._open else None
-
-    def enter(self) -> bool:
-        """Counts a new viewer; False if there are too many."""
-        with self._changed:
-            if self._viewers >= _MOST_VIEWERS:
-                return False
-            self._viewers += 1
-            return True
-
-    def leave(self) -> None:
-        with self._changed:
-            self._viewers -= 1
+        channel.publish(jpeg.tobytes(), json.dumps(record).encode())
 
     def close(self) -> None:
-        with self._changed:
-            self._open = False
-            self._changed.notify_all()
+        for channel in self.channels:
+            channel.close()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -147,12 +184,26 @@ class _Handler(BaseHTTPRequestHandler):
         refusal = self._refusal(parse_qs(url.query).get("token", [""])[0])
         if refusal is not None:
             self._answer(*refusal)
-        elif url.path == "/":
-            self._page()
-        elif url.path in ("/stream.mjpg", "/events"):
-            self._stream(url.path)
-        else:
+        elif url.path == "/" and self.server.sink.cameras:
+            self._page("cameras.html", {"cameras": self.server.sink.cameras})
+        elif (found := self._channel(url.path)) is None:
             self._answer(HTTPStatus.NOT_FOUND, "nothing here")
+        elif found[1] == "":
+            regions = {name: list(indices) for name, indices in REGIONS.items()}
+            self._page("live.html", {"regions": regions, "closed": CLOSED_REGIONS})
+        else:
+            self._stream(*found)
+
+    def _channel(self, path: str) -> tuple[Channel, str] | None:
+        """The channel of a path, and what is asked of it: the page (""), or a file in _FILES. None
+        if there is nothing at that path."""
+        sink, (folder, _, name) = self.server.sink, path[1:].rpartition("/")
+        if name not in ("", *_FILES):
+            return None
+        if not sink.cameras:
+            return None if folder else (sink.channels[0], name)
+        known = [str(number) for number in range(1, len(sink.channels) + 1)]
+        return (sink.channels[known.index(folder)], name) if folder in known else None
 
     def _refusal(self, token: str) -> tuple[HTTPStatus, str] | None:
         sink, host = self.server.sink, self.headers.get("Host", "")
@@ -168,12 +219,14 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.UNAUTHORIZED, "the token is missing or wrong"
         return None
 
-    def _page(self) -> None:
+    def _page(self, name: str, values: dict[str, Any]) -> None:
+        """A page with values as JSON in the places of their names."""
         nonce = secrets.token_urlsafe(16)
-        page = resources.files("posgan_edge.assets").joinpath("live.html").read_text()
-        regions = {name: list(indices) for name, indices in REGIONS.items()}
-        page = page.replace("{{nonce}}", nonce).replace("{{regions}}", json.dumps(regions))
-        page = page.replace("{{closed}}", json.dumps(CLOSED_REGIONS))
+        page = resources.files("posgan_edge.assets").joinpath(name).read_text()
+        page = page.replace("{{nonce}}", nonce)
+        for key, value in values.items():
+            # A name in it must not end the script.
+            page = page.replace(f"{{{{{key}}}}}", json.dumps(value).replace("<", "\\u003c"))
         self._answer(HTTPStatus.OK, page, "text/html; charset=utf-8", _POLICY.format(nonce=nonce))
 
     def _answer(
@@ -195,13 +248,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
 
-    def _stream(self, path: str) -> None:
-        sink = self.server.sink
-        if not sink.enter():
+    def _stream(self, channel: Channel, name: str) -> None:
+        if not channel.enter():
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "too many viewers")
             return
         try:
-            pictures = path == "/stream.mjpg"
+            if name == "frame.jpg":
+                self._picture(channel.next(None))
+                return
+            pictures = name == "stream.mjpg"
             kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
             self.send_response(HTTPStatus.OK)
             self._common_headers(kind if pictures else "text/event-stream")
@@ -209,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.close_connection = True
             number = 0
-            while (newest := sink.next(number)) is not None:
+            while (newest := channel.next(number)) is not None:
                 known, (number, jpeg, event) = number, newest
                 if not number:
                     continue
@@ -223,7 +278,17 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
         finally:
-            sink.leave()
+            channel.leave()
+
+    def _picture(self, newest: tuple[int, bytes, bytes] | None) -> None:
+        if newest is None or not newest[0]:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "no frame yet")
+            return
+        self.send_response(HTTPStatus.OK)
+        self._common_headers("image/jpeg")
+        self.send_header("Content-Length", str(len(newest[1])))
+        self.end_headers()
+        self.wfile.write(newest[1])
 
     def version_string(self) -> str:
         return "posgan-edge"

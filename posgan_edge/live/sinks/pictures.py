@@ -9,7 +9,7 @@ import cv2
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import is_utf8
 from posgan_edge.geometry.mesh import face_mesh
-from posgan_edge.images import IMAGE_SUFFIXES, write_image
+from posgan_edge.images import IMAGE_SUFFIXES, quiet_ffmpeg, write_image
 from posgan_edge.live.sinks.base import FileSink, Result, Sink
 from posgan_edge.live.sinks.outputs import Outputs, Series
 from posgan_edge.render.dense import DENSE_SUFFIXES, filled, uv_texture, write_dense
@@ -40,6 +40,7 @@ class VideoSink(FileSink):
             raise UsageError(f"{self.path}: unknown video type: use .mp4, .mkv or .avi")
         if not is_utf8(self.path):
             raise UsageError(f"{self.path}: the name of a video must be UTF-8")
+        quiet_ffmpeg()
         self._codec = cv2.VideoWriter.fourcc(*VIDEO_CODECS[self.path.suffix.lower()])
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None

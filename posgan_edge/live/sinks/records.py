@@ -58,6 +58,8 @@ class JsonLinesSink(RecordSink):
         record = frame_record(
             result.frame, result.faces, self._intrinsics, result.timings_ms, self.expressions
         )
+        if result.camera:
+            record["camera"] = result.camera
         if result.latency_ms:
             record["latency_ms"] = round(result.latency_ms, 2)
         return json.dumps(record).encode() + b"\n"

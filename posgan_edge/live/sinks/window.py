@@ -15,15 +15,14 @@ from posgan_edge.live.sinks.base import Result, Sink
 class WindowSink(Sink):
     """Shows the newest drawn frame. Windows need the main thread: call ``pump`` there.
 
-    ``hold``: each frame stays until a key is typed.
+    ``hold``: each frame stays until a key is typed. Windows of one ``title`` are one window.
     """
 
     name = "window"
-    title = "posgan-edge"
     draws = True
 
-    def __init__(self, hold: bool = False) -> None:
-        self.hold = hold
+    def __init__(self, hold: bool = False, title: str = "posgan-edge") -> None:
+        self.hold, self.title = hold, title
         self._canvas: Image | None = None
         self._lock = threading.Lock()
         self._fresh = False

@@ -13,6 +13,7 @@ import numpy as np
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, MissingRuntime
 from posgan_edge.files import is_utf8
+from posgan_edge.images import quiet_ffmpeg
 from posgan_edge.live.sources.base import Source, SourceLost
 from posgan_edge.system import has_gstreamer
 
@@ -42,9 +43,7 @@ class OpenCvSource(Source):
         self._position = 0.0
 
     def open(self) -> None:
-        # Otherwise FFmpeg writes messages of its own to standard error.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        cv2.setLogLevel(0)
+        quiet_ffmpeg()
         if not is_utf8(self._target):  # OpenCV ends the process on others
             raise BadInput(f"{self.name}: the name of a video must be UTF-8")
         self._capture, self._position = self._opened(), 0.0

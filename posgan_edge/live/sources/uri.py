@@ -16,6 +16,13 @@ FORMS = (
 )
 
 
+def names_camera(uri: str) -> bool:
+    """Whether a name is that of a camera or a stream, or of the moving portrait."""
+    if uri.isdigit() or uri.startswith(("/dev/", "synthetic:", "synthetic?")) or uri == "synthetic":
+        return True
+    return "://" in uri and not uri.startswith("file://")
+
+
 def open_source(
     uri: str,
     size: tuple[int, int] | None = None,
