@@ -193,7 +193,10 @@ class OutputOptions(Group):
         pictures = outputs.pictures is not None
         if self.save is not None:
             if self.save.suffix.lower() in sinks.VIDEO_CODECS and not pictures:
-                yield sinks.VideoSink(self.save, rate, outputs)
+                video = sinks.VideoSink(self.save, rate, outputs)
+                yield video
+                if video.note:
+                    click.echo(f"note: {video.note}", err=True)
             else:
                 yield sinks.ImagesSink(self.save, outputs)
         if self.json is not None:

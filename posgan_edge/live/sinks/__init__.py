@@ -4,15 +4,14 @@ from posgan_edge.live.sinks.base import FileSink, RecordSink, Result, Sink
 from posgan_edge.live.sinks.journal import Done, Journal
 from posgan_edge.live.sinks.outputs import Outputs
 from posgan_edge.live.sinks.pictures import (
-    VIDEO_CODECS,
     DenseSink,
     FilesSink,
     ImagesSink,
     MeshesSink,
-    VideoSink,
 )
 from posgan_edge.live.sinks.records import CsvSink, JsonLinesSink, NpzSink, frame_record
 from posgan_edge.live.sinks.shared import SharedSink
+from posgan_edge.live.sinks.video import VIDEO_CODECS, VideoSink
 from posgan_edge.live.sinks.window import WindowSink
 
 __all__ = [
