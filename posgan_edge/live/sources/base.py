@@ -24,6 +24,11 @@ def shown(uri: str) -> str:
     return re.sub(r"(?<=://)[^/?#]*@", "***@", uri)
 
 
+def without_login(address: str) -> str:
+    """An address to be shown: a user and a password in it are left out."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", address)
+
+
 class SourceLost(BadInput):
     """Raised if a live source gives no frames any more."""
 

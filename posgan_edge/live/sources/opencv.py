@@ -14,7 +14,7 @@ from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, MissingRuntime
 from posgan_edge.files import is_utf8
 from posgan_edge.images import quiet_ffmpeg
-from posgan_edge.live.sources.base import Source, SourceLost
+from posgan_edge.live.sources.base import Source, SourceLost, without_login
 from posgan_edge.system import has_gstreamer
 
 #: How long a network stream may take to open and to give a frame, ms.
@@ -35,18 +35,17 @@ class OpenCvSource(Source):
     stream's address. A camera is asked for ``rate`` frames a second where that is given."""
 
     def __init__(self, target: str, live: bool, rate: float | None = None) -> None:
-        # A password in a stream's address is never shown.
-        self.name = re.sub(r"(?<=://)[^/@]*@", "***@", target)
+        self.name = without_login(target)
         self.live = live
         self._target, self._asked = target, rate
         self._capture: cv2.VideoCapture | None = None
-        self._position = 0.0
+        self.position = 0.0
 
     def open(self) -> None:
         quiet_ffmpeg()
         if not is_utf8(self._target):  # OpenCV ends the process on others
             raise BadInput(f"{self.name}: the name of a video must be UTF-8")
-        self._capture, self._position = self._opened(), 0.0
+        self._capture, self.position = self._opened(), 0.0
         if not self._capture.isOpened():
             self._capture = None
             network = "://" in self._target and not self._target.startswith("csi:")
@@ -107,7 +106,7 @@ class OpenCvSource(Source):
             raise SourceLost(f"{self.name}: gives no frame")
         if self._rtsp:
             # OpenCV forgets the position when a read fails.
-            self._position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            self.position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if image.ndim == 2:
             return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         return cv2.cvtColor(image, cv2.COLOR_BGRA2BGR) if image.shape[2] == 4 else image
@@ -118,7 +117,7 @@ class OpenCvSource(Source):
         What comes over HTTP is a file, whose header may promise more than it holds."""
         if not self._rtsp or not self.frames_promised:
             return self.frames_promised > 0
-        return self.frames_promised / self.rate - self._position < _END_SECONDS
+        return self.frames_promised / self.rate - self.position < _END_SECONDS
 
     def files(self) -> list[str | int]:
         """See ``Source``: a file, or every file that a pattern may stand for."""

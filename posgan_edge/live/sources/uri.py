@@ -56,6 +56,11 @@ def open_source(
             raise UsageError(f"{uri}: unknown kind of source {scheme!r}: give {FORMS}")
         if scheme == "csi" and not re.fullmatch(r"\d*", rest):
             raise UsageError(f"{uri}: a CSI camera is csi:// and its number")
+        if scheme in ("rtsp", "rtsps"):
+            from posgan_edge.live.sources.rtsp import RtspSource, has_av
+
+            if has_av():
+                return RtspSource(uri, rate)
         return OpenCvSource(uri, live=True, rate=rate)
     if uri.isdigit() and not re.fullmatch(r"[0-9]{1,9}", uri):
         raise BadInput(f"{uri}: no such camera: give its number, as 0")
