@@ -154,6 +154,12 @@ def steps() -> list[Step]:
             timed=True,
         ),
         Step(
+            "folder",
+            f"python benchmarks/folder.py {{aflw2000}} --json {RESULTS}/folder.json",
+            ("aflw2000",),
+            timed=True,
+        ),
+        Step(
             "cold-start",
             "python benchmarks/cold_start.py --model edge --model "
             f"{ASSETS}/edge.safetensors --json {RESULTS}/cold-start.json",
