@@ -1,6 +1,7 @@
 """Runs over many pictures: interrupted and resumed, and in several processes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -196,3 +197,20 @@ def test_what_a_kill_leaves_half_written_is_cured(photos, whole, tmp_path):
     assert foreign.read_bytes() == b"of another program"
     foreign.unlink()
     assert_same(tmp_path, whole)
+
+
+def test_ctrl_c_while_processes_start(photos, tmp_path):
+    """It goes to all processes of a terminal, which are not yet ready to ignore it."""
+    process = subprocess.Popen(
+        list(map(str, command(photos, "--processes", 2))), cwd=tmp_path, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    journal, end = tmp_path / ".a.jsonl.progress", time.monotonic() + 120
+    while not journal.exists() or journal.read_bytes().count(b'{"process"') < 3:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 130, err
+    assert err.strip() == "interrupted: files that were open are finished"

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -20,6 +20,7 @@ Made = TypeVar("Made")
 _AT_HAND, _AHEAD = 2, 16
 #: Processes that may die one after the other, without a result between.
 _MOST_DEATHS = 8
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -117,7 +118,8 @@ class Pool(Generic[Task, Made]):
             target=_work, args=(there, self._open_worker), name="pictures", daemon=True
         )
         try:
-            process.start()
+            with _signals_held():
+                process.start()
         except OSError as error:
             raise BadInput(f"a process cannot be started: {error.strerror}") from error
         finally:
@@ -171,7 +173,7 @@ class Pool(Generic[Task, Made]):
 def _work(pipe: Connection, open_worker: Callable[[], Any]) -> None:
     """What a process does: tasks from the pipe until it is closed."""
     # Ctrl-C goes to all processes of a terminal; the first one decides.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # The pipe fails when the first process has ended or been killed.
     with suppress(EOFError, ConnectionError):
@@ -182,6 +184,24 @@ def _work(pipe: Connection, open_worker: Callable[[], Any]) -> None:
                     pipe.send(worker(pipe.recv()))
         except PosganError as error:
             pipe.send(error)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Holds signals back, also from a process that is started meanwhile, which is not yet ready to
+    ignore them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # It is started with the first process, and would let the signals through.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reason(code: int | None) -> str:
