@@ -158,14 +158,17 @@ def card() -> str:
 
 def helen() -> str:
     """Expression of the shipped weights, for the model card."""
-    found = edge("helen-edge")["expression"]
+    found, own = (edge(name)["expression"] for name in ("helen-edge", "helen-edge-aflw"))
     parts = ", ".join(f"{k} {found['nme'][k]:.2f}" for k in ("eyes", "mouth", "nose", "brows"))
     eyes, mouth = found["eyes"], found["mouth"]
     return (
-        f"On {mouth['n']} HELEN photos with 68 points by people (ground-truth crop, one pass):\n"
+        f"On {mouth['n']} HELEN photos with 68 points by people (ground-truth crop, one pass,\n"
+        f"landmark set `{edge('helen-edge')['landmarks']}`):\n"
         f"NME of the 51 inner points {found['nme']['inner']:.3f} % ({parts});\n"
         f"openness of the eyes correlates with people's by {eyes['r']:.3f}, of the mouth by\n"
         f"{mouth['r']:.3f}; closed eyes: area under the ROC {found['closed']['auc']:.3f}.\n"
+        f"With the landmark set `aflw`: {own['nme']['inner']:.3f} %, {own['eyes']['r']:.3f} and "
+        f"{own['mouth']['r']:.3f}.\n"
     )
 
 

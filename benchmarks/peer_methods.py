@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from posgan_edge.engines import load_engine
 from posgan_edge.errors import missing
 from posgan_edge.evaluation.aflw2000 import LabelledFace
+from posgan_edge.evaluation.human68 import HumanFace
 from posgan_edge.evaluation.scoring import DETECTION_IOU, MOST_FACES
 from posgan_edge.faces.detector import Detector
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.geometry.crop import Crop
+from posgan_edge.geometry.layout import DEFAULT_SET, HUMAN_SET, load_layout
 from posgan_edge.geometry.values import FaceBox
 
 #: FaceMesh's points for the 68 of iBUG: the table that most programs use, with the brows' outer
@@ -56,25 +58,40 @@ class Peer(ABC):
 
 
 class Ours(Peer):
-    """An engine of this package, one pass, on the label box or the detector's."""
+    """An engine of this package, one pass, on the label box or the detector's.
+
+    On people's points its landmark set is ``300w`` where its layout has it, else ``aflw``.
+    """
 
     def __init__(self, model: str, detector: Detector | None, name: str | None = None) -> None:
         self.name, self._detector = name or model, detector
         self.engine = load_engine(model, threads=1)
-        self._pipeline = FacePipeline(self.engine, passes=1, dense=False)
+        layout = load_layout(self.engine.info.layout)
+        human = HUMAN_SET if HUMAN_SET in layout.landmark_sets else DEFAULT_SET
+        self._human = layout.with_landmarks(human)
+        self._pipelines = [
+            FacePipeline(self.engine, passes=1, dense=False, layout=each)
+            for each in (layout, self._human)
+        ]
 
     def find(self, image: NDArray[Any], face: LabelledFace, attempt: str) -> NDArray[Any] | None:
         box = box_of(image, face, self._detector)
         if box is None:
             return None
-        (found,) = self._pipeline.process(image, [box], keep_all=True)
+        pipeline = self._pipelines[isinstance(face, HumanFace)]
+        (found,) = pipeline.process(image, [box], keep_all=True)
         return found.landmarks[:, :2]
 
     def describe(self) -> dict[str, Any]:
-        return {**asdict(self.engine.info), "detector": self._detector is not None}
+        return {
+            **asdict(self.engine.info),
+            "detector": self._detector is not None,
+            "landmarks of people's points": self._human.landmark_set,
+        }
 
     def close(self) -> None:
-        self._pipeline.close()
+        for pipeline in self._pipelines:
+            pipeline.close()
         self.engine.close()
 
 

@@ -13,6 +13,7 @@ Every method gets the original photo. Engines of this package, 3DDFA_V2 and PRNe
 labels, or with --crop detector the box that the detector finds; each cuts its own crop round it.
 FaceMesh finds faces itself. In a second row it gets a padded crop around the label box if it finds
 nothing in the photo.
+On people's points an engine is read at the landmark set `300w`, elsewhere at `aflw`.
 "without bias": the mean offset of each point is subtracted first (along axes that follow the line
 of the eyes, in sizes of the face), so that different conventions for points do not matter.
 Milliseconds are wall-clock medians per face without decoding, each method on one core where it lets

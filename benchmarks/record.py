@@ -66,6 +66,12 @@ def steps() -> list[Step]:
             f"--even-if-slower --output {OUT}/edge-int8.onnx",
             ("aflw2000",),
         ),
+        Step(
+            "landmark-set",
+            "python benchmarks/landmark_sets.py {pack} --write "
+            f"--json {RESULTS}/landmark-sets.json",
+            ("pack",),
+        ),
         Step("shipped-int8", copy_of(OUT / "edge-int8.onnx", ASSETS / "edge-int8.onnx")),
         Step(
             "accuracy",
@@ -93,6 +99,12 @@ def steps() -> list[Step]:
         Step(
             "expression",
             f"{edge} benchmark --dataset {{helen}} --rounds 0 --json {RESULTS}/helen-edge.json",
+            ("helen",),
+        ),
+        Step(
+            "expression-aflw",
+            f"{edge} benchmark --dataset {{helen}} --landmarks aflw --rounds 0 "
+            f"--json {RESULTS}/helen-edge-aflw.json",
             ("helen",),
         ),
         Step(

@@ -320,6 +320,28 @@ def test_export_with_landmarks_runs_as_an_engine(run, tmp_path):
     assert code == 0
 
 
+def test_export_knows_the_landmark_sets(run, tmp_path):
+    model, output = EDGE.with_suffix(".safetensors"), tmp_path / "edge.onnx"
+    wanted = ("export", "--model", model, "--output", output, "--landmark-set", "300w")
+    code, _, err = run(*wanted, "--landmarks")
+    assert code == 0, err
+    import onnxruntime
+
+    from posgan_edge import load_layout
+
+    layout = load_layout("ict").with_landmarks("300w")
+    session = onnxruntime.InferenceSession(output)
+    image = np.random.default_rng(0).random((1, 3, 128, 128), np.float32)
+    maps, points = session.run(None, {"image": image})
+    assert points == pytest.approx(layout.landmarks(maps), abs=1e-5)
+    assert session.get_modelmeta().custom_metadata_map["landmark_set"] == "300w"
+    code, _, err = run(*wanted, "--landmarks", tmp_path / "table.json")
+    assert code == 0, err
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["landmark_set"] == "300w"
+    assert np.array(table["landmark_uv"], np.float32) == pytest.approx(layout.landmark_uv)
+
+
 def test_building_from_onnx_needs_no_torch(tmp_path):
     script = (
         "import sys; sys.modules['torch'] = None\n"

@@ -357,6 +357,25 @@ def test_run_path_needs_no_torch(tmp_path):
     assert len(read_lines(tmp_path / "a.jsonl")) == 1
 
 
+def test_landmarks_where_people_put_them(run, tmp_path):
+    found = {}
+    for name in ("aflw", "300w"):
+        path = tmp_path / f"{name}.jsonl"
+        code, _, err = run(
+            "run", PORTRAIT, "--box", BOX, "--passes", "1", "--landmarks", name, "--json", path,
+            "--no-window",
+        )  # fmt: skip
+        assert code == 0, err
+        found[name] = np.array(read_lines(path)[0]["faces"][0]["landmarks"])
+    apart = np.linalg.norm(found["aflw"] - found["300w"], axis=1)
+    assert apart[:17].max() == 0
+    assert 0.3 < apart[17:].mean() < 4
+    model = write_constant_model(tmp_path / "original.onnx", "prnet", 256)
+    code, _, err = run("run", PORTRAIT, "--box", BOX, "--model", model, "--landmarks", "300w")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--landmarks 300w: UV layout 'prnet' has the set aflw alone" in err
+
+
 def test_a_layout_without_a_mask_needs_one_for_dense_files(run, tmp_path):
     pytest.importorskip("onnx")
     model = write_constant_model(tmp_path / "original.onnx", "prnet", 256)

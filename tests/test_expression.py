@@ -16,7 +16,12 @@ from posgan_edge.evaluation.expression import (
     score_points,
 )
 from tests.helpers.browser import CHROMIUM, Browser
-from tests.helpers.data import real_data, write_human_npz, write_pts_folder
+from tests.helpers.data import (
+    real_data,
+    write_constant_model,
+    write_human_npz,
+    write_pts_folder,
+)
 
 #: 68 points whose box is 50 x 200 pixels, so sqrt(w x h) is 100.
 FACE = np.column_stack([np.linspace(0, 50, 68), np.linspace(0, 200, 68)])
@@ -170,7 +175,7 @@ def bench(tmp_path_factory):
     write_human_npz(root / "set.npz", 8)
     result = CliRunner().invoke(
         cli,
-        ["benchmark", "--dataset", str(root / "set.npz"), "--rounds", "0",
+        ["benchmark", "--dataset", str(root / "set.npz"), "--rounds", "0", "--landmarks", "aflw",
          "--report", str(root / "out"), "--json", str(root / "a.json")],
         catch_exceptions=False,
     )  # fmt: skip
@@ -223,7 +228,10 @@ def test_what_the_report_shows(bench):
     assert page.count("<svg") == 4
     assert page.count("data:image/jpeg") == 2
     text = (root / "out" / "report.md").read_text()
-    assert "| engine | inner | eyes | mouth | nose | brows | all |" in text
+    assert "| engine | landmarks | inner | eyes | mouth | nose | brows | all |" in text
+    assert "| edge | aflw |" in text
+    assert "landmark set aflw" in text
+    assert "landmark set aflw" in page
     assert "6 of 16" in text
 
 
@@ -244,7 +252,10 @@ def test_the_page_opens_in_a_browser(bench, tmp_path):
 def test_the_folder_of_the_same_points_scores_the_same(bench, run, tmp_path):
     root, _ = bench
     write_pts_folder(tmp_path / "set", 8)
-    code, _, err = run("benchmark", "--dataset", tmp_path / "set", "--json", tmp_path / "b.json")
+    code, _, err = run(
+        "benchmark", "--dataset", tmp_path / "set", "--json", tmp_path / "b.json",
+        "--landmarks", "aflw",
+    )  # fmt: skip
     assert code == 0, err
     rows = [
         json.loads(path.read_text())["engines"]["edge"]
@@ -252,6 +263,41 @@ def test_the_folder_of_the_same_points_scores_the_same(bench, run, tmp_path):
     ]
     # The file holds four decimals.
     assert rows[0]["expression"]["nme"] == pytest.approx(rows[1]["expression"]["nme"], abs=1e-3)
+
+
+def test_human_points_are_scored_with_their_own_landmark_set(bench, run, tmp_path):
+    """The points are the generator's own of the set aflw, so the set 300w is off."""
+    root, _ = bench
+    code, _, err = run(
+        "benchmark", "--dataset", root / "set.npz", "--json", tmp_path / "b.json",
+        "--report", tmp_path / "out", "--rounds", "0",
+    )  # fmt: skip
+    assert code == 0, err
+    own, human = (json.loads(path.read_text()) for path in (root / "a.json", tmp_path / "b.json"))
+    assert (own["settings"]["landmarks"], human["settings"]["landmarks"]) == ("aflw", None)
+    own, human = (document["engines"]["edge"] for document in (own, human))
+    assert (own["landmarks"], human["landmarks"]) == ("aflw", "300w")
+    for part in ("eyes", "mouth", "nose", "brows"):
+        assert human["expression"]["nme"][part] > own["expression"]["nme"][part] + 0.2
+    assert "| edge | 300w |" in (tmp_path / "out" / "report.md").read_text()
+    assert "landmark set 300w" in (tmp_path / "out" / "report.html").read_text()
+    code, _, err = run("compare", root / "a.json", tmp_path / "b.json")
+    assert (code, err.count("\n")) == (4, 1)
+    assert "edge: the landmark set is aflw in one and 300w in the other" in err
+
+
+def test_other_models_have_one_landmark_set(run, tmp_path):
+    pytest.importorskip("onnx")
+    write_human_npz(tmp_path / "set.npz", 2)
+    model = write_constant_model(tmp_path / "original.onnx", "prnet", 256)
+    wanted = ("benchmark", "--dataset", tmp_path / "set.npz", "--engine", model)
+    code, _, err = run(*wanted, "--json", tmp_path / "a.json")
+    assert code == 0, err
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert document["engines"][str(model)]["landmarks"] == "aflw"
+    code, _, err = run(*wanted, "--landmarks", "300w")
+    assert (code, err.count("\n")) == (4, 1)
+    assert "UV layout 'prnet' has no landmark set '300w': it has 'aflw'" in err
 
 
 def test_sampling_is_recorded_and_repeats(bench, run, tmp_path):

@@ -88,6 +88,43 @@ def test_builtin_layouts(name, resolution):
     assert right[0] + left[0] == pytest.approx(1, abs=0.01)
 
 
+def test_landmark_sets():
+    layout = load_layout("ict")
+    assert list(layout.landmark_sets) == ["aflw", "300w"]
+    assert layout.landmark_set == "aflw"
+    human = layout.with_landmarks("300w")
+    assert (human.landmark_set, human != layout) == ("300w", True)
+    assert human.with_landmarks("aflw") == layout
+    moved = (human.landmark_uv - layout.landmark_uv) * layout.resolution
+    assert not moved[:17].any()  # the jaw
+    assert np.abs(moved).max() < 10
+    assert np.abs(moved[17:]).max(axis=1).min() > 0
+    # Each set is the same on both sides of the face, and on the face.
+    for uv in layout.landmark_sets.values():
+        mirrored = np.column_stack([1 - uv[:, 0], uv[:, 1]])
+        assert np.abs(uv[:, None] - mirrored[None]).sum(-1).min(axis=0).max() < 1e-5
+    column, row = (human.landmark_uv[17:] * layout.resolution).astype(int).T
+    assert layout.mask[row, column].all()
+
+
+@pytest.mark.parametrize("name", ["300", "", None, 3, ["aflw"]])
+def test_unknown_landmark_sets(name):
+    with pytest.raises(BadInput, match=r"UV layout 'ict' has no landmark set .*'aflw' or '300w'"):
+        load_layout("ict").with_landmarks(name)
+    with pytest.raises(BadInput, match="UV layout 'prnet' has no landmark set '300w'"):
+        PositionMap(smooth_map(256), load_layout("prnet")).landmarks("300w")
+
+
+def test_landmarks_of_a_map():
+    layout, xyz = load_layout("ict"), smooth_map(128)
+    found = PositionMap(xyz, layout)
+    assert np.array_equal(found.landmarks(), layout.landmarks(xyz))
+    assert np.array_equal(found.landmarks("aflw"), found.landmarks())
+    human = layout.with_landmarks("300w")
+    assert np.array_equal(found.landmarks("300w"), human.landmarks(xyz))
+    assert np.array_equal(PositionMap(xyz, human).landmarks(), human.landmarks(xyz))
+
+
 def test_prnet_landmarks_are_pixel_centres():
     layout = load_layout("prnet")
     assert layout.landmark_uv[0] * 256 - 0.5 == pytest.approx([15, 96], abs=1e-4)

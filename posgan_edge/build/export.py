@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from posgan_edge import __version__
 from posgan_edge.errors import BadInput, missing
 from posgan_edge.files import replaced
-from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.layout import DEFAULT_SET, UvLayout, load_layout
 from posgan_edge.geometry.sampling import bilinear_taps
 from posgan_edge.models.registry import Generator, name_of, to_memory_format
 
@@ -39,10 +39,9 @@ def weights_digest(generator: Generator) -> str:
 class _WithLandmarks(nn.Module):
     """A generator that also returns its 68 landmarks (N, 68, 3) in crop units."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, layout: UvLayout) -> None:
         super().__init__()
         self.generator = generator
-        layout = load_layout(generator.layout)
         index, weight = bilinear_taps(layout.landmark_uv, generator.map_size)
         self.register_buffer("index", torch.from_numpy(index.ravel()))
         self.register_buffer("weight", torch.from_numpy(weight))
@@ -55,15 +54,20 @@ class _WithLandmarks(nn.Module):
 
 
 def export_onnx(
-    generator: Generator, path: str | Path, landmarks: bool = False, opset: int = 20
+    generator: Generator,
+    path: str | Path,
+    landmarks: bool = False,
+    opset: int = 20,
+    landmark_set: str = DEFAULT_SET,
 ) -> float:
     """Writes ``image`` (N, 3, S, S) -> ``position_map`` (N, 3, M, M), both float32, dynamic N.
 
-    With ``landmarks`` there is a second output ``landmarks`` (N, 68, 3), sampled in the graph.
+    With ``landmarks`` there is a second output ``landmarks`` (N, 68, 3), sampled in the graph:
+    those of ``landmark_set``, which is in the metadata unless it is the default.
     Batch norms are folded; name, layout, precision, weights digest and version are in the file's
     metadata. ONNX's checker and shape inference are run. Returns the largest difference from
-    PyTorch on random images, in crop units. Raises BadInput if it is above ``PARITY_LIMIT``, and
-    MissingRuntime if a package is not installed.
+    PyTorch on random images, in crop units. Raises BadInput if it is above ``PARITY_LIMIT`` or the
+    layout has no such landmarks, and MissingRuntime if a package is not installed.
     """
     try:
         import onnx
@@ -74,7 +78,8 @@ def export_onnx(
     generator = to_memory_format(generator.eval().cpu(), torch.contiguous_format)
     size = generator.input_size
     outputs = ["position_map", "landmarks"] if landmarks else ["position_map"]
-    module = _WithLandmarks(generator).eval() if landmarks else generator
+    layout = load_layout(generator.layout).with_landmarks(landmark_set)
+    module = _WithLandmarks(generator, layout).eval() if landmarks else generator
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with replaced(path) as temporary:
@@ -102,7 +107,8 @@ def export_onnx(
                 "input_size": str(size),
                 "weights_sha256": weights_digest(generator),
                 "posgan_edge_version": __version__,
-            },
+            }
+            | ({"landmark_set": landmark_set} if landmark_set != DEFAULT_SET else {}),
         )
         _strip(model)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True)

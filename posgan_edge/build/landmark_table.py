@@ -9,7 +9,7 @@ from typing import Any
 from posgan_edge.files import replaced
 from posgan_edge.geometry.crop import BOX_SCALE
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES
-from posgan_edge.geometry.layout import UvLayout
+from posgan_edge.geometry.layout import DEFAULT_SET, UvLayout
 
 _CROP = (
     "A square whose centre is that of the box round the landmarks and whose side is box_scale "
@@ -25,11 +25,13 @@ _READ = (
 
 
 def landmark_table(layout: UvLayout, input_size: int, map_size: int) -> dict[str, Any]:
-    """Returns the UV positions of the 68 landmarks, and the conventions of crop and network.
+    """Returns the UV positions of a layout's landmarks, and the conventions of crop and network.
 
     ``input_size`` and ``map_size`` are the sides of the network's picture and map in pixels. The
-    table holds plain numbers, lists and text, ready for JSON.
+    table holds plain numbers, lists and text, ready for JSON. ``landmark_set`` is in it unless the
+    landmarks are the default set.
     """
+    default = layout.landmark_set == DEFAULT_SET
     return {
         "format": "posgan-edge landmark table",
         "version": 1,
@@ -50,6 +52,7 @@ def landmark_table(layout: UvLayout, input_size: int, map_size: int) -> dict[str
         "reading": _READ,
         "landmark_names": list(LANDMARK_NAMES),
         "landmark_uv": [[float(u), float(v)] for u, v in layout.landmark_uv],
+        **({} if default else {"landmark_set": layout.landmark_set}),
     }
 
 

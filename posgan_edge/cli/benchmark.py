@@ -29,6 +29,11 @@ _LABEL_SETS = ("original", "reannotated")
               "pre-cropped folder. Human 68 points: an .npz, or a folder of .pts.")  # fmt: skip
 @click.option("--reannotated", type=Path, help="LS3D-W labels: .npz, .npy or folder of .t7.")
 @click.option("--labels", default=None, help="original, reannotated or both, by commas.")
+@click.option(
+    "--landmarks",
+    type=click.Choice(["aflw", "300w"]),
+    help="Landmark set that is scored.  [default: 300w on human points, else aflw]",
+)
 @click.option("--crop", type=click.Choice(["gt", "detector"]), default="gt", show_default=True)
 @click.option("--passes", default=None, type=click.IntRange(1, 3),
               help="Crops per face: 1 on gt, 2 with the detector unless given.")  # fmt: skip
@@ -58,6 +63,7 @@ def command(
     dataset: Path,
     reannotated: Path | None,
     labels: str | None,
+    landmarks: str | None,
     crop: str,
     passes: int | None,
     mirror: bool,
@@ -118,6 +124,7 @@ def command(
             excluded=exclude.name if exclude is not None else "",
             sample=sample,
             seed=None if sample is None else seed,
+            landmarks=landmarks,
             rounds=rounds if rounds is not None else (300 if report_path is not None else 0),
         )
         study = run_study(settings, faces, _detector(crop, settings.rounds), progress)

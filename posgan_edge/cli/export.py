@@ -20,8 +20,17 @@ _IN_THE_GRAPH = "-"
 @click.option("--landmarks", metavar="[FILE]", is_flag=False, flag_value=_IN_THE_GRAPH,
               help="Also output the 68 landmarks (N, 68, 3). With FILE: write their places on the "
               "map and the crop convention as JSON instead.")  # fmt: skip
+@click.option(
+    "--landmark-set",
+    type=click.Choice(["aflw", "300w"]),
+    default="aflw",
+    show_default=True,
+    help="Which landmarks --landmarks gives.",
+)
 @click.option("--safetensors", default=None, help="Also write the weights as safetensors here.")
-def command(model: str, output: str, landmarks: str | None, safetensors: str | None) -> None:
+def command(
+    model: str, output: str, landmarks: str | None, landmark_set: str, safetensors: str | None
+) -> None:
     """Turn a generator into one ONNX file (image -> position_map, dynamic batch)."""
     try:
         from posgan_edge.build.export import export_onnx
@@ -36,7 +45,10 @@ def command(model: str, output: str, landmarks: str | None, safetensors: str | N
     if table is not None and check_writable(table).suffix != ".json":
         raise BadInput(f"{table}: the landmark table must end in .json")
     generator = load_generator(model)
-    difference = export_onnx(generator, output, landmarks == _IN_THE_GRAPH)
+    layout = load_layout(generator.layout).with_landmarks(landmark_set)
+    difference = export_onnx(
+        generator, output, landmarks == _IN_THE_GRAPH, landmark_set=landmark_set
+    )
     click.echo(
         f"{output}: {name_of(generator)}, layout {generator.layout}, "
         f"{count_parameters(generator) / 1e6:.2f} M parameters, "
@@ -45,7 +57,6 @@ def command(model: str, output: str, landmarks: str | None, safetensors: str | N
         f"largest difference from PyTorch {difference:.1e} of the crop's side"
     )
     if table is not None:
-        layout = load_layout(generator.layout)
         save_landmark_table(table, layout, generator.input_size, generator.map_size)
         click.echo(f"{table}: 68 landmarks of layout {layout.name}")
     if safetensors is not None:

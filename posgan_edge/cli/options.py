@@ -133,6 +133,7 @@ class EngineOptions(Group):
     provider: str | None
     verify: Path | None
     uv_mask: Path | None
+    landmarks: str
 
     declared = (
         click.option("--model", default="edge", show_default=True,
@@ -147,6 +148,9 @@ class EngineOptions(Group):
         click.option("--verify", type=Path, help="Public key; an engine must be signed by it."),
         click.option("--uv-mask", type=Path,
                      help="Face mask of the UV layout, for layouts without one."),
+        click.option("--landmarks", type=click.Choice(["aflw", "300w"]), default="aflw",
+                     show_default=True,
+                     help="Landmark set: that of AFLW2000-3D, or where people put the 68 points."),
     )  # fmt: skip
 
     def engine(self) -> Engine:
@@ -156,14 +160,21 @@ class EngineOptions(Group):
         return load_engine(self.model, self.threads, self.provider, self.verify)
 
     def layout(self, name: str, masked: Sequence[str]) -> UvLayout:
-        """Returns the model's layout, with the mask of --uv-mask if it is given.
+        """Returns the model's layout with the landmarks of --landmarks, and with the mask of
+        --uv-mask if it is given.
 
         ``masked`` names the options given that need a mask. Raises UsageError if there is one
-        and the layout has no mask.
+        and the layout has no mask, or if it has no such landmarks.
         """
         from posgan_edge.geometry.layout import load_layout
 
         layout = load_layout(name)
+        if self.landmarks not in layout.landmark_sets:
+            raise UsageError(
+                f"--landmarks {self.landmarks}: UV layout {name!r} has the set "
+                f"{', '.join(layout.landmark_sets)} alone"
+            )
+        layout = layout.with_landmarks(self.landmarks)
         if self.uv_mask is not None:
             if not is_utf8(self.uv_mask):
                 raise UsageError(f"--uv-mask {self.uv_mask}: the name must be UTF-8")

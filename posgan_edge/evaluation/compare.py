@@ -58,6 +58,12 @@ def compare(
         pairs = _only(before, after)
     changes: list[Change] = []
     for name, other in pairs.items():
+        sets = before.engines[name].landmarks, after.engines[other].landmarks
+        if sets[0] != sets[1]:
+            raise BadInput(
+                f"cannot be compared: {name}: the landmark set is {sets[0]} in one and {sets[1]} "
+                "in the other"
+            )
         figures = _figures(before.engines[name]), _figures(after.engines[other])
         shown = name if name == other else f"{name} -> {other}"
         for figure in sorted(figures[0].keys() & figures[1].keys()):

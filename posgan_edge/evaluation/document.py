@@ -28,6 +28,7 @@ class Settings:
     """What is measured.
 
     ``reference`` is the model that the others are compared with, or empty. ``turn`` is in degrees.
+    ``landmarks`` is the landmark set asked for; None means the one that fits the labels.
     """
 
     engines: tuple[str, ...]
@@ -41,6 +42,7 @@ class Settings:
     sample: int | None = None  # number of faces chosen at random
     seed: int | None = None  # random seed of the sample
     rounds: int = 0  # timed calls of each engine; 0: no latency is measured
+    landmarks: str | None = None
 
 
 class Timing(Document, frozen=True):
@@ -76,6 +78,7 @@ class EngineRow(Document, frozen=True):
     """Figures of one engine (see ``scoring.Scores``). None means not measured.
 
     ``megabytes`` is the size of its file; ``jitter_percent`` is in percent of the face's size.
+    ``landmarks`` is the landmark set that was scored (see ``UvLayout``).
     """
 
     engine: EngineInfo
@@ -98,6 +101,7 @@ class EngineRow(Document, frozen=True):
     cold_start: ColdStart | None = None
     energy: Energy | None = None
     latency_ms: Timing | None = None
+    landmarks: str = "aflw"
 
 
 class Benchmark(Document, frozen=True):

@@ -25,7 +25,7 @@ from posgan_edge.faces.detector import Detector
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.metrics import nme, nme_3d
 from posgan_edge.geometry.pose import fit_pose
 from posgan_edge.geometry.values import FaceBox
@@ -72,13 +72,15 @@ def predict_from_labels(
     progress: Progress = silent,
     on_unreadable: OnUnreadable | None = None,
     cut: Cut = extract_crop,
+    layout: UvLayout | None = None,
 ) -> Iterator[Prediction | None]:
     """Yields a prediction for each face, on its ground-truth crop; None for an unreadable photo.
 
-    ``cut`` makes the network's input, as ``extract_crop`` does. Raises PosganError for an
-    unreadable photo if ``on_unreadable`` is None.
+    ``cut`` makes the network's input, as ``extract_crop`` does. ``layout`` is used instead of the
+    engine's built-in one; it may have other landmarks. Raises PosganError for an unreadable photo
+    if ``on_unreadable`` is None.
     """
-    layout, size = load_layout(engine.info.layout), engine.info.input_size
+    layout, size = layout or load_layout(engine.info.layout), engine.info.input_size
     batch = min(batch, engine.info.batch or batch)
     done = 0
     for start in range(0, len(faces), batch):
@@ -112,14 +114,16 @@ def predict_from_photos(
     mirror: bool = False,
     progress: Progress = silent,
     on_unreadable: OnUnreadable | None = None,
+    layout: UvLayout | None = None,
 ) -> Iterator[Prediction | None]:
     """Yields a prediction for each face as ``run`` makes it; None for a face that is not found.
 
     Photos show more people than the labelled one, so the detection with the largest overlap with
     the label box is taken; the overlap must be at least ``DETECTION_IOU``. Without a detector the
-    label boxes are used. Raises PosganError for an unreadable photo if ``on_unreadable`` is None.
+    label boxes are used. ``layout`` is used instead of the engine's built-in one. Raises
+    PosganError for an unreadable photo if ``on_unreadable`` is None.
     """
-    pipeline = FacePipeline(engine, None, passes, mirror, dense=False)
+    pipeline = FacePipeline(engine, None, passes, mirror, dense=False, layout=layout)
     for index, face in enumerate(faces):
         image, truth = _photo(face, on_unreadable), FaceBox.around(face.original)
         box: FaceBox | None = truth

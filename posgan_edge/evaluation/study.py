@@ -30,6 +30,7 @@ from posgan_edge.evaluation.scoring import (
 )
 from posgan_edge.evaluation.stability import deviation, jitter
 from posgan_edge.faces.detector import Detector
+from posgan_edge.geometry.layout import HUMAN_SET, UvLayout, load_layout
 from posgan_edge.progress import Progress, silent
 from posgan_edge.system import machine_block
 
@@ -77,8 +78,9 @@ def run_study(
     # The speed of a machine changes over minutes, so the engines are timed at three moments.
     sittings = [_sitting(engines, settings, progress)]
     unreadable: dict[str, str] = {}
+    layouts = {name: scored_layout(engine, settings) for name, engine in engines.items()}
     predictions = {
-        name: _predict(engine, name, settings, faces, detector, unreadable, progress)
+        name: _predict(engine, name, settings, faces, detector, unreadable, progress, layouts[name])
         for name, engine in engines.items()
     }
     rows: dict[str, EngineRow] = {}
@@ -100,6 +102,7 @@ def run_study(
             expression=(
                 _openness(faces, found, scores.per_face) if HUMAN in settings.label_sets else None
             ),
+            landmarks=layouts[name].landmark_set,
             deviation_px=deviation(found, predictions[reference]) if settings.reference else None,
         )
     document = Benchmark(
@@ -115,6 +118,19 @@ def run_study(
     for engine in engines.values():
         engine.close()
     return study
+
+
+def scored_layout(engine: Engine, settings: Settings) -> UvLayout:
+    """Returns the engine's layout with the landmarks that are scored.
+
+    Unless the settings name a set, people's points are compared with the set ``300w`` if the
+    layout has it, and all others with ``aflw``. Raises BadInput for a set that the layout lacks.
+    """
+    layout = load_layout(engine.info.layout)
+    if settings.landmarks is not None:
+        return layout.with_landmarks(settings.landmarks)
+    human = HUMAN in settings.label_sets and HUMAN_SET in layout.landmark_sets
+    return layout.with_landmarks(HUMAN_SET) if human else layout
 
 
 def _openness(
@@ -141,6 +157,7 @@ def _predict(
     detector: Detector | None,
     unreadable: dict[str, str],
     progress: Progress,
+    layout: UvLayout,
 ) -> list[Prediction | None]:
     def scoring(_: str, done: int, total: int, /) -> None:
         progress(f"scoring {name}", done, total)
@@ -149,10 +166,12 @@ def _predict(
         unreadable[face.name] = str(error)
 
     if settings.crop == "gt" and settings.passes == 1 and not settings.mirror:
-        return list(predict_from_labels(engine, faces, 16, scoring, fail))
+        return list(predict_from_labels(engine, faces, 16, scoring, fail, layout=layout))
     finder = detector if settings.crop == "detector" else None
     return list(
-        predict_from_photos(engine, faces, finder, settings.passes, settings.mirror, scoring, fail)
+        predict_from_photos(
+            engine, faces, finder, settings.passes, settings.mirror, scoring, fail, layout
+        )
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -29,6 +30,9 @@ REGIONS: dict[str, tuple[int, ...]] = {
 }
 #: The regions whose last point joins the first.
 CLOSED_REGIONS = ("right_eye", "left_eye", "outer_lips", "inner_lips")
+#: The landmark set that every layout has, and that of people's points (only of ``ict``).
+DEFAULT_SET, HUMAN_SET = "aflw", "300w"
+LANDMARK_SETS = (DEFAULT_SET, HUMAN_SET)
 #: The layouts that are shipped.
 BUILT_IN = ("ict", "prnet")
 _INNER_POLYGONS = (
@@ -47,6 +51,9 @@ class UvLayout:
     ``mask`` (M, M) bool, True where the map is a face; ``mean_uv`` (P, 2) float32 and
     ``mean_points`` (P, 3) float32: the mean face in y-up space facing +z (pitch, yaw and roll
     zero in the AFLW2000-3D convention), centred, of unit root-mean-square radius.
+    ``landmark_sets`` holds places (68, 2) of the landmarks by name. ``aflw`` is the convention of
+    AFLW2000-3D and 300W-LP, which ``load_layout`` gives; ``300w`` is where people put the points
+    in 300-W's photos (inner points only, the jaw is the same). See ``with_landmarks``.
 
     >>> from posgan_edge import load_layout
     >>> layout = load_layout("ict")
@@ -60,6 +67,7 @@ class UvLayout:
     mask: NDArray[np.bool_]
     mean_uv: NDArray[np.float32]
     mean_points: NDArray[np.float32]
+    landmark_sets: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         if self is other or not isinstance(other, UvLayout):
@@ -78,6 +86,30 @@ class UvLayout:
     def landmarks(self, maps: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """The 68 landmarks of maps (..., 3, M, M) -> (..., 68, 3), in the maps' units."""
         return sample_map(maps, self.landmark_uv)
+
+    @property
+    def landmark_set(self) -> str:
+        """The name of the set that ``landmark_uv`` is; empty if it is none of ``landmark_sets``."""
+        sets = self.landmark_sets.items()
+        return next((name for name, uv in sets if np.array_equal(uv, self.landmark_uv)), "")
+
+    def with_landmarks(self, name: str) -> UvLayout:
+        """A copy of this layout whose 68 landmarks are those of a set, ``aflw`` or ``300w``.
+
+        Give it to ``FacePipeline`` or ``FaceTracker`` as ``layout``. Raises BadInput if the layout
+        has no such set.
+
+        >>> from posgan_edge import load_layout
+        >>> load_layout("ict").with_landmarks("300w").landmark_set
+        '300w'
+        """
+        if not isinstance(name, str) or name not in self.landmark_sets:
+            known = " or ".join(map(repr, self.landmark_sets)) or "none"
+            raise BadInput(
+                f"UV layout {self.name!r} has no landmark set {arrays.described(name)}: it has "
+                f"{known}"
+            )
+        return replace(self, landmark_uv=self.landmark_sets[name])
 
     def mask_at(self, resolution: int) -> NDArray[np.bool_]:
         """The face mask at another resolution (1 to 8192), nearest pixel centre."""
@@ -144,11 +176,15 @@ def load_layout(name: str) -> UvLayout:
 def _loaded(name: str) -> UvLayout:
     file = resources.files("posgan_edge.assets") / f"layout-{name}.npz"
     with file.open("rb") as stream, np.load(stream) as data:
+        sets = {DEFAULT_SET: data["landmark_uv"]}
+        if "landmarks_300w" in data:
+            sets[HUMAN_SET] = data["landmarks_300w"]
         return UvLayout(
             name=name,
             resolution=int(data["mask"].shape[0]),
-            landmark_uv=data["landmark_uv"],
+            landmark_uv=sets[DEFAULT_SET],
             mask=data["mask"],
             mean_uv=data["mean_uv"],
             mean_points=data["mean_points"],
+            landmark_sets=sets,
         )

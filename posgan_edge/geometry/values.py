@@ -100,6 +100,21 @@ class PositionMap:
     def resolution(self) -> int:
         return int(self.xyz.shape[-1])
 
+    def landmarks(self, name: str | None = None) -> NDArray[np.float32]:
+        """The 68 landmarks (68, 3) in units of the crop's side.
+
+        ``name`` is a landmark set of the layout, ``aflw`` or ``300w`` (see ``UvLayout``); None
+        means the layout's own. Raises BadInput if the layout has no such set.
+
+        >>> import numpy as np
+        >>> from posgan_edge import PositionMap, load_layout
+        >>> flat = PositionMap(np.zeros((3, 128, 128), np.float32), load_layout("ict"))
+        >>> flat.landmarks("300w").shape
+        (68, 3)
+        """
+        layout = self.layout if name is None else self.layout.with_landmarks(name)
+        return layout.landmarks(self.xyz)
+
     def resampled(self, resolution: int = 256) -> PositionMap:
         """This map at another resolution (256 for PRNet-style users), bilinear.
 

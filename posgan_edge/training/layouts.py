@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.axes import Y_UP
+from posgan_edge.geometry.layout import HUMAN_SET, load_layout
 from posgan_edge.geometry.pose import fit_similarity, rotation_from_angles
 from posgan_edge.geometry.sampling import sample_map
 
@@ -79,9 +80,11 @@ def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> No
     # The mean of the landmarks, in the same pose, is for layouts without a dense mean.
     shapes = sample_map(dense, all_points).astype(np.float64) * Y_UP
     landmarks = np.mean([_into(mean, s[: len(uv)], s[len(uv) :]) for s in shapes], axis=0)
+    sets = load_layout("ict").landmark_sets
     np.savez_compressed(
         output / "layout-ict.npz",
         landmark_uv=landmark_uv,
+        landmarks_300w=sets[HUMAN_SET],  # chosen by benchmarks/landmark_sets.py
         mask=mask,
         mean_uv=uv.astype(np.float32),
         mean_points=mean.astype(np.float32),

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def tables(document: Benchmark) -> list[dict[str, Any]]:
     """Returns the tables (title, header and rows of text): NME by part, and openness."""
     rows = _openness(document)
-    parts = [[name, *(f"{row.nme[part]:.3f}" for part in PARTS)] for name, row in rows.items()]
+    parts = [
+        [name, document.engines[name].landmarks, *(f"{row.nme[part]:.3f}" for part in PARTS)]
+        for name, row in rows.items()
+    ]
     openness = []
     for name, row in rows.items():
         cells = [name]
@@ -33,7 +36,7 @@ def tables(document: Benchmark) -> list[dict[str, Any]]:
     return [
         {
             "title": "2D NME by part of the face, human points (%)",
-            "header": ["engine", *PARTS],
+            "header": ["engine", "landmarks", *PARTS],
             "rows": parts,
         },
         {

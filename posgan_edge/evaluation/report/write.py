@@ -135,10 +135,12 @@ def _gpu(machine: dict[str, Any]) -> str:
 
 def _markdown(document: Benchmark, tables: list[Table]) -> str:
     machine, settings = document.machine, document.settings
+    sets = ", ".join(sorted({row.landmarks for row in document.engines.values()}))
     lines = [
         "# posgan-edge benchmark",
         "",
-        f"{len(document.faces)} faces, crop {settings.crop}, {settings.passes} pass(es); "
+        f"{len(document.faces)} faces, crop {settings.crop}, {settings.passes} pass(es), "
+        f"landmark set {sets}; "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python "
         f"{machine['python']}, posgan-edge {machine['posgan_edge']}{_gpu(machine)}.",
     ]
