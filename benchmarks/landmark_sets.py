@@ -4,8 +4,8 @@
 
 The training labels follow the convention of AFLW2000-3D (the set ``aflw``). People who mark photos
 as 300-W did put points elsewhere, by a constant offset for each point. The witness is MediaPipe
-FaceMesh (refined; the table of ``peer_methods.py``) on faces of the training pack. For each of the 51
-inner points the place on the map is searched that the model's maps put nearest to FaceMesh's
+FaceMesh (refined; the table of ``peer_methods.py``) on faces of the training pack. For each of the
+51 inner points the place on the map is searched that the model's maps put nearest to FaceMesh's
 point, on faces up to ``YAW`` degrees of the split ``train``, the same on both sides of the face.
 The six points of each eye and the inner lips are then moved together, so that openness in the
 picture agrees too (see ``_Parts``). The jaw keeps its points, because FaceMesh's do not follow the

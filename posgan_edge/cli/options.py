@@ -160,21 +160,14 @@ class EngineOptions(Group):
         return load_engine(self.model, self.threads, self.provider, self.verify)
 
     def layout(self, name: str, masked: Sequence[str]) -> UvLayout:
-        """Returns the model's layout with the landmarks of --landmarks, and with the mask of
-        --uv-mask if it is given.
+        """Returns the model's layout with the set of --landmarks and the mask of --uv-mask.
 
         ``masked`` names the options given that need a mask. Raises UsageError if there is one
-        and the layout has no mask, or if it has no such landmarks.
+        and the layout has no mask, and BadInput if it has no such landmarks.
         """
         from posgan_edge.geometry.layout import load_layout
 
-        layout = load_layout(name)
-        if self.landmarks not in layout.landmark_sets:
-            raise UsageError(
-                f"--landmarks {self.landmarks}: UV layout {name!r} has the set "
-                f"{', '.join(layout.landmark_sets)} alone"
-            )
-        layout = layout.with_landmarks(self.landmarks)
+        layout = load_layout(name).with_landmarks(self.landmarks)
         if self.uv_mask is not None:
             if not is_utf8(self.uv_mask):
                 raise UsageError(f"--uv-mask {self.uv_mask}: the name must be UTF-8")
