@@ -1,10 +1,10 @@
 """Averages trained weights, and says what the average is worth on validation faces.
 
-    python benchmarks/average_weights.py A.pth:0.7 B.pth:0.3 --data PACK --output AVERAGE.safetensors
+    python benchmarks/average_weights.py A.pth:0.7 B.pth:0.3 --data PACK --output C.safetensors
 
-Each argument is a file of weights (or ``edge``) and its share. The statistics of the batch norms are
-computed again on training faces (about two minutes). Printed are the validation NMEs of each file
-and of the average. See ``posgan_edge.training.averaging``.
+Each argument is a file of weights (or ``edge``) and its share. The statistics of the batch norms
+are computed again on training faces (about two minutes). Printed are the validation NMEs of each
+file and of the average. See ``posgan_edge.training.averaging``.
 """
 
 from __future__ import annotations

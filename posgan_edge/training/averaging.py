@@ -2,8 +2,8 @@
 
 The ends of several legs of one run lie around one minimum, each off it by chance. The mean of their
 weights is often better than each of them (Izmailov et al., Averaging Weights Leads to Wider Optima
-and Better Generalization, UAI 2018). The statistics of the batch norms belong to one set of weights,
-so they are computed again for the mean.
+and Better Generalization, UAI 2018). The statistics of the batch norms belong to one set of
+weights, so they are computed again for the mean.
 """
 
 from __future__ import annotations
