@@ -88,7 +88,8 @@ class Capture:
             self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
             self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._ended, timeout)
+            if timeout > 0:
+                self._changed.wait_for(lambda: self._ready or self._ended, timeout)
             if self._ready:
                 frame = self._ready.popleft()
                 self._changed.notify_all()

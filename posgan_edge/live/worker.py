@@ -54,7 +54,7 @@ class SinkWorker:
     """Draws results and hands them to the sinks, on its own thread.
 
     When the sinks are slower than the frames, ``put`` waits; a live capture then drops frames.
-    ``room`` is called when another result can be put.
+    ``room``: see ``full``.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class SinkWorker:
         self.failures: list[str] = []
         self._sinks, self._release, self._written = list(sinks), release, written
         self._times, self._notify, self._room = times, notify, room
+        self._awaited = False
         self._queue: queue.Queue[Result | None] = queue.Queue(waiting)
         self._canvas = Canvas(drawing)
         self._thread = threading.Thread(target=self._run, name="sinks", daemon=True)
@@ -78,8 +79,10 @@ class SinkWorker:
 
     @property
     def full(self) -> bool:
-        """Whether ``put`` would wait."""
-        return self._queue.full()
+        """Whether ``put`` would wait. If so, ``room`` is called once it would not."""
+        self._awaited = True  # before the look, so that a place that becomes free is told
+        self._awaited = self._queue.full()
+        return self._awaited
 
     def put(self, result: Result) -> None:
         self._queue.put(result)
@@ -98,7 +101,8 @@ class SinkWorker:
     def _run(self) -> None:
         # The loop waits for this thread, so it continues after any error of a sink.
         while (result := self._queue.get()) is not None:
-            self._room()
+            if self._awaited:
+                self._room()
             self._hand_on(result)
             if not self.failures:
                 self._written(result)
