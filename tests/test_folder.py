@@ -101,6 +101,24 @@ def done_pictures(journal):
     return max((json.loads(line)[0] for line in lines if line.startswith(b"[")), default=0)
 
 
+def processes_of(folder):
+    """The processes that a journal names."""
+    lines = (folder / ".a.jsonl.progress").read_bytes().splitlines()
+    return {json.loads(line)["process"] for line in lines if line.startswith(b'{"process"')}
+
+
+def gone(number, seconds=60):
+    """Whether a process ends in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def interrupted(folder, words, number, after=3):
     """Runs until some pictures are done, and sends a signal then."""
     process = subprocess.Popen(
@@ -143,6 +161,8 @@ def test_an_interrupted_run_goes_on(photos, whole, tmp_path, processes, number, 
     words = command(photos, "--processes", processes)
     found, err = interrupted(tmp_path, words, number)
     assert found == code, err
+    for noted in processes_of(tmp_path):
+        assert gone(noted), f"process {noted} goes on"
     before = done_pictures(tmp_path / ".a.jsonl.progress")
     if number != signal.SIGKILL:
         # What is done can be used.
@@ -180,8 +200,7 @@ def test_what_a_kill_leaves_half_written_is_cured(photos, whole, tmp_path):
     interrupted(tmp_path, words, signal.SIGKILL, 7)
     journal = tmp_path / ".a.jsonl.progress"
     before = done_pictures(journal)
-    (number,) = {json.loads(line)["process"] for line in journal.read_bytes().splitlines()
-                 if line.startswith(b'{"process"')}  # fmt: skip
+    (number,) = processes_of(tmp_path)
     with open(journal, "ab") as stream:
         stream.write(b"[15, 14")
     for name in (".a.jsonl.part", ".a.csv.part", ".a.npz.part.rows", ".a.parquet.part.rows"):

@@ -63,6 +63,19 @@ def test_pictures_of_an_archive(tmp_path):
         np.testing.assert_array_equal(reader.read(found[1]), cv2.imread(str(PORTRAIT)))
 
 
+def test_a_pattern_of_archives(tmp_path):
+    for name in ("a", "b"):
+        write_zip(tmp_path / f"{name}.zip", [("x/p.jpg", JPEG)])
+    pattern = str(tmp_path / "*.zip")
+    assert is_picture(pattern)
+    assert pictures_of(pattern) == [f"{tmp_path}/{name}.zip/x/p.jpg" for name in ("a", "b")]
+    assert targets(expanded(pattern), tmp_path, None) == [
+        tmp_path / f"{name}.zip" / "x" / "p.jpg" for name in ("a", "b")
+    ]
+    with pytest.raises(BadInput, match="matches no pictures"):
+        expanded(str(tmp_path / "c*.zip"))
+
+
 def test_names_of_an_archive_lead_nowhere_else(tmp_path):
     names = ["../../up.jpg", "/root.jpg", "C:\\a\\b.jpg", "a/../../../c.jpg", "..\\d.jpg"]
     path = write_zip(tmp_path / "a.zip", [(name, JPEG) for name in names])

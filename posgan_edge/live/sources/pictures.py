@@ -106,10 +106,14 @@ def expanded(uri: str) -> list[Picture]:
         root = Path(uri)
         while glob.has_magic(str(root)):
             root = root.parent
-        found = [name for name in glob.glob(uri, recursive=True) if _looks_like_one(Path(name))]
-        if not found:
+        names = sorted(glob.glob(uri, recursive=True))
+        if path.suffix.lower() == _ZIP:
+            pictures = [picture for name in names for picture in _zipped(name)]
+        else:
+            pictures = [Picture(n, str(root)) for n in names if _looks_like_one(Path(n))]
+        if not pictures:
             raise BadInput(f"{uri}: matches no pictures")
-        return [Picture(name, str(root)) for name in sorted(found)]
+        return pictures
     if path.suffix.lower() == _ZIP:
         return _zipped(uri)
     return [Picture(uri, str(path.parent))]
