@@ -31,6 +31,7 @@ _OPTIONAL = (
     ("onnxruntime", "running ONNX models", ""),
     ("openvino", "running ONNX models on OpenVINO", "openvino"),
     ("mediapipe", "finding faces", "detect"),
+    ("av", "writing H.264, opening RTSP streams quickly", "video"),
     ("trimesh", "writing PLY and GLB meshes", "mesh"),
     ("torch", "running checkpoints", "torch"),
     ("safetensors", "reading .safetensors weights", "torch"),

@@ -22,6 +22,7 @@ from posgan_edge.live.sinks import Outputs, Result, SharedSink
 from posgan_edge.live.sinks.live_page import LivePageSink
 from posgan_edge.live.sources import names_camera, open_source
 from posgan_edge.live.sources.synthetic import SyntheticSource
+from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.data import PORTRAIT, read_lines
 from tests.test_live import Keeper, Still, start
 
@@ -373,6 +374,46 @@ def test_the_live_page_shows_all_cameras_and_each():
         finally:
             stop.set()
             writer.join()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    made = Browser(tmp_path / "profile")
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_a_browser_shows_all_cameras_and_opens_one(browser):
+    process = start(
+        FACE, f"{FACE}&blink=3", "--drop-frames", "--box", BOX, "--serve", "0", "--duration", 300
+    )
+    try:
+        line = process.stderr.readline()
+        assert line.startswith("live page: "), line
+        url = line.split()[-1]
+        browser.open(url)
+        browser.until("document.querySelectorAll('figure').length === 2", 60)
+        browser.until(
+            "[...document.images].length === 2 && "
+            "[...document.images].every(i => i.naturalWidth === 320)", 60
+        )  # fmt: skip
+        captions = browser.ask("[...document.querySelectorAll('figcaption')].map(c => c.innerText)")
+        assert captions == [f"1: {FACE}", f"2: {FACE}&blink=3"]
+        # The pictures are loaded again and again.
+        first = browser.ask("document.images[0].src")
+        browser.until(f"document.images[0].src !== '{first}'")
+        browser.ask("document.querySelectorAll('a')[1].click()")
+        browser.until("document.getElementById('state')?.dataset.live === 'yes'", 60)
+        browser.until("document.getElementById('picture').naturalWidth === 320", 60)
+        assert browser.ask("location.pathname") == "/2/"
+        assert browser.errors == []
+        assert {urlsplit(r).netloc for r in browser.requests} == {urlsplit(url).netloc}
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_names_of_outputs(tmp_path):

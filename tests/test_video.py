@@ -10,6 +10,7 @@ import pytest
 
 from posgan_edge import Frame
 from posgan_edge.live.sinks import Result, VideoSink
+from tests.helpers.browser import CHROMIUM, Browser
 
 FACE, BOX = "synthetic:?width=320&height=320&roll=0&sway=0&zoom=0", "90,60,120,120"
 
@@ -83,6 +84,30 @@ def test_what_was_written_plays_while_the_rest_is_written(tmp_path, suffix):
     copy.write_bytes(sink.temporary.read_bytes())
     assert len(read(copy)[2]) >= 20  # all but the last second
     sink.close()
+
+
+@pytest.mark.slow
+def test_a_browser_plays_it(tmp_path):
+    """A finished file, and what is left of one that was killed."""
+    pytest.importorskip("av")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    sink = VideoSink(tmp_path / "a.mp4", 10.0)
+    write(sink, 35, 320, 240)
+    (tmp_path / "cut.mp4").write_bytes(sink.temporary.read_bytes())
+    sink.close()
+    browser = Browser(tmp_path / "profile")
+    try:
+        for name, seconds in (("a.mp4", 3.5), ("cut.mp4", 2.0)):
+            browser.open((tmp_path / name).as_uri())
+            browser.until(f"location.pathname.endsWith('/{name}')", 60)
+            browser.until("document.querySelector('video')?.videoWidth === 320", 60)
+            browser.until(
+                "(async () => { const v = document.querySelector('video'); v.muted = true; "
+                f"await v.play(); return v.currentTime > 0.5 && v.duration >= {seconds}; }})()", 60
+            )  # fmt: skip
+    finally:
+        browser.close()
 
 
 @pytest.mark.parametrize(("width", "height"), [(65, 49), (64, 49), (65, 48), (17, 17)])
