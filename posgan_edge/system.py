@@ -43,6 +43,9 @@ _OPTIONAL = (
     ("tensorboard", "training logs", "train"),
 )
 
+#: Microseconds that all cores together may work in a period, and the period.
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 
 def cpu_name() -> str:
     """The processor's model name, as far as the system tells."""
@@ -166,11 +169,17 @@ def _importable(module: str, purpose: str, install: str) -> Ability:
 
 
 def usable_cores() -> int:
-    """The number of cores that this process may use."""
+    """The number of cores that this process may use: those it may run on, and no more than a
+    container's quota of time stands for."""
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = map(int, _QUOTA.read_text().split())
+    except (OSError, ValueError):  # ValueError: "max" stands for no quota
+        return cores
+    return max(1, min(cores, -(-quota // period)))
 
 
 def has_display() -> bool:

@@ -263,10 +263,22 @@ def test_how_many_processes(monkeypatch, cores, pictures, given, portable, on_gp
     assert run_pictures._processes(network, engine, [sink], pictures) == expected
 
 
-def test_cores_are_those_that_may_be_used(monkeypatch):
-    assert system.usable_cores() == len(os.sched_getaffinity(0))
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        (None, 4), ("max 100000", 4), ("250000 100000", 3), ("50000 100000", 1),
+        ("800000 100000", 4), ("", 4),
+    ],
+)  # fmt: skip
+def test_cores_are_those_that_may_be_used(monkeypatch, tmp_path, quota, cores):
+    monkeypatch.setattr(system, "_QUOTA", tmp_path / "cpu.max")
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5, 7}, raising=False)
+    assert system.usable_cores() == cores
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert system.usable_cores() == os.cpu_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert system.usable_cores() == cores
 
 
 def test_csv_has_what_json_has(photos, run):
