@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tokenize
 import zlib
 from collections.abc import Sequence
@@ -54,6 +56,9 @@ def read_arrays(
 
 def read_array(path: str | Path) -> NDArray[Any]:
     """The array of an ``.npy`` file. Raises BadInput for any other file, and for objects."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = os.strerror(errno.EISDIR) if os.path.isdir(path) else "not a regular file"
+        raise BadInput(f"{path}: not a .npy array: {kind}")
     try:
         array = np.load(path)
     except _BROKEN as error:
@@ -75,7 +80,9 @@ def check_array(
     )
     if not fits or array.dtype.kind not in kinds:
         sizes = ", ".join("any" if size is None else str(size) for size in shape)
-        words = " or ".join({"f": "floats", "i": "whole numbers", "u": "uint8"}[k] for k in kinds)
+        words = " or ".join(
+            {"f": "floats", "i": "whole numbers", "u": "uint8", "b": "booleans"}[k] for k in kinds
+        )
         raise BadInput(f"{name} is {array.dtype} {array.shape}, not {words} ({sizes})")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise BadInput(f"{name} holds values that are not finite")

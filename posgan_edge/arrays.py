@@ -146,11 +146,33 @@ def whole(value: Any, name: str, low: int = 1, high: int = LARGEST_SIDE) -> int:
     return int(value)
 
 
+def flag(value: Any, name: str) -> bool:
+    """True or False; numpy's, and 1 and 0, become Python's."""
+    known = isinstance(value, (bool, int, np.bool_)) and value in (0, 1)
+    if not known:
+        raise BadInput(f"{name} is {described(value)}: give True or False")
+    return bool(value)
+
+
 def instance(value: Any, kind: type[_T], name: str) -> _T:
     """A value of a class."""
     if not isinstance(value, kind):
         raise BadInput(f"{name} is {described(value)}: give a {kind.__name__}")
     return value
+
+
+def with_method(value: _T, method: str, name: str) -> _T:
+    """A value that has a method of this name."""
+    if not callable(getattr(value, method, None)):
+        raise BadInput(f"{name} is {described(value)}: give an object with a method {method}()")
+    return value
+
+
+def sequence(values: Any, name: str) -> Any:
+    """A list, a tuple, or an array of one dimension."""
+    if not isinstance(values, (list, tuple, np.ndarray)) or np.ndim(values) != 1:
+        raise BadInput(f"{name} is {described(values)}: give a list")
+    return values
 
 
 def instances(values: Any, kind: type[_T], name: str) -> Sequence[_T]:

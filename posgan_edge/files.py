@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, UsageError
 
 #: Largest list of names that is read, in bytes.
 _NAMES_LIMIT = 16 << 20
@@ -49,8 +50,11 @@ def read_limited(path: str | Path, limit: int) -> bytes:
 
 
 def check_writable(path: str | Path) -> Path:
-    """The path, once its folder exists and can be written; raises BadInput otherwise."""
+    """The path, once its folder exists and can be written; raises BadInput otherwise, and for what
+    is no regular file: a folder, a device, a pipe, or a place in /dev."""
     path = Path(path)
+    if _is_special(path):
+        raise BadInput(f"{path}: is a device or a pipe, not a file: give a file name")
     try:
         os.makedirs(path.parent, exist_ok=True)
     except (OSError, ValueError, RecursionError) as error:
@@ -66,6 +70,43 @@ def check_writable(path: str | Path) -> Path:
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"{path}: cannot be written ({reason})") from error
     return path
+
+
+def check_output(path: str | Path, mark: bytes) -> Path:
+    """``check_writable`` for a file that a command makes again when it is called again.
+
+    Raises UsageError if another file is there: one that is not empty and does not hold ``mark``,
+    which every such output holds.
+    """
+    path = check_writable(path)
+    if os.path.lexists(path) and not _holds(path, mark):
+        raise UsageError(
+            f"{path}: is there already, and not from an earlier call of this command: give another "
+            "name, or remove it"
+        )
+    return path
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    """Whether a file is empty or holds these bytes."""
+    try:
+        with open(path, "rb") as stream:
+            if not os.fstat(stream.fileno()).st_size:
+                return True
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return content.find(mark) >= 0
+    except OSError:
+        return False
+
+
+def _is_special(path: Path) -> bool:
+    """Whether writing a file would replace a device, a pipe, or a link in /dev."""
+    with suppress(OSError, ValueError):  # ValueError: a null byte
+        if os.path.realpath(path.parent) == "/dev":
+            return True
+        mode = os.stat(path).st_mode
+        return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return False
 
 
 def is_utf8(path: str | Path) -> bool:

@@ -121,7 +121,7 @@ def abilities() -> list[Ability]:
         install = f"pip install 'posgan-edge[{extra}]'"
         found.append(_importable(module, f"building {extra} engines", install))
     found.append(_importable("pycuda.driver", "running TensorRT engines", INSTALL_GPU))
-    found.append(_kernels())
+    found += [_host_kernels(), _kernels()]
     return found
 
 
@@ -140,6 +140,15 @@ def _gpu_providers() -> list[Ability]:
         else:
             found.append(Ability(purpose, bool(gpu), gpu or "no NVIDIA GPU and driver here"))
     return found
+
+
+def _host_kernels() -> Ability:
+    purpose = "reading maps with the kernels on the CPU"
+    try:
+        kernels = import_module("posgan_edge_kernels")
+    except (ImportError, OSError):
+        return Ability(purpose, False, "numpy reads them, more slowly: pip install ./cpp_ext")
+    return Ability(purpose, True, f"posgan_edge_kernels {kernels.__version__}")
 
 
 def _kernels() -> Ability:

@@ -1,5 +1,7 @@
 """Single arrays from files."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,8 @@ OPEN = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'shape': (2, 2), }  (2, 2"
     [
         (lambda p: None, "No such file"),
         (lambda p: p.mkdir(), "Is a directory"),
+        (os.mkfifo, "not a regular file"),
+        (lambda p: p.symlink_to("/dev/zero"), "not a regular file"),
         (lambda p: p.write_bytes(b""), "No data left"),
         (lambda p: p.write_bytes(b"x"), "pickle"),
         (lambda p: p.write_bytes(OPEN), "not a .npy array"),

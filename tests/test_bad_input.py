@@ -12,11 +12,13 @@ from PIL import Image as Pillow
 
 from posgan_edge import (
     Crop,
+    ExpressionTrack,
     Face,
     FaceBox,
     FacePipeline,
     FaceTracker,
     Frame,
+    MediaPipeDetector,
     PosganError,
     PositionMap,
     arrays,
@@ -29,6 +31,7 @@ from posgan_edge import (
     load_layout,
     metric_pose,
     openness,
+    read_faces,
     read_image,
     save_mesh,
     uv_texture,
@@ -194,6 +197,118 @@ def test_sizes_below_one_or_absurd_are_refused(size):
     ):
         with pytest.raises(BadInput, match="give a whole number from"):
             call()
+
+
+#: Values that are neither True nor False.
+NO_FLAGS = [None, "yes", 2, 1.0, [], np.zeros(3), np.array(True), BOX]
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=arrays.described)
+def test_what_is_neither_true_nor_false_is_refused(value):
+    face, pipeline = one_face(), FacePipeline(TinyEngine(), GivenBoxes([BOX]))
+    engine, detector = TinyEngine(), GivenBoxes([BOX])
+    calls = [
+        lambda: pipeline.process(GOOD, keep_all=value),
+        lambda: FacePipeline(engine, dense=value),
+        lambda: FacePipeline(engine, mirror=value),
+        *(
+            lambda name=name: FaceTracker(engine, detector, **{name: value})
+            for name in ("smooth", "dense", "mirror", "expressions")
+        ),
+        lambda: FaceSmoother(dense=value),
+        lambda: ExpressionTrack(smooth=value),
+        lambda: MediaPipeDetector(thorough=value),
+        lambda: draw_faces(GOOD, [face], dense=value),
+        lambda: draw_faces(GOOD, [face], label=value),
+        lambda: uv_texture(face, GOOD, mirrored=value),
+    ]
+    if value is not None:
+        calls.append(lambda: FaceTracker(engine, detector, background=value))
+    for call in calls:
+        with pytest.raises(BadInput, match="give True or False"):
+            call()
+    assert len(pipeline.process(GOOD, keep_all=np.True_)) == 1  # type: ignore[arg-type]
+    assert arrays.flag(1, "x") is True
+
+
+LAYOUT_FIELDS: list[tuple[str, Any]] = [
+    ("name", 3), ("resolution", 0), ("resolution", 64), ("resolution", None),
+    ("mask", np.ones((128, 128))), ("mask", np.ones((128, 64), bool)), ("mask", None),
+    ("landmark_uv", np.zeros((67, 2))), ("landmark_uv", np.full((68, 2), 1.5)),
+    ("landmark_uv", np.full((68, 2), NAN)), ("mean_uv", np.zeros((3, 2))), ("mean_uv", None),
+    ("mean_points", np.zeros((3, 3))), ("mean_points", np.full((len(LAYOUT.mean_uv), 3), INF)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), LAYOUT_FIELDS, ids=str)
+def test_a_layout_has_fitting_arrays(name, value):
+    with pytest.raises(BadInput) as error:
+        replace(LAYOUT, **{name: value})
+    assert "\n" not in str(error.value)
+
+
+POSE_FIELDS: list[tuple[str, Any]] = [
+    ("pitch", None), ("yaw", "1"), ("roll", True), ("scale", [1.0]), ("residual", np.zeros(2)),
+    ("rotation", None), ("rotation", np.eye(4)), ("rotation", np.eye(3, dtype=int)),
+    ("translation", np.zeros(2)), ("translation", [0, 0, 0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), POSE_FIELDS, ids=str)
+def test_a_pose_has_numbers_and_a_rotation(name, value):
+    with pytest.raises(BadInput, match=rf"Pose\.{name} is"):
+        replace(one_face().pose, **{name: value})
+
+
+def other_arguments(value: Any) -> list[Any]:
+    """Calls with a value that is none of those that the parameter takes."""
+    face, track = one_face(), ExpressionTrack()
+    return [
+        lambda: BOX.iou(value),
+        lambda: Crop.from_box(BOX, value),
+        lambda: Crop.from_landmarks(face.landmarks, 0.0, value),
+        lambda: fit_pose(face.dense_map.xyz, value),
+        lambda: fit_pose(face.dense_map.xyz, LAYOUT, None, value),
+        lambda: LAYOUT.with_mask_file(value),
+        lambda: FaceSmoother(value),
+        lambda: ExpressionTrack(value),
+        lambda: track.update(value, 0.1),
+        lambda: track.update(np.zeros((3, 5), np.float32), value),
+        lambda: track.follow(value, 0.1),
+        lambda: blendshapes(face, value),
+        lambda: blendshapes(face, track, value),
+        lambda: metric_pose(face, camera_matrix(90, 90, 32, 24), value),
+        lambda: replace(face, id=value),
+        lambda: FacePipeline(TinyEngine(), value),
+        lambda: FacePipeline(TinyEngine(), reader=value),
+        lambda: FacePipeline(TinyEngine()).at_crops(GOOD, [face.crop], value),
+        lambda: TinyEngine().warm_up(value),
+        lambda: TinyEngine().infer_all(value),
+        lambda: list(read_faces(value)),
+        lambda: MediaPipeDetector().detect_turned(GOOD, value),
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", ["x", np.zeros((2, 3, 4)), {1}, 1j, b"", object()], ids=arrays.described
+)
+def test_what_a_parameter_does_not_take_is_one_line(value):
+    for number, call in enumerate(other_arguments(value)):
+        with pytest.raises(PosganError) as error:
+            call()
+        assert "\n" not in str(error.value), number
+
+
+def test_a_tracker_is_told_of_faces_by_whole_numbers():
+    with FaceTracker(
+        TinyEngine(), GivenBoxes([BOX]), background=False, expressions=True
+    ) as tracker:
+        tracker.update(GOOD, 0.0)
+        odd: list[Any] = ["0", 1.5, np.zeros(3), True]
+        for value in odd:
+            with pytest.raises(BadInput, match="id is"):
+                tracker.set_neutral(value)
+        tracker.set_neutral(0)
 
 
 NO_POINTS = [

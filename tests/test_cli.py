@@ -326,6 +326,33 @@ def test_doctor_tells_of_the_kernels(run, monkeypatch, modules, line):
     assert re.search(f"^{line}$", out.replace("\n     ", " "), re.MULTILINE), out
 
 
+@pytest.mark.parametrize("words", [["doctor"], ["export", "--help"]])
+def test_a_reader_that_is_gone_is_no_missed_budget(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "posgan_edge", *words], stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        (None, " no  reading maps with the kernels on the CPU: numpy .*: pip install ./cpp_ext"),
+        (
+            SimpleNamespace(__version__="9", with_cuda=False),
+            "yes  reading maps with the kernels on the CPU: posgan_edge_kernels 9",
+        ),
+    ],
+)
+def test_doctor_tells_of_the_kernels_on_the_cpu(run, monkeypatch, module, line):
+    monkeypatch.setitem(sys.modules, "posgan_edge_kernels", module)
+    _, out, _ = run("doctor")
+    assert re.search(f"^{line}$", out, re.MULTILINE), out
+
+
 @pytest.mark.parametrize("command", [["-c", "import posgan_edge"], ["-m", "posgan_edge", "--help"]])
 def test_start_up_is_quick_and_light(command):
     heavy = "torch mediapipe tensorrt pycuda onnxruntime cv2 scipy matplotlib"

@@ -29,11 +29,11 @@ from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
 from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart, check_options
 from posgan_edge.build.trial import check_convertible
 from posgan_edge.engines.loader import SHIPPED, load_engine
-from posgan_edge.engines.manifest import Manifest, parse_plan_header
+from posgan_edge.engines.manifest import Manifest, check_engine_output, parse_plan_header
 from posgan_edge.engines.runtimes import load_tensorrt, runtime_version
 from posgan_edge.engines.signing import load_private_key, sign_manifest
 from posgan_edge.errors import BadInput, UsageError, missing
-from posgan_edge.files import check_writable, replaced
+from posgan_edge.files import replaced
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.progress import Progress, silent
 from posgan_edge.system import gpu_here, machine_block
@@ -268,6 +268,8 @@ def _check(request: BuildRequest) -> None:
         raise UsageError(
             "FP16 inputs and outputs need precision fp16, target onnxruntime", "fp16_io"
         )
+    if request.precision != "int8" and (request.record or request.images) is not None:
+        raise UsageError("a calibration record and pictures are for int8", "record", "images")
     check_options(request.target, request.plan, request.timing_cache is not None)
     if request.target in ONNX_TARGETS:
         if request.output.suffix != ".onnx":
@@ -277,7 +279,7 @@ def _check(request: BuildRequest) -> None:
         if request.output.suffix == ".onnx":
             raise UsageError(f"{request.output}: a {request.target} engine does not end in .onnx")
         load_tensorrt(request.target)
-    check_writable(request.output)
+    check_engine_output(request.output, request.model)
 
 
 def _gpu_of(request: BuildRequest, rtx_only: bool = False) -> tuple[str, str]:

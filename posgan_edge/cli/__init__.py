@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 import click
 
 from posgan_edge import __version__
 from posgan_edge.errors import BadInput, PosganError
 
-_COMMANDS = {
+COMMANDS = {
     "run": "Find faces in pictures, a video or a camera; draw them or write them to files.",
     "demo": "Try everything without a camera: video, mesh and stage times of a moving portrait.",
     "benchmark": "Score and time engines on AFLW2000-3D, with a report.",
@@ -29,18 +32,28 @@ _COMMANDS = {
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
+        if name not in COMMANDS:
             return None
         command = import_module(f"posgan_edge.cli.{name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Click would exit with 1, which says that a budget was missed. Python flushes standard
+            # output once more at its end.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,8 +76,6 @@ def main() -> None:
     except PosganError as error:
         report_error(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(141)
     except OSError as error:
         # Errors in opening a file are handled earlier; this catches errors in reading and writing.
         reason = error.strerror or type(error).__name__

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from posgan_edge.cli.groups import Finite
 from posgan_edge.errors import BadInput, MissingRuntime, UsageError
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ _LABEL_SETS = ("original", "reannotated")
 @click.option("--passes", default=None, type=click.IntRange(1, 3),
               help="Crops per face: 1 on gt, 2 with the detector unless given.")  # fmt: skip
 @click.option("--mirror", is_flag=True, help="Average with the mirrored crop.")
-@click.option("--turn", default=0.0, help="Turn every photo by this many degrees first.")
+@click.option(
+    "--turn", default=0.0, type=Finite(), help="Turn every photo by this many degrees first."
+)
 @click.option(
     "--limit", default=None, type=click.IntRange(1), help="Score only the first faces, this many."
 )
 @click.option("--sample", default=None, type=click.IntRange(1),
               help="Score this many faces drawn at random.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Random seed of --sample.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Random seed of --sample."
+)
 @click.option("--exclude", type=Path, help="File of names that are not scored, one per line.")
 @click.option("--rounds", default=None, type=click.IntRange(0, 100_000),
               help="Calls of each engine to time; 300 with --report, else none.")  # fmt: skip
@@ -55,7 +60,7 @@ _LABEL_SETS = ("original", "reannotated")
               help="What benchmarks/peers.py --json wrote, for the report.")  # fmt: skip
 @click.option("--json", "json_path", type=Path, help="Write the figures here.")
 @click.option("--baseline", type=Path, help="Earlier --json: fail if this run is worse.")
-@click.option("--fail-above", default=0.02, show_default=True,
+@click.option("--fail-above", default=0.02, show_default=True, type=Finite(),
               help="Points of NME by which this run may be worse than --baseline.")  # fmt: skip
 def command(
     engines: tuple[str, ...],
@@ -91,12 +96,14 @@ def command(
     from posgan_edge.evaluation.document import Settings, load_benchmark
     from posgan_edge.evaluation.peers import load_peers
     from posgan_edge.evaluation.study import run_study
-    from posgan_edge.files import check_writable, read_names
+    from posgan_edge.files import check_output, read_names
 
     if limit is not None and sample is not None:
         raise UsageError("--limit takes the first faces and --sample draws some: give one of them")
+    if report_path is None and (history or sensitivity) is not None:
+        raise UsageError("--history and --sensitivity need --report")
     if json_path is not None:
-        check_writable(json_path)
+        check_output(json_path, b'"label_sets"')
     if report_path is not None:
         from posgan_edge.evaluation.report.write import check_report, write_report
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from posgan_edge.cli.groups import Finite
 from posgan_edge.errors import UsageError
 
 #: Option to name in an error, for each field that a UsageError can name.
@@ -44,10 +45,18 @@ _FLAGS = {
               show_default=True)  # fmt: skip
 @click.option("--keep-fp16", default="", metavar="REGEX", help="Layers that stay in float.")
 @click.option(
-    "--max-nme", default=0.05, show_default=True, help="Budget: NME in points above FP32."
+    "--max-nme",
+    default=0.05,
+    show_default=True,
+    type=Finite(0),
+    help="Budget: NME in points above FP32.",
 )
 @click.option(
-    "--max-pixels", default=0.5, show_default=True, help="Budget: mean deviation in px of 256."
+    "--max-pixels",
+    default=0.5,
+    show_default=True,
+    type=Finite(0),
+    help="Budget: mean deviation in px of 256.",
 )
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 8))
 @click.option("--tuned-for", default=1, show_default=True, type=click.IntRange(1, 8),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from posgan_edge.cli.groups import Finite
+
 
 @click.command()
 @click.option("--model", default="edge", show_default=True, help="Shipped name, ONNX, checkpoint.")
@@ -17,7 +19,7 @@ import click
 @click.option("--names", type=Path, help="File of names to take, one per line (a split).")
 @click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="mse",
               show_default=True)  # fmt: skip
-@click.option("--percentile", default=99.99, show_default=True)
+@click.option("--percentile", default=99.99, show_default=True, type=Finite())
 @click.option("--output", required=True, type=Path, help="Calibration record (JSON) to write.")
 @click.option(
     "--sensitivity", type=Path, help="Folder for a table and a plot of the cost of each layer."
@@ -38,13 +40,14 @@ def command(
     from posgan_edge.build.graph import props, sizes
     from posgan_edge.cli.progress import reporting
     from posgan_edge.evaluation.aflw2000 import landmark_labels
-    from posgan_edge.files import check_writable, read_names
+    from posgan_edge.files import check_output, read_names
 
     calibration.check_method(method, percentile)
-    check_writable(output)
+    check_output(output, b'"ranges"')
     if sensitivity is not None:
         costs.check_plot()
-        check_writable(sensitivity / "sensitivity.md")
+        check_output(sensitivity / "sensitivity.md", b"| layer | map, px of 256 |")
+        check_output(sensitivity / "sensitivity.png", b"Matplotlib")
     with reporting() as progress:
         source = source_model(model, progress)
         faces = calibration.folder_faces(

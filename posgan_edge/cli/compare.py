@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from posgan_edge.cli.groups import Finite
 from posgan_edge.errors import BudgetMissed
 
 if TYPE_CHECKING:
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 @click.argument("before", type=Path)
 @click.argument("after", type=Path)
 @click.option(
-    "--fail-above", default=0.02, show_default=True, help="Points of NME by which a mean may rise."
+    "--fail-above",
+    default=0.02,
+    show_default=True,
+    type=Finite(),
+    help="Points of NME by which a mean may rise.",
 )
-@click.option("--fail-slower", default=None, type=click.FloatRange(min=1.0),
+@click.option("--fail-slower", default=None, type=Finite(min=1.0),
               help="Fail where p90 is more than this many times the old one.")  # fmt: skip
 def command(before: Path, after: Path, fail_above: float, fail_slower: float | None) -> None:
     """Print what changed between two benchmark --json files.

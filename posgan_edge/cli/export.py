@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
-from posgan_edge.errors import BadInput, missing
-from posgan_edge.files import check_writable
+from posgan_edge.engines.manifest import has_manifest
+from posgan_edge.errors import BadInput, UsageError, missing
+from posgan_edge.files import check_output
 from posgan_edge.geometry.layout import load_layout
 
 #: Value of ``--landmarks`` given without a file.
@@ -41,9 +43,21 @@ def command(
         raise missing("PyTorch", "exporting", "export") from error
     if Path(output).suffix != ".onnx":
         raise BadInput(f"{output}: the output must end in .onnx")
+    check_output(output, b"position_map")
+    if has_manifest(output):
+        raise UsageError(f"{output}: is an engine with a manifest: give another name")
+    if safetensors is not None:
+        check_output(safetensors, b"posgan_edge.generator")
     table = landmarks if landmarks != _IN_THE_GRAPH else None
-    if table is not None and check_writable(table).suffix != ".json":
+    if table is not None and check_output(table, b"landmark table").suffix != ".json":
         raise BadInput(f"{table}: the landmark table must end in .json")
+    for written in filter(None, (output, table, safetensors)):
+        if os.path.isfile(model) and os.path.exists(written) and os.path.samefile(model, written):
+            raise UsageError(f"{written}: is the model that is exported: give another name")
+    if len({os.path.realpath(p) for p in (output, table, safetensors) if p is not None}) < sum(
+        p is not None for p in (output, table, safetensors)
+    ):
+        raise UsageError("two outputs have one name: give another")
     generator = load_generator(model)
     layout = load_layout(generator.layout).with_landmarks(landmark_set)
     difference = export_onnx(

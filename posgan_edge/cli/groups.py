@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
 from typing import Any, ClassVar
+
+import click
 
 from posgan_edge.errors import UsageError
 
@@ -17,6 +20,19 @@ class Group:
     """
 
     declared: ClassVar[Sequence[Callable[..., Any]]] = ()
+
+
+class Finite(click.FloatRange):
+    """A number within a range, and neither NaN nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+    def __repr__(self) -> str:
+        return super().__repr__() if (self.min, self.max) != (None, None) else "FLOAT"
 
 
 def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[..., None]]:

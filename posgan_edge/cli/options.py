@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from posgan_edge.cli.groups import Group, numbers, with_flags
+from posgan_edge.cli.groups import Finite, Group, numbers, with_flags
 from posgan_edge.errors import MissingRuntime, UsageError
-from posgan_edge.files import is_utf8
 
 if TYPE_CHECKING:
     from posgan_edge.engines.base import Engine
@@ -53,15 +52,15 @@ class SourceOptions(Group):
                      help="Camera's number or device, or a stream's address."),
         click.option("--size", metavar="WIDTHxHEIGHT",
                      help="Size of raw BGR frames on standard input."),
-        click.option("--fps", default=None, type=click.FloatRange(0, 1000, min_open=True),
+        click.option("--fps", default=None, type=Finite(0, 1000, min_open=True),
                      help="At most this many frames a second (not for pictures)."),
         click.option("--drop-frames/--keep-frames", "drop", default=None,
                      help="Drop frames that come too fast.  [default: for live sources]"),
-        click.option("--patience", default=30.0, show_default=True, type=click.FloatRange(0),
+        click.option("--patience", default=30.0, show_default=True, type=Finite(0),
                      help="Seconds to wait for a stream that was lost."),
         click.option("--max-frames", default=None, type=click.IntRange(1),
                      help="Stop after this many frames."),
-        click.option("--duration", default=None, type=click.FloatRange(0, min_open=True),
+        click.option("--duration", default=None, type=Finite(0, min_open=True),
                      help="Stop after this many seconds."),
     )  # fmt: skip
 
@@ -169,8 +168,6 @@ class EngineOptions(Group):
 
         layout = load_layout(name).with_landmarks(self.landmarks)
         if self.uv_mask is not None:
-            if not is_utf8(self.uv_mask):
-                raise UsageError(f"--uv-mask {self.uv_mask}: the name must be UTF-8")
             layout = layout.with_mask_file(self.uv_mask)
         if masked and not layout.masked:
             raise UsageError(
@@ -200,7 +197,7 @@ class FaceOptions(Group):
                           "[default: 2]"),
         click.option("--mirror", is_flag=True,
                      help="Average with the mirrored crop; takes twice the time."),
-        click.option("--redetect", default=1.0, show_default=True, type=click.FloatRange(0),
+        click.option("--redetect", default=1.0, show_default=True, type=Finite(0),
                      help="Videos: seconds between searches for new faces."),
         click.option("--no-smooth", is_flag=True, help="Do not smooth over time."),
     )  # fmt: skip

@@ -17,7 +17,13 @@ from posgan_edge.errors import UsageError
               help="Largest number of basis vectors.")  # fmt: skip
 @click.option("--validation", default=None, type=click.IntRange(1),
               help="Faces kept for val.npz.  [default: one in 20, at most 600]")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Random seed that chooses these faces.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Random seed that chooses these faces.",
+)
 @click.option("--picture-size", default=128, show_default=True, type=click.IntRange(16, 1024),
               help="Side of the stored pictures in pixels.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace an existing pack.")

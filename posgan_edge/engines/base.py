@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.arrays import described, in_batches
+from posgan_edge.arrays import described, in_batches, whole
 from posgan_edge.errors import BadInput
 
 _Self = TypeVar("_Self", bound="Engine")
@@ -85,6 +85,8 @@ class Engine(ABC):
 
     def infer_all(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """``infer`` of any number of images, in as many batches as the engine needs."""
+        if not isinstance(images, np.ndarray) or not images.ndim:
+            return self.infer(images)  # which refuses it
         return in_batches(self.infer, images, self.info.batch or len(images))
 
     @abstractmethod
@@ -102,7 +104,7 @@ class Engine(ABC):
 
     def warm_up(self, batch: int = 1) -> None:
         """Runs once on random input, so that the first real call is not slow."""
-        size = self.info.input_size
+        size, batch = self.info.input_size, whole(batch, "batch", 1, 1024)
         self.infer(np.random.default_rng(0).random((batch, 3, size, size), np.float32))
 
     def describe(self) -> str:

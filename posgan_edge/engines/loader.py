@@ -6,6 +6,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
+from posgan_edge.arrays import described
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.manifest import Manifest, has_manifest, load_manifest
 from posgan_edge.engines.signature import check_threads
@@ -50,6 +51,8 @@ def load_engine(
     """
     check_threads(threads)
     as_path(model, "model")
+    if provider is not None and (not isinstance(provider, str) or provider not in PROVIDERS):
+        raise BadInput(f"unknown provider {described(provider)}: use {', '.join(PROVIDERS)}")
     if str(model).startswith("triton://"):
         if threads is not None or provider is not None:
             raise BadInput(f"{model}: the server chooses threads and provider: leave them out")

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from posgan_edge.documents import Document, convert, nan_to_none, read, save
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, UsageError
+from posgan_edge.files import check_writable
 
 SCHEMA = 1
 #: First bytes of a plan, and the runtime that reads it.
@@ -64,6 +65,23 @@ def manifest_path(engine: str | Path) -> Path:
     """``X.engine`` -> ``X.engine.json``."""
     engine = Path(engine)
     return engine.with_name(engine.name + ".json")
+
+
+def check_engine_output(output: str | Path, model: str) -> None:
+    """Raises UsageError where building an engine would lose a file: the model that it is made of,
+    or another file than an engine with its manifest. Raises BadInput if it cannot be written."""
+    output = check_writable(output)
+    if os.path.exists(output) and os.path.isfile(model) and os.path.samefile(output, model):
+        raise UsageError(f"{output}: is the model itself: give another name")
+    if not any(os.path.lexists(path) for path in (output, manifest_path(output))):
+        return
+    try:
+        load_manifest(output)
+    except BadInput as error:
+        raise UsageError(
+            f"{output}: is there already, and no engine with a manifest: give another name, or "
+            "remove it"
+        ) from error
 
 
 def load_manifest(engine: str | Path) -> Manifest:

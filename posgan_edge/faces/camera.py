@@ -106,8 +106,8 @@ def metric_pose(
         raise BadInput("intrinsics: focal lengths must be above zero")
     coefficients = np.zeros(4)
     if distortion is not None:
-        coefficients = np.asarray(distortion, np.float64).ravel()
-        coefficients = arrays.array(coefficients, "distortion", (None,))
+        flat = distortion.ravel() if isinstance(distortion, np.ndarray) else distortion
+        coefficients = np.asarray(arrays.array(flat, "distortion", (None,)), np.float64)
         if len(coefficients) not in (4, 5, 8, 12, 14):
             raise BadInput(f"distortion has {len(coefficients)} numbers: give OpenCV's")
     pupils_mm = arrays.number(pupils_mm, "pupils_mm", 1, 1000)

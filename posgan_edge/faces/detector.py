@@ -116,7 +116,7 @@ class MediaPipeDetector:
 
     def __init__(self, min_score: float = 0.5, thorough: bool = True) -> None:
         min_score = arrays.number(min_score, "min_score", 0, 1)
-        self.thorough = thorough
+        self.thorough = arrays.flag(thorough, "thorough")
         self._models: dict[tuple[int, float], Any] = {}
         self.min_score = min_score
         self._closed = False
@@ -153,6 +153,8 @@ class MediaPipeDetector:
         """
         if self._closed:
             raise BadInput("the detector is closed: make another")
+        for angle in arrays.instances(degrees, int, "degrees"):
+            arrays.whole(angle, "degrees", 0, 270)
         if wrong := [angle for angle in degrees if angle not in (0, *_TURNS)]:
             raise BadInput(f"degrees: {wrong[0]} is not 0, 90, 180 or 270")
         rgb = cv2.cvtColor(arrays.image(frame, "frame"), cv2.COLOR_BGR2RGB)

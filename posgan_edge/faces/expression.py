@@ -119,6 +119,11 @@ class ExpressionSolver:
         wider[-len(_GAPS) :] = _WIDER
         return self.named(self.solve(np.asarray(reading, np.float32) - wider))
 
+    @property
+    def reading_size(self) -> int:
+        """The length of what ``read`` returns."""
+        return int(self._problems[0].projection.shape[1])
+
     def solve(
         self, reading: FloatArray, level: int = 0, start: NDArray[np.float64] | None = None
     ) -> NDArray[np.float64]:

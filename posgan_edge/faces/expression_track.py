@@ -44,7 +44,10 @@ class ExpressionTrack:
     """
 
     def __init__(self, solver: ExpressionSolver | None = None, smooth: bool = True) -> None:
-        self._solver = solver or expression_solver()
+        smooth = arrays.flag(smooth, "smooth")
+        if solver is None:
+            solver = expression_solver()
+        self._solver = arrays.instance(solver, ExpressionSolver, "solver")
         self._neutral: NDArray[np.float32] | None = None
         self._last: NDArray[np.float32] | None = None
         self._unknowns: NDArray[np.float64] | None = None
@@ -53,8 +56,17 @@ class ExpressionTrack:
 
     def update(self, reading: FloatArray, seconds: float) -> NDArray[np.float64]:
         """(52,) values in the order of ARKIT_NAMES of the next frame's reading (see
-        ``ExpressionSolver.read``), ``seconds`` after the one before."""
+        ``ExpressionSolver.read``), ``seconds`` after the one before; all NaN for a reading that is
+        not finite. Raises BadInput for a reading of another shape, and for a time below 1e-6 s."""
         solver = self._solver
+        seconds = arrays.number(seconds, "seconds", 1e-6)
+        shape = (solver.reading_size,)
+        if (
+            not isinstance(reading, np.ndarray)
+            or reading.dtype.kind != "f"
+            or (reading.shape != shape)
+        ):
+            raise BadInput(f"reading is {arrays.described(reading)}: give floats {shape}")
         reading = np.asarray(reading, np.float32)
         if not np.isfinite(reading).all():
             return np.full(len(ARKIT_NAMES), np.nan)
@@ -67,7 +79,7 @@ class ExpressionTrack:
     def follow(self, face: Face, seconds: float) -> NDArray[np.float64] | None:
         """``update`` with the map of a face; None if the map is of another UV layout than
         ``ict`` or not finite. Raises BadInput if the face has no position map."""
-        if face.dense_map.layout.name != "ict":
+        if arrays.instance(face, Face, "face").dense_map.layout.name != "ict":
             return None
         values = self.update(self._solver.read(face.dense_map, face.crop, face.pose), seconds)
         return values if np.isfinite(values).all() else None
@@ -134,5 +146,5 @@ def blendshapes(
     arrays.instance(face, Face, "face")
     if track is None:
         return face.blendshapes
-    values = track.follow(face, seconds)
+    values = arrays.instance(track, ExpressionTrack, "track").follow(face, seconds)
     return None if values is None else named(values)

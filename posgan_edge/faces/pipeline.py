@@ -69,6 +69,9 @@ class FacePipeline:
         layout: UvLayout | None = None,
         reader: str | None = None,
     ) -> None:
+        dense, mirror = arrays.flag(dense, "dense"), arrays.flag(mirror, "mirror")
+        if detector is not None:
+            arrays.with_method(detector, "detect", "detector")
         self.engine: Engine = engine if isinstance(engine, Engine) else load_engine(engine)
         self._owned = None if engine is self.engine else self.engine
         self.detector, self.dense = detector, dense
@@ -104,7 +107,7 @@ class FacePipeline:
         Raises BadInput without boxes and detector, for arguments that are not a picture or boxes,
         and with ``keep_all`` if numbers are not finite; PosganError if the detector fails.
         """
-        frame = Frame.of(frame)
+        frame, keep_all = Frame.of(frame), arrays.flag(keep_all, "keep_all")
         start = time.perf_counter()
         if boxes is None:
             if self.detector is None:
@@ -260,7 +263,7 @@ def _scores(crops: Sequence[Crop], scores: Sequence[float] | None) -> Sequence[f
     """One score for each crop. Raises BadInput for arguments of other types or lengths."""
     arrays.instances(crops, Crop, "crops")
     scores = [1.0] * len(crops) if scores is None else scores
-    for score in scores:
+    for score in arrays.sequence(scores, "scores"):
         arrays.number(score, "score")
     if len(scores) != len(crops):
         raise BadInput(f"{len(scores)} scores for {len(crops)} crops: give one for each")

@@ -59,10 +59,11 @@ class FaceSmoother:
     """
 
     def __init__(self, settings: Smoothing | None = None, dense: bool = True) -> None:
-        given = settings or Smoothing()
+        given = Smoothing() if settings is None else settings
+        arrays.instance(given, Smoothing, "settings")
         shape = given.position, given.size, given.rotation, given.shape
         self._filter = track_filter(shape, [getattr(given, part.setting) for part in PARTS])
-        self._dense = dense
+        self._dense = arrays.flag(dense, "dense")
         self._last: float | None = None
 
     def __call__(self, face: Face, timestamp: float) -> Face:

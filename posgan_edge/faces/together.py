@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.faces.pipeline import FacePipeline
@@ -65,6 +66,11 @@ def track_together(
     >>> [len(faces) for faces in found]
     [1, 1]
     """
+    for values, name in ((trackers, "trackers"), (frames, "frames")):
+        if not isinstance(values, (list, tuple)):
+            raise BadInput(f"{name} is {arrays.described(values)}: give a list")
+    for tracker in trackers:
+        arrays.with_method(tracker, "steps", "a tracker")
     if len(trackers) != len(frames):
         raise BadInput(f"{len(frames)} frames for {len(trackers)} trackers: give one for each")
     if len({id(tracker) for tracker in trackers}) < len(trackers):

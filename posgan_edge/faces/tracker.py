@@ -89,8 +89,11 @@ class FaceTracker:
     ) -> None:
         max_faces = arrays.whole(max_faces, "max_faces", 1, MOST_FACES)
         redetect = arrays.number(redetect, "redetect", 0)
-        if smoothing is not None:
-            arrays.instance(smoothing, Smoothing, "smoothing")
+        smoothing = Smoothing() if smoothing is None else smoothing
+        arrays.instance(smoothing, Smoothing, "smoothing")
+        for name, value in (("smooth", smooth), ("dense", dense), ("expressions", expressions)):
+            arrays.flag(value, name)
+        background = None if background is None else arrays.flag(background, "background")
         self._made_detector: MediaPipeDetector | None = None
         if detector is None:
             detector = self._made_detector = MediaPipeDetector(thorough=False)
@@ -104,27 +107,24 @@ class FaceTracker:
             reader=reader,
         )
         if expressions and self.pipeline.layout.name != "ict":
-            name = self.pipeline.layout.name
             self.pipeline.close()
             if self._made_detector is not None:
                 self._made_detector.close()
             raise BadInput(
-                f"expressions need position maps of UV layout 'ict', not {name!r}: use another "
-                "model, or leave expressions out"
+                f"expressions need maps of UV layout 'ict', not {self.pipeline.layout.name!r}: "
+                "use another model, or leave expressions out"
             )
         self._expressions = expressions
         self.detector, self.max_faces, self.redetect = detector, max_faces, redetect
         self.tracks: list[Track] = []
-        self.detections = 0
+        self.detections, self.detect_ms = 0, 0.0
         self.timings_ms: dict[str, float] = {}
-        self.detect_ms = 0.0
-        self._smoothing = (smoothing or Smoothing()) if smooth else None
-        self._dense, self._index, self._next_id = dense, 0, 0
+        self._smoothing = smoothing if smooth else None
+        self._dense, self._index, self._next_id, self._closed = dense, 0, 0, False
         self._looked: float | None = None
         self._background = background
         self._pool = None if background is False else ThreadPoolExecutor(1, "detector")
         self._pending: Future[tuple[list[FaceBox], float]] | None = None
-        self._closed = False
 
     def update(self, image: Image | Frame, timestamp: float | None = None) -> list[Face]:
         """The faces of the next frame or picture (H, W, 3) uint8 BGR, oldest track first.
@@ -162,6 +162,7 @@ class FaceTracker:
             raise BadInput(
                 "the tracker was made without expressions: FaceTracker(expressions=True)"
             )
+        id = None if id is None else arrays.whole(id, "id", 0, 1 << 62)
         tracks = [track for track in self.tracks if id is None or track.id == id]
         if not tracks:
             which = "no face is" if id is None else f"no face with id {id} is"

@@ -16,6 +16,8 @@ from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.pose import Pose, presence
 from posgan_edge.geometry.values import FaceBox, PositionMap
 
+_LAST_ID = 1 << 62
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -88,6 +90,8 @@ class Face:
     def __post_init__(self) -> None:
         arrays.instance(self.box, FaceBox, "box")
         arrays.instance(self.crop, Crop, "crop")
+        if type(self.id) is not int:
+            object.__setattr__(self, "id", arrays.whole(self.id, "id", -_LAST_ID, _LAST_ID))
         if self.position_map is not None:
             arrays.instance(self.position_map, PositionMap, "position_map")
         arrays.array(self.landmarks, "landmarks", (68, 3))

@@ -83,6 +83,7 @@ class Crop:
         """The crop around a landmark box, turned by the box's roll. Raises BadInput if the box has
         no area."""
         x, y = arrays.instance(box, FaceBox, "box").center
+        scale = arrays.number(scale, "scale", 0)
         return cls(x, y, scale * max(box.width, box.height), box.roll)
 
     @classmethod
@@ -96,6 +97,7 @@ class Crop:
         finite or all at one place.
         """
         points, angle = arrays.points(points), arrays.number(angle, "angle")
+        scale = arrays.number(scale, "scale", 0)
         c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         turned = points[:, :2].astype(np.float64) @ np.array([[c, -s], [s, c]])
         low, high = turned.min(axis=0), turned.max(axis=0)

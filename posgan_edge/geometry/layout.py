@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from posgan_edge import arrays
 from posgan_edge.errors import BadInput
+from posgan_edge.files import as_path
 from posgan_edge.geometry.sampling import LARGEST_MAP, sample_map
 
 #: iBUG-68 landmark indices of each facial region (used for names, drawing and weights).
@@ -53,7 +54,8 @@ class UvLayout:
     zero in the AFLW2000-3D convention), centred, of unit root-mean-square radius.
     ``landmark_sets`` holds places (68, 2) of the landmarks by name. ``aflw`` is the convention of
     AFLW2000-3D and 300W-LP, which ``load_layout`` gives; ``300w`` is where people put the points
-    in 300-W's photos (inner points only, the jaw is the same). See ``with_landmarks``.
+    in 300-W's photos (inner points only, the jaw is the same). See ``with_landmarks``. Raises
+    BadInput for values of another type or shape.
 
     >>> from posgan_edge import load_layout
     >>> layout = load_layout("ict")
@@ -68,6 +70,24 @@ class UvLayout:
     mean_uv: NDArray[np.float32]
     mean_points: NDArray[np.float32]
     landmark_sets: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise BadInput(f"the layout's name is {arrays.described(self.name)}: give a string")
+        size = arrays.whole(self.resolution, "resolution", 1, LARGEST_MAP)
+        if not (isinstance(self.mask, np.ndarray) and self.mask.dtype == np.bool_) or (
+            self.mask.shape != (size, size)
+        ):
+            raise BadInput(f"mask is {arrays.described(self.mask)}: give bool ({size}, {size})")
+        count = len(arrays.array(self.mean_uv, "mean_uv", (None, 2)))
+        arrays.array(self.mean_points, "mean_points", (count, 3))
+        if not isinstance(self.landmark_sets, Mapping):
+            raise BadInput(f"landmark_sets is {arrays.described(self.landmark_sets)}: give a dict")
+        sets = {"mean_uv": self.mean_uv, "landmark_uv": self.landmark_uv, **self.landmark_sets}
+        for name, uv in sets.items():
+            uv = arrays.array(uv, str(name), (None if name == "mean_uv" else 68, 2))
+            if not 0 <= np.min(uv) <= np.max(uv) <= 1:
+                raise BadInput(f"{name} has values outside 0 to 1")
 
     def __eq__(self, other: object) -> bool:
         if self is other or not isinstance(other, UvLayout):
@@ -142,10 +162,16 @@ class UvLayout:
         """
         import cv2
 
-        # OpenCV warns on standard error about a file that is not there.
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if Path(path).is_file() else None
-        if picture is None or picture.shape[0] != picture.shape[1]:
-            raise BadInput(f"{path}: not a square mask picture: give an (M, M) grey image")
+        from posgan_edge.images import read_image
+
+        path = as_path(path)
+        what = f"{path}: not a square mask picture"
+        try:
+            picture = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2GRAY)
+        except BadInput as error:
+            raise BadInput(f"{what}: {str(error).removeprefix(f'{path}: ')}") from error
+        if picture.shape[0] != picture.shape[1] or len(picture) > LARGEST_MAP:
+            raise BadInput(f"{what}: give an (M, M) grey image, M up to {LARGEST_MAP}")
         return replace(self, resolution=picture.shape[0], mask=picture > 127)
 
 

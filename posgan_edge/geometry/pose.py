@@ -37,7 +37,8 @@ class Pose:
     The mean face maps to y-up space as ``scale * rotation @ point + translation``; scale and
     translation are in frame pixels (of crop units where the pose was fitted without a crop).
     ``residual`` is the root-mean-square distance of the mean face, so placed, from the face's
-    points, over ``scale``: about 0.02 for a face, and far more where there is none.
+    points, over ``scale``: about 0.02 for a face, and far more where there is none. Raises BadInput
+    for values of another type or shape; NaN is taken, as ``fit_pose`` says.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, read_image
@@ -55,6 +56,20 @@ class Pose:
     scale: float
     translation: NDArray[np.float64]
     residual: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("pitch", "yaw", "roll", "scale", "residual"):
+            value = getattr(self, name)
+            if type(value) is not float and not (
+                isinstance(value, (int, np.floating)) and not isinstance(value, bool)
+            ):
+                raise BadInput(f"Pose.{name} is {arrays.described(value)}: give a number")
+        for name, shape in (("rotation", (3, 3)), ("translation", (3,))):
+            value = getattr(self, name)
+            if not (isinstance(value, np.ndarray) and value.shape == shape) or (
+                value.dtype.kind != "f"
+            ):
+                raise BadInput(f"Pose.{name} is {arrays.described(value)}: give floats {shape}")
 
     @property
     def in_plane(self) -> float:
@@ -121,7 +136,8 @@ def fit_pose(
 
     With ``crop`` it is that in the frame, scale and translation in frame pixels; without, that in
     the crop, in units of its side. All NaN where the map has NaN at the mean face's points, or
-    these lie all in one place. Raises BadInput for what is not a map.
+    these lie all in one place. Raises BadInput for what is not a map or a layout, and for
+    iterations that are not 1 to 100.
 
     >>> import numpy as np
     >>> from posgan_edge import fit_pose, load_engine, load_layout
@@ -132,6 +148,9 @@ def fit_pose(
     """
     if np.shape(arrays.maps(position_map, "position_map"))[:-2] != (3,):
         raise BadInput(f"position_map is {arrays.described(position_map)}: give (3, M, M)")
+    if not hasattr(layout, "mean_uv"):
+        raise BadInput(f"layout is {arrays.described(layout)}: give a UvLayout")
+    iterations = arrays.whole(iterations, "iterations", 1, 100)
     points = sample_map(position_map, layout.mean_uv)
     if crop is not None:
         points = arrays.instance(crop, Crop, "crop").to_frame(points)

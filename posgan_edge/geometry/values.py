@@ -52,7 +52,8 @@ class FaceBox:
         return self.x + self.width / 2, self.y + self.height / 2
 
     def iou(self, other: FaceBox) -> float:
-        """Intersection over union with another box, in [0, 1]."""
+        """Intersection over union with another box, in [0, 1]. Raises BadInput for another type."""
+        arrays.instance(other, FaceBox, "other")
         w = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
         h = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
         if w <= 0 or h <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput, UsageError, one_line
 from posgan_edge.faces.values import Face
+from posgan_edge.files import as_path
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import Pose
@@ -157,12 +159,14 @@ def read_faces(path: str | Path) -> Iterator[Face]:
     >>> for face in read_faces("faces.parquet"):                     # doctest: +SKIP
     ...     print(face.pose.yaw, face.dense_map.xyz.shape)
     """
-    return (row.face for row in read_rows(path))
+    return (row.face for row in read_rows(as_path(path)))
 
 
 def read_rows(path: str | Path) -> Iterator[StoredFace]:
     """As ``read_faces``, but yields each face with its source and frame."""
     arrow = load_pyarrow()
+    if not os.path.isfile(path):  # a pipe would wait for its other end
+        raise BadInput(f"{path}: no such Parquet file")
     try:
         file = arrow.parquet.ParquetFile(path)
     except (OSError, arrow.ArrowException) as error:

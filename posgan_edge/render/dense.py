@@ -158,6 +158,7 @@ def uv_texture(face: Face, image: Image, size: int = 512, mirrored: bool = False
     position_map = arrays.instance(face, Face, "face").dense_map
     image = arrays.image(image)
     size = arrays.whole(size, "size", 2, LARGEST_MAP)
+    mirrored = arrays.flag(mirrored, "mirrored")
     if not arrays.finite(position_map.xyz):
         raise BadInput("the position map is not finite: no face was found")
     height, width = image.shape[:2]

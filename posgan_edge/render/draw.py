@@ -55,6 +55,7 @@ def draw_faces(
     """
     image, faces = arrays.image(image), arrays.instances(faces, Face, "faces")
     scale = arrays.whole(scale, "scale", 1, 32)
+    dense, label = arrays.flag(dense, "dense"), arrays.flag(label, "label")
     height, width = image.shape[:2]
     canvas = np.empty((height * scale, width * scale, 3), np.uint8) if out is None else out
     if arrays.image(canvas, "out").shape != (height * scale, width * scale, 3):

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from posgan_edge.archives import check_array, read_array, read_arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.layout import load_layout
-from posgan_edge.images import decode_image
+from posgan_edge.images import decode_image, read_image
 from posgan_edge.training.augment import augment_image
 from posgan_edge.training.recipe import Augmentation
 
@@ -140,8 +139,8 @@ class FolderMaps:
         return len(self.images)
 
     def image(self, index: int) -> Image:
-        image = cv2.imread(str(self.images[index]), cv2.IMREAD_COLOR)
-        if image is None or image.shape[0] != image.shape[1]:
+        image = read_image(self.images[index])
+        if image.shape[0] != image.shape[1]:
             raise BadInput(f"{self.images[index]}: not a square picture")
         return image
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.archives import check_array, read_arrays
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.expression import mean_face_to_basis, without_pose
 from posgan_edge.faces.expression_basis import ARKIT_NAMES, encode_differences
@@ -69,21 +70,29 @@ def resting_points(
     """Returns the mean positions (P, 3) in cm of the points ``uv`` (P, 2) on the pack's resting
     faces. Raises BadInput if the pack has no such faces.
     """
-    with np.load(pack / "basis.npz") as data:
-        mean = np.moveaxis(data["mean"], -1, 0).astype(np.float32)
-        components = np.moveaxis(data["components"], -1, 1).astype(np.float32)
+    basis = read_arrays(pack / "basis.npz", ("mean", "components"))
+    size = len(np.atleast_1d(basis["mean"]))
+    check_array(basis["mean"], f"{pack}/basis.npz: mean", (None, size, 3))
+    check_array(basis["components"], f"{pack}/basis.npz: components", (None, size, size, 3))
+    mean = np.moveaxis(basis["mean"], -1, 0).astype(np.float32)
+    components = np.moveaxis(basis["components"], -1, 1).astype(np.float32)
     read = np.concatenate([uv, layout.mean_uv])
     mean, components = sample_map(mean, read), sample_map(components, read)
     to_basis = mean_face_to_basis(layout, neutral)
     total, count = np.zeros((len(uv), 3)), 0
     for file in sorted(pack.glob("train-*.npz")):
-        with np.load(file) as data:
-            if "eyes" not in data:
-                raise BadInput(f"{file}: does not say how open eyes and mouths are")
-            eyes = data["eyes"]
-            rest = (np.abs(data["yaw"]) < _FRONTAL) & (data["mouth"] < _CLOSED_MOUTH)
-            rest &= (eyes.min(axis=1) > _OPEN_EYES[0]) & (eyes.max(axis=1) < _OPEN_EYES[1])
-            codes = data["codes"][rest]
+        data = read_arrays(file, ("yaw", "codes"), ("eyes", "mouth"))
+        if not {"eyes", "mouth"} <= data.keys():
+            raise BadInput(f"{file}: does not say how open eyes and mouths are")
+        faces, eyes = len(np.atleast_1d(data["yaw"])), data["eyes"]
+        for name, shape in (
+            ("yaw", (faces,)), ("mouth", (faces,)), ("eyes", (faces, 2)),
+            ("codes", (faces, len(components))),
+        ):  # fmt: skip
+            check_array(data[name], f"{file}: {name}", shape)
+        rest = (np.abs(data["yaw"]) < _FRONTAL) & (data["mouth"] < _CLOSED_MOUTH)
+        rest &= (eyes.min(axis=1) > _OPEN_EYES[0]) & (eyes.max(axis=1) < _OPEN_EYES[1])
+        codes = data["codes"][rest]
         for code in codes:
             points = mean + np.tensordot(code, components, 1)
             scale, turn, shift = fit_robust(layout.mean_points, points[len(uv) :] * Y_UP, 4)
@@ -98,10 +107,17 @@ def resting_points(
 def build(source: Path, pack: Path, output: Path) -> None:
     """Writes the reduced basis. Raises BadInput for a source in another format."""
     layout = load_layout("ict")
-    with np.load(source) as data:
-        neutral = np.moveaxis(data["neutral"], -1, 0).astype(np.float32)
-        identity = np.moveaxis(data["identity"], -1, 1).astype(np.float32)
-        given = dict(zip(data["expression_names"].tolist(), data["expression"], strict=True))
+    shapes = ("neutral", "identity", "expression")
+    data = read_arrays(source, (*shapes, "expression_names"))
+    size = len(np.atleast_1d(data["neutral"]))
+    for name in shapes:
+        lead = () if name == "neutral" else (None,)
+        check_array(data[name], f"{source}: {name}", (*lead, size, size, 3))
+    if data["expression_names"].shape != data["expression"].shape[:1]:
+        raise BadInput(f"{source}: its expressions and their names differ in number")
+    neutral = np.moveaxis(data["neutral"], -1, 0).astype(np.float32)
+    identity = np.moveaxis(data["identity"], -1, 1).astype(np.float32)
+    given = dict(zip(map(str, data["expression_names"]), data["expression"], strict=True))
     if neutral.shape[-2:] != layout.mask.shape:
         raise BadInput(f"{source}: maps of {neutral.shape[-2:]}, expected {layout.mask.shape}")
     merged: dict[str, NDArray[np.float32]] = {}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from posgan_edge.archives import check_array, read_arrays
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.layout import HUMAN_SET, load_layout
@@ -64,8 +65,11 @@ def build(pack: Path, prnet_points: Path, output: Path, count: int = 1500) -> No
     from posgan_edge.training.datasets import PackMaps
 
     maps = PackMaps(pack)
-    with np.load(pack / "basis.npz") as data:
-        mask, landmark_uv = data["mask"], data["kpt_uv"].astype(np.float32)
+    data = read_arrays(pack / "basis.npz", ("mask", "kpt_uv"))
+    mask, landmark_uv = data["mask"], data["kpt_uv"]
+    check_array(mask, "mask", (None, None), "b")
+    check_array(landmark_uv, "kpt_uv", (68, 2))
+    landmark_uv = landmark_uv.astype(np.float32)
     rows, columns = np.nonzero(mask)
     keep = (rows % 6 == 3) & ((columns % 6 == 3) | (columns % 6 == 124 % 6))
     size = mask.shape[0]

@@ -14,7 +14,7 @@ from posgan_edge.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 #: Files that only a training run writes.
-_FILES = ("last.pth", "checkpoint-*.pth", "history.json")
+_FILES = ("last.pth", "checkpoint-*.pth", "history.json", "history.png")
 
 
 def check_unused(folder: Path) -> None:

@@ -1,25 +1,22 @@
-"""Targets: lists, source names, command lines and arguments of the Python API."""
+"""Targets: lists, source names and command lines."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput
 from tests.fuzz.files import REPOSITORY, world, written
-from tests.fuzz.mutations import ODD, damaged
+from tests.fuzz.mutations import damaged
 from tests.fuzz.targets import Target
 from tests.helpers import data
 
@@ -154,120 +151,8 @@ def _line(case: tuple[str, ...], folder: Path) -> None:
         raise BadInput(said[0])
 
 
-# The Python API.
-@cache
-def _face() -> Any:
-    from tests.test_bad_input import one_face
-
-    return one_face()
-
-
-def _values() -> st.SearchStrategy[Any]:
-    shapes = st.lists(st.integers(0, 70), max_size=4).map(tuple)
-    types = st.sampled_from(["u1", "u2", "i4", "f2", "f4", "f8", "c8", "O", "U2", "?"])
-
-    def filled(shape: tuple[int, ...], kind: str, value: float) -> NDArray[Any]:
-        with np.errstate(all="ignore"):
-            while np.prod(shape, dtype=float) > 20_000:
-                shape = shape[:-1]
-            return np.full(shape, value).astype(kind)
-
-    arrays = st.builds(
-        filled, shapes, types, st.sampled_from([0, 1, 0.5, np.nan, np.inf, 1e30, -1])
-    )
-    numbers = st.one_of(st.floats(), st.integers(-(10**20), 10**20))
-    named = st.sampled_from([(48, 64, 3), (68, 3), (68, 2), (3, 32, 32), (3, 3), (1, 3, 128, 128)])
-    fitting = st.builds(filled, named, types, st.sampled_from([0, 1, np.nan, np.inf, 1e30, -1]))
-    return st.one_of(st.sampled_from(ODD), arrays, fitting, numbers, st.text(max_size=5))
-
-
-@cache
-def _calls() -> dict[str, Any]:
-    import posgan_edge as pe
-    from posgan_edge.faces.cropping import extract_crop
-    from posgan_edge.faces.one_euro import OneEuro
-    from posgan_edge.geometry.pose import fit_similarity
-    from posgan_edge.geometry.sampling import resample_map, sample_map
-    from tests.test_bad_input import BOX, GOOD, LAYOUT, TinyEngine
-
-    pipeline = pe.FacePipeline(TinyEngine(), pe.GivenBoxes([BOX]))
-    camera = pe.camera_matrix(90, 90, 32, 24)
-    return {
-        "process": pipeline.process,
-        "process boxes": lambda v: pipeline.process(GOOD, v),
-        "process most": lambda v: pipeline.process(GOOD, max_faces=v),
-        "at_crops": lambda v: pipeline.at_crops(GOOD, v),
-        "frame": lambda v: pipeline.process(pe.Frame(GOOD, timestamp=v)),
-        "crop": lambda v: pe.Crop(v, 3, 5),
-        "crop from": lambda v: pe.Crop.from_landmarks(v),
-        "extract": lambda v: extract_crop(v, pe.Crop(20, 20, 30), 8),
-        "box": lambda v: pe.FaceBox(0, v, 3, 5),
-        "around": pe.FaceBox.around,
-        "map": lambda v: pe.PositionMap(v, LAYOUT),
-        "resample": lambda v: resample_map(v, 16),
-        "sample": lambda v: sample_map(v, LAYOUT.mean_uv),
-        "pose": lambda v: pe.fit_pose(v, LAYOUT),
-        "similarity": lambda v: fit_similarity(v, v),
-        "openness": pe.openness,
-        "mesh": pe.face_mesh,
-        "colors": lambda v: pe.face_mesh(_face()).colors(v),
-        "mesh value": lambda v: pe.Mesh(v, v, v),
-        "depth": lambda v: pe.depth_map(_face(), v),
-        "depth size": lambda v: pe.depth_map(_face(), v, 5),
-        "mask": lambda v: pe.face_mask(_face(), v),
-        "texture": lambda v: pe.uv_texture(_face(), v),
-        "draw": lambda v: pe.draw_faces(v, [_face()]),
-        "draw scale": lambda v: pe.draw_faces(GOOD, [_face()], scale=v),
-        "metric": lambda v: pe.metric_pose(_face(), v),
-        "metric pupils": lambda v: pe.metric_pose(_face(), camera, pupils_mm=v),
-        "camera": lambda v: pe.camera_matrix(v, 1, 2, 3),
-        "weak": pe.weak_perspective,
-        "blendshapes": pe.blendshapes,
-        "smoother": lambda v: pe.FaceSmoother()(_face(), v),
-        "smoothing": lambda v: pe.Smoothing(position=v),
-        "euro": lambda v: OneEuro(1.0, 1.0)(v, 0.1),
-        "save": lambda v: pe.save_mesh(_face(), "a.obj", v),
-        "save path": lambda v: pe.save_mesh(_face(), v),
-        "layout": pe.load_layout,
-        "engine": pe.load_engine,
-        "threads": lambda v: pe.load_engine(world() / "n.onnx", threads=v),
-        "infer": TinyEngine().infer,
-        "read": pe.read_image,
-        "boxes": pe.GivenBoxes,
-        "track": lambda v: _tracked(v),
-    }
-
-
-def _tracked(value: Any) -> None:
-    import posgan_edge as pe
-    from tests.test_bad_input import BOX, GOOD, TinyEngine
-
-    with pe.FaceTracker(TinyEngine(), pe.GivenBoxes([BOX]), background=False) as tracker:
-        try:
-            tracker.update(value, 0.0)
-        finally:
-            assert len(tracker.update(GOOD, 1.0)) == 1, "the tracker stays broken"
-
-
-def _arguments() -> st.SearchStrategy[tuple[str, Any]]:
-    return st.tuples(st.sampled_from(sorted(_calls())), _values())
-
-
-def _argument(case: tuple[str, Any], folder: Path) -> None:
-    name, value = case
-    if (
-        name in ("save path", "read", "engine")
-        and isinstance(value, (int, str))
-        and os.sep in str(value)
-    ):
-        return
-    with np.errstate(all="ignore"):
-        _calls()[name](value)
-
-
 TARGETS = [
     Target("list of pictures", lambda: damaged(b"a.jpg\n# a\n*.jpg\n@list.txt\n%d.png\n"), _list),
     Target("source", _sources, _source, 60),
     Target("command line", _lines, _line, 40),
-    Target("Python API", _arguments, _argument, 150),
 ]

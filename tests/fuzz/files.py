@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import tempfile
 from functools import cache
@@ -31,9 +32,15 @@ REPOSITORY = Path(__file__).parents[2]
 ASSETS = REPOSITORY / "posgan_edge" / "assets"
 
 
+#: Names a folder of ``materials.good`` that is complete.
+SHARED = "POSGAN_FUZZ_WORLD"
+
+
 @cache
 def world() -> Path:
-    """A folder with one good file of each kind, made once."""
+    """A folder with one good file of each kind, made once; that of ``SHARED`` if it is there."""
+    if SHARED in os.environ:
+        return Path(os.environ[SHARED])
     folder = Path(tempfile.mkdtemp(prefix="posgan-fuzz-world-"))
     data.write_pack(folder / "pack", 6)
     data.write_aflw2000(folder / "aflw", 1)

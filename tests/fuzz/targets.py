@@ -36,6 +36,8 @@ class Target:
     check: Callable[[Any, Path], object]
     #: Cases of the normal test run.
     examples: int = 30
+    #: A case that takes more seconds of the processor, or ten times as many on the clock, hangs.
+    quiet: float = 30.0
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def latency_histograms(times: dict[str, NDArray[np.float64]]) -> str:
             )  # fmt: skip
         axes.set(xscale="log", xlabel="milliseconds, one image", ylabel="calls")
         ticks = np.geomspace(low, high, 5)
-        axes.set_xticks(ticks, [f"{t:.2g}" for t in ticks])
+        axes.set_xticks(ticks, [f"{t:.0f}" if t >= 10 else f"{t:.2g}" for t in ticks])
         axes.minorticks_off()
         axes.legend()
 

@@ -18,7 +18,7 @@ from posgan_edge.evaluation.report.peers import peers_plot, peers_table
 from posgan_edge.evaluation.report.sheets import FACES, contact_sheet, data_uri
 from posgan_edge.evaluation.report.tables import Table, tables_of
 from posgan_edge.evaluation.study import Study
-from posgan_edge.files import check_writable, read_limited, replaced
+from posgan_edge.files import check_output, read_limited, replaced
 
 
 def check_report(folder: Path) -> None:
@@ -31,7 +31,9 @@ def check_report(folder: Path) -> None:
         raise missing(error.name or "Jinja2", "writing the report", "benchmark") from error
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder}: is a file, the report needs a folder")
-    check_writable(folder / "report.html")
+    for name in ("report.html", "report.md"):
+        check_output(folder / name, b"posgan-edge benchmark")
+    check_output(folder / "report.json", b'"label_sets"')
 
 
 def write_report(

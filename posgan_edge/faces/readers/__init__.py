@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from posgan_edge.arrays import described
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.device import DeviceEngine
 from posgan_edge.engines.kernels import host_kernels
@@ -29,6 +30,8 @@ def make_reader(
     BadInput for another name or a reader that the engine cannot use, MissingRuntime if the kernels
     are not installed.
     """
+    if name is not None and (not isinstance(name, str) or name not in READERS):
+        raise BadInput(f"unknown reader {described(name)}: use {', '.join(READERS)}")
     device = engine if isinstance(engine, DeviceEngine) and engine.kernels is not None else None
     if name == "device" and (device is None or mirror):
         raise BadInput(
@@ -46,8 +49,6 @@ def make_reader(
         return KernelReader(engine, layout, on_host, dense=dense, mirror=mirror, workers=workers)
     if name == "host":
         raise MissingRuntime("the kernels are not installed: pip install ./cpp_ext")
-    if name not in ("numpy", None):
-        raise BadInput(f"unknown reader {name!r}: use {', '.join(READERS)}")
     from posgan_edge.faces.readers.numpy import NumpyReader
 
     return NumpyReader(engine, layout, dense, mirror, workers)
