@@ -22,7 +22,8 @@ def test_every_case_is_used_or_refused_in_one_line(target):
     every()
 
 
-def test_every_parameter_of_the_public_api_has_a_good_call():
+def test_every_parameter_of_the_public_api_has_a_good_call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found = {(name, p) for name, make in api.CALLS.items() for p in make()[1]}
     assert set(api.parameters()) - found == set()
     for make in api.CALLS.values():
