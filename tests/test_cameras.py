@@ -262,6 +262,7 @@ def test_a_camera_that_is_not_there_is_named_at_the_end(run, tmp_path):
     assert "secret" not in err
     assert "Traceback" not in err
     assert f"{FACE}: 40 frames, a face in 40" in out
+    assert err.count("milliseconds") == 1  # no empty table of stages
     assert [p.name for p in tmp_path.iterdir()] == ["a-1.npz"]
 
 

@@ -116,7 +116,8 @@ def _print_counts(name: str, summary: LiveSummary, promised: int, to_stderr: boo
         f"{name}: {summary.processed} frames{short}, a face in {summary.with_face}{extra}",
         err=to_stderr,
     )
-    print_stages(summary)
+    if summary.stages:
+        print_stages(summary)
 
 
 def print_stages(summary: LiveSummary) -> None:
