@@ -21,6 +21,8 @@ from posgan_edge.faces.expression_basis import (
     load_basis,
 )
 from posgan_edge.faces.expression_track import ExpressionTrack
+from posgan_edge.faces.gaps import GAP_LANDMARKS, picture_ratios
+from posgan_edge.geometry.landmarks import openness
 from posgan_edge.geometry.pose import fit_pose, rotation_from_angles
 from posgan_edge.images import read_image
 from posgan_edge.live.sources.synthetic import lids_closed
@@ -186,6 +188,45 @@ def test_of_a_face():
     assert 0.4 < values["jawOpen"] < 0.8
     with pytest.raises(TypeError):
         values["jawOpen"] = 1.0  # type: ignore[index]
+
+
+def test_a_jaw_that_stands_forward_is_the_persons_own_in_a_single_picture():
+    rng = np.random.default_rng(9)
+    for forward in (0.0, 0.5, 1.0):
+        values = face_of(*Person(rng).seen({"jawForward": forward})).blendshapes
+        assert values["jawForward"] < 0.1
+        assert values["jawOpen"] < 0.3
+    # Against the same person at rest it is told.
+    person, track = Person(rng), ExpressionTrack()
+    for _ in range(12):
+        track.update(person.reading(), 0.5)
+    found = track.update(person.reading({"jawForward": 0.8}), 10.0)
+    assert abs(found[ARKIT_NAMES.index("jawForward")] - 0.8) < 0.2
+
+
+@pytest.mark.parametrize("shut", [0.0, 0.5, 1.0])
+def test_lids_of_a_single_picture_do_not_suffer_from_errors_in_depth(shut):
+    position_map, crop, pose = Person(np.random.default_rng(10), 0.0).seen(
+        {"eyeBlinkLeft": shut, "eyeBlinkRight": shut}
+    )
+    before = face_of(position_map, crop, pose).blendshapes
+    # The upper lids lie 3 % of the crop's side further back than they are.
+    wrong = position_map.xyz.copy()
+    wrong[2, 26:36, 30:98] -= 0.03
+    after = face_of(PositionMap(wrong, position_map.layout), crop, pose).blendshapes
+    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+        assert after[name] == pytest.approx(before[name], abs=0.1)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 70.0])
+def test_gaps_in_the_picture_are_the_openness_of_it(degrees):
+    position_map, crop, _ = Person(np.random.default_rng(11)).seen({"jawOpen": 0.7})
+    points = crop.to_frame(load_layout("ict").landmarks(position_map.xyz))[:, :2].astype(float)
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turned = points @ np.array([[c, s], [-s, c]])
+    found = picture_ratios(turned[list(GAP_LANDMARKS)])
+    assert found == pytest.approx(list(openness(points).values()))
+    assert picture_ratios(np.zeros((20, 2))).tolist() == [0, 0, 0]
 
 
 def test_none_where_it_cannot_be_told():

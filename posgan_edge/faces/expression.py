@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
 from posgan_edge.faces.expression_basis import ARKIT_NAMES, UNSEEN_NAMES, load_basis
+from posgan_edge.faces.gaps import GAP_LANDMARKS, GAPS, gap_ratios, picture_ratios, width
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import UvLayout, load_layout
@@ -30,26 +30,22 @@ from posgan_edge.geometry.values import PositionMap
 #: that between the lips, in cm: of a face never seen, and of a person well known. Few points tell
 #: of the gaps, and who somebody is moves them as much as an expression does: where the person is
 #: not known the gaps themselves are followed closely.
-_NOISE = ((0.2, 0.01, 0.01, 0.01), (0.04, 0.06, 0.06, 0.3))
+_NOISE = ((0.2, 0.01, 0.01, 0.02), (0.04, 0.06, 0.06, 0.3))
 #: How much wider the eyes and the lips of a person never seen are taken to rest than the mean
-#: face's, in cm: eyes a little wider, lips a little tighter than most, so that values tell open
+#: face's, in cm: eyes wider, lips tighter than most, so that values tell open
 #: eyes and closed lips apart too and are not cut off at 0 (see benchmarks/blendshapes.py).
-_WIDER = (0.1, 0.1, -0.05)
-#: Upper and lower landmark of each distance that makes a gap, and the corners that give its width.
-_GAPS = (
-    (((37, 41), (38, 40)), (36, 39)),
-    (((43, 47), (44, 46)), (42, 45)),
-    (((61, 67), (62, 66), (63, 65)), (60, 64)),
-)
-_GAP_LANDMARKS = (*range(36, 48), *range(60, 68))
+_WIDER = (0.2, 0.2, -0.05)
 #: Standard deviation that a value is expected to have, and that of shapes which move lids or lips
 #: a little beside doing something else while the person is not known: a gap alone is then told by
 #: the shapes that stand for it.
 _SPREAD, _SIDE_SPREAD = 0.6, 0.02
+#: Shapes that differ between resting faces by more than the identity modes say, and by how much
+#: (standard deviation). In a single picture they are taken for the person's own.
+_OWN_NAMES, _OWN_SPREAD = ("jawForward",), 0.6
 _MAIN_NAMES = ("eyeBlinkLeft", "eyeBlinkRight", "jawOpen")
 _SIDE_STARTS = (
     "eyeSquint", "eyeWide", "cheekSquint", "noseSneer", "mouthFunnel", "mouthShrug", "mouthRoll",
-    "mouthLowerDown", "mouthUpperUp",
+    "mouthLowerDown", "mouthUpperUp", "jawForward",
 )  # fmt: skip
 #: Share of the identity's variance that is left, from a face never seen to one well known.
 _UNKNOWN = (1.0, 0.3, 0.1, 0.03, 0.01)
@@ -82,7 +78,7 @@ class ExpressionSolver:
         self.names = tuple(basis.names[i] for i in seen)
         self._places = np.array([ARKIT_NAMES.index(name) for name in self.names])
         self._count = len(basis.point_uv)
-        corners = layout.landmark_uv[list(_GAP_LANDMARKS)]
+        corners = layout.landmark_uv[list(GAP_LANDMARKS)]
         self._uv = np.concatenate([basis.point_uv, corners])
         self._rest = sample_map(basis.neutral, basis.point_uv) + basis.point_rest
         deltas = sample_map(basis.expression[seen], self._uv)
@@ -91,9 +87,9 @@ class ExpressionSolver:
         self._jaw, self._close = self.names.index("jawOpen"), self.names.index("mouthClose")
         deltas[self._close] += deltas[self._jaw]
         lids = sample_map(basis.neutral, corners)
-        self._widths = np.array([_width(lids, ends) for _, ends in _GAPS])
-        self._gaps = self._widths * _gaps(lids)
-        moved = self._widths * _gaps(lids + deltas[:, self._count :]) - self._gaps
+        self._widths = np.array([width(lids, ends) for _, ends in GAPS])
+        self._gaps = self._widths * gap_ratios(lids)
+        moved = self._widths * gap_ratios(lids + deltas[:, self._count :]) - self._gaps
         points = deltas[:, : self._count].reshape(len(seen), -1)
         self._deltas = np.concatenate([points, moved], axis=1).astype(np.float32)
         self._to_basis = mean_face_to_basis(layout, basis.neutral)
@@ -104,11 +100,18 @@ class ExpressionSolver:
         """The number of levels of knowledge about a person; at level 0 nothing is known."""
         return len(self._problems)
 
-    def read(self, position_map: PositionMap, crop: Crop, pose: Pose) -> NDArray[np.float32]:
-        """The reading (R,) of a map; ``pose`` is that of the face in the frame."""
+    def read(
+        self, position_map: PositionMap, crop: Crop, pose: Pose, flat: bool = False
+    ) -> NDArray[np.float32]:
+        """The reading (R,) of a map; ``pose`` is that of the face in the frame.
+
+        With ``flat`` the gaps are those in the picture. They are less exact where the head nods,
+        and do not suffer from errors in depth.
+        """
         points = crop.to_frame(sample_map(position_map.xyz, self._uv))
         free = without_pose(points, pose, *self._to_basis)
-        gaps = self._widths * _gaps(free[self._count :]) - self._gaps
+        lids = points[self._count :, :2] if flat else free[self._count :]
+        gaps = self._widths * (picture_ratios(lids) if flat else gap_ratios(lids)) - self._gaps
         off = free[: self._count] - self._rest
         features: NDArray[np.float32] = np.concatenate([off.ravel(), gaps]).astype(np.float32)
         return features
@@ -116,7 +119,7 @@ class ExpressionSolver:
     def values(self, reading: FloatArray) -> NDArray[np.float64]:
         """(52,) in the order of ARKIT_NAMES, of a reading (R,) of an unknown person."""
         wider = np.zeros(self._deltas.shape[1], np.float32)
-        wider[-len(_GAPS) :] = _WIDER
+        wider[-len(GAPS) :] = _WIDER
         return self.named(self.solve(np.asarray(reading, np.float32) - wider))
 
     @property
@@ -163,7 +166,7 @@ def picture_values(position_map: PositionMap, crop: Crop, pose: Pose) -> NDArray
     if position_map.layout.name != "ict":
         return None
     solver = expression_solver()
-    values = solver.values(solver.read(position_map, crop, pose))
+    values = solver.values(solver.read(position_map, crop, pose, flat=True))
     return values if np.isfinite(values).all() else None
 
 
@@ -227,9 +230,11 @@ def _problems(
 ) -> tuple[_Problem, ...]:
     """The problem at each share of ``_UNKNOWN``; ``deltas`` (E, R), ``identity`` (K, P, 3), the
     points ``rest`` (P, 3)."""
-    padding = ((0, 0), (0, len(_GAPS)))
+    padding = ((0, 0), (0, len(GAPS)))
     # How open the eyes are at rest is not part of the identity.
     identity = np.pad(identity.reshape(len(identity), -1), padding)
+    own = [_OWN_SPREAD * deltas[names.index(name)] for name in _OWN_NAMES]
+    identity = np.concatenate([identity, own])
     changes = np.pad(_pose_changes(rest), padding)
     known = np.linspace(0, 1, len(_UNKNOWN))
     return tuple(
@@ -248,7 +253,7 @@ def _problem(
 ) -> _Problem:
     first, last = (np.array(noise) for noise in _NOISE)
     point, *gaps = first * (last / first) ** known
-    weight = np.append(np.full(deltas.shape[1] - len(_GAPS), 1 / point), 1 / np.array(gaps))
+    weight = np.append(np.full(deltas.shape[1] - len(GAPS), 1 / point), 1 / np.array(gaps))
     pose, _ = np.linalg.qr((changes * weight).T)
     expression, identity = (deltas * weight).T, (identity * weight).T
     expression = expression - pose @ (pose.T @ expression)
@@ -270,22 +275,6 @@ def _spread(name: str, known: float) -> float:
     if name.startswith(_SIDE_STARTS):
         return float(_SIDE_SPREAD * (_SPREAD / _SIDE_SPREAD) ** known)
     return _SPREAD
-
-
-def _gaps(lids: FloatArray) -> NDArray[np.floating[Any]]:
-    """Points (..., 20, 3) of lids and inner lips, pose-free -> (..., 3): gap over width."""
-    place = {landmark: i for i, landmark in enumerate(_GAP_LANDMARKS)}
-    gaps = []
-    for pairs, ends in _GAPS:
-        heights = [lids[..., place[lo], 1] - lids[..., place[up], 1] for up, lo in pairs]
-        gaps.append(sum(heights) / len(pairs) / _width(lids, ends))
-    return np.stack(gaps, axis=-1)
-
-
-def _width(lids: FloatArray, ends: tuple[int, int]) -> NDArray[np.floating[Any]]:
-    a, b = (_GAP_LANDMARKS.index(end) for end in ends)
-    width: NDArray[np.floating[Any]] = np.linalg.norm(lids[..., a, :] - lids[..., b, :], axis=-1)
-    return width
 
 
 def _pose_changes(points: NDArray[np.float32]) -> NDArray[np.float64]:

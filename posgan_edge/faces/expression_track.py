@@ -28,9 +28,9 @@ _CUTOFF = (2.0, 6.0)
 class ExpressionTrack:
     """The blendshapes of one person's face from frame to frame.
 
-    The first frame is read like a single picture. In the next seconds the person's resting face is
-    learned: it takes in what no expression explains, and small values that last. Large values that
-    last, such as a long smile, remain values.
+    The first frame is read as of a person never seen. In the next seconds the person's resting face
+    is learned: it takes in what no expression explains, and small values that last. Large values
+    that last, such as a long smile, remain values.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, ExpressionTrack, blendshapes, read_image
