@@ -152,10 +152,15 @@ def test_processes_write_what_one_writes(photos, whole, tmp_path):
     assert_same(tmp_path, whole)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],
+    ("processes", "number", "code"),
+    [
+        (1, signal.SIGINT, 130),
+        (2, signal.SIGINT, 130),
+        (2, signal.SIGTERM, 143),
+        (1, signal.SIGKILL, -signal.SIGKILL),
+        (2, signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_an_interrupted_run_goes_on(photos, whole, tmp_path, processes, number, code):
     words = command(photos, "--processes", processes)
