@@ -112,6 +112,8 @@ def tried(target: Target, number: int, examples: int, until: float) -> Iterator[
 
 def share_world() -> None:
     """Makes the good files in a process of its own, as libraries' threads do not survive a fork."""
+    if SHARED in os.environ:
+        return
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         os.environ[SHARED] = str(pool.submit(good).result())
 

@@ -20,7 +20,7 @@ from posgan_edge.cli import COMMANDS
 from posgan_edge.errors import BadInput
 from tests.fuzz import binaries, files
 from tests.fuzz.files import REPOSITORY
-from tests.fuzz.materials import CLASSES, fingerprint, forget, good, put
+from tests.fuzz.materials import CLASSES, fingerprint, good, put, restore
 from tests.fuzz.targets import Target
 
 
@@ -296,8 +296,7 @@ def _judged(case: Invocation, folder: Path, before: dict[str, Any], code: int, s
         if name.startswith(f"{good()}/"):
             Path(name).unlink()
     lost = [name for name, mark in before.items() if after.get(name) != mark]
-    if lost:
-        forget()
+    restore(lost)
     again = _AGAIN.get(case.words[0], ())
     ours = [
         name for name in lost

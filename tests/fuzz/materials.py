@@ -61,6 +61,7 @@ def good() -> Path:
     (folder / "names.txt").write_text("image00000\n")
     (folder / "history.json").write_text("[]")
     _write_keys(folder)
+    shutil.copytree(folder, f"{folder}-kept")
     return folder
 
 
@@ -79,11 +80,17 @@ def _write_keys(folder: Path) -> None:
     )  # fmt: skip
 
 
-def forget() -> None:
-    """Makes the good files again at the next use, as one was damaged."""
-    os.environ.pop(SHARED, None)
-    good.cache_clear()
-    world.cache_clear()
+def restore(lost: list[str]) -> None:
+    """Puts good files back that a case replaced."""
+    for name in lost:
+        if name.startswith(f"{good()}/"):
+            Path(name).unlink(missing_ok=True)
+            shutil.copy2(_kept() / Path(name).relative_to(good()), name)
+
+
+def _kept() -> Path:
+    """A copy of the good files."""
+    return good().with_name(f"{good().name}-kept")
 
 
 # Bad inputs. Each writes a file, or something else, at a path.
