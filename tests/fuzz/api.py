@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -119,7 +120,7 @@ def _parquet() -> Path:
     from posgan_edge.jobs.parquet import ParquetSink
     from posgan_edge.live.sinks import Result
 
-    path = good() / "faces.parquet"
+    path = Path(tempfile.mkdtemp(prefix="posgan-fuzz-")) / "faces.parquet"
     with ParquetSink(path, _tiny()) as sink:
         sink.write(Result(pe.Frame(_picture()), [_face()]))
     return path
