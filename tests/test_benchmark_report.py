@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.browser import CHROMIUM, Browser
@@ -203,3 +204,13 @@ def test_the_original_s_generator_works_the_same_way(run, tmp_path):
     row = json.loads((tmp_path / "report.json").read_text())["engines"][str(checkpoint)]
     assert row["engine"]["layout"] == "prnet"
     assert row["threads_ms"] != {}
+
+
+def test_ticks_of_times_are_plain_numbers():
+    pytest.importorskip("matplotlib", reason="pip install 'posgan-edge[benchmark]'")
+    from posgan_edge.evaluation.report.plots import latency_histograms
+
+    svg = latency_histograms({"a": np.full(20, 3.2), "b": np.linspace(55, 1305, 20)})
+    ticks = re.findall(r">([0-9.e+]+)</text>", svg)
+    assert {"3.2", "62"} & set(ticks)
+    assert not [tick for tick in ticks if "e" in tick]

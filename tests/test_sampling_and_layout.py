@@ -153,6 +153,12 @@ def test_mask_from_the_users_file(tmp_path):
         load_layout("prnet").with_mask_file(tmp_path / "absent.png")
 
 
+def test_a_mask_may_have_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / "mask\udcff.png"
+    path.write_bytes(cv2.imencode(".png", np.eye(32, dtype=np.uint8) * 255)[1].tobytes())
+    assert np.array_equal(load_layout("prnet").with_mask_file(path).mask, np.eye(32, dtype=bool))
+
+
 def test_unknown_layout():
     with pytest.raises(BadInput, match="unknown UV layout 'bfm'"):
         load_layout("bfm")

@@ -11,6 +11,7 @@ import torch
 
 from posgan_edge.errors import BadInput
 from posgan_edge.geometry.layout import load_layout
+from posgan_edge.training import expressions
 from posgan_edge.training.augment import augment_image, augment_maps
 from posgan_edge.training.basis import read_expressions, scalar_modes
 from posgan_edge.training.began import Began
@@ -393,6 +394,52 @@ def test_originals_folders(tmp_path):
     assert isinstance(data, FolderMaps)
     assert (len(data), data.layout) == (3, "prnet")
     assert data.target(1) == pytest.approx(smooth_map(256, 1), abs=1e-5)
+
+
+def test_a_folder_of_maps_may_have_names_that_are_not_utf8(tmp_path):
+    write_folder_data(tmp_path, 1)
+    for path in (*tmp_path.rglob("*.jpg"), *tmp_path.rglob("*.npy")):
+        path.rename(path.with_name(path.name.replace("f0", "f\udcff")))
+    data = FolderMaps(tmp_path)
+    assert data.image(0).shape == (256, 256, 3)
+    assert data.target(0).shape == (3, 256, 256)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (None, "no such .npz file"),
+        ({}, "holds no array 'neutral'"),
+        ({"neutral": np.zeros(3)}, "neutral is float64"),
+        ({"identity": np.zeros((1, 4, 4, 2))}, "identity is float64"),
+        ({"expression": np.full((2, 4, 4, 3), np.nan)}, "expression holds values"),
+        ({"expression_names": np.array(["a"])}, "differ in number"),
+        ({"neutral": np.array([None])}, "Object arrays"),
+    ],
+)
+def test_what_is_no_file_of_expressions(tmp_path, arrays, message):
+    path = tmp_path / "ict.npz"
+    if arrays is not None:
+        good = {
+            "neutral": np.zeros((4, 4, 3)), "identity": np.zeros((1, 4, 4, 3)),
+            "expression": np.zeros((2, 4, 4, 3)), "expression_names": np.array(["a", "b"]),
+        }  # fmt: skip
+        np.savez(path, **({**good, **arrays} if arrays else {"x": np.zeros(1)}))
+    with pytest.raises(BadInput, match=message) as error:
+        expressions.build(path, tmp_path, tmp_path / "out.npz")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_a_basis_without_its_arrays_is_named(tmp_path):
+    np.savez(tmp_path / "basis.npz", mean=np.zeros((4, 4, 3)), mask=np.ones((4, 4)))
+    with pytest.raises(BadInput, match="holds no array 'components'"):
+        expressions.resting_points(
+            tmp_path,
+            load_layout("ict"),
+            np.zeros((3, 4, 4), np.float32),
+            np.zeros((1, 2), np.float32),
+        )
 
 
 def test_real_sample_of_the_original(tmp_path):
