@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -20,6 +21,7 @@ from tests.helpers.data import (
 )  # fmt: skip
 
 BOX = ",".join(map(str, PORTRAIT_BOX))
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "results" / "aflw2000-edge-gt.json"
 
 
 def picture(path, image):
@@ -326,7 +328,9 @@ def test_doctor_tells_of_the_kernels(run, monkeypatch, modules, line):
     assert re.search(f"^{line}$", out.replace("\n     ", " "), re.MULTILINE), out
 
 
-@pytest.mark.parametrize("words", [["doctor"], ["export", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["doctor"], ["export", "--help"], ["compare", BENCHMARK, BENCHMARK]]
+)
 def test_a_reader_that_is_gone_is_no_missed_budget(words):
     reading, writing = os.pipe()
     os.close(reading)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from posgan_edge.cli.groups import Finite
+from posgan_edge.cli.groups import Finite, console
 from posgan_edge.errors import BadInput, MissingRuntime, UsageError
 
 if TYPE_CHECKING:
@@ -189,12 +189,11 @@ def _label_sets(labels: str | None, faces: list[LabelledFace]) -> list[str]:
 
 
 def _print(study: Study) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from posgan_edge.evaluation.report.tables import tables_of
 
-    console = Console()
+    told = console()
     for content in tables_of(study.document):
         table = Table(title=content["title"])
         # Many columns fit a terminal better as rows.
@@ -203,8 +202,8 @@ def _print(study: Study) -> None:
         for cells in zip(content["header"], *content["rows"], strict=True):
             if cells[0] != content["header"][0]:
                 table.add_row(*cells)
-        console.print(table)
-    _print_missing(study.document, console)
+        told.print(table)
+    _print_missing(study.document, told)
 
 
 def _print_missing(document: Benchmark, console: Any) -> None:

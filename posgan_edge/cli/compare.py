@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from posgan_edge.cli.groups import Finite
+from posgan_edge.cli.groups import Finite, console
 from posgan_edge.errors import BudgetMissed
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def command(before: Path, after: Path, fail_above: float, fail_slower: float | N
 
 def report_changes(changes: Sequence[Change], before: str) -> None:
     """Prints changes. Raises BudgetMissed if one of them is worse."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"against {before}")
@@ -54,7 +53,7 @@ def report_changes(changes: Sequence[Change], before: str) -> None:
             change.engine, change.figure, f"{change.before:.3f}", f"{change.after:.3f}",
             f"{change.delta:+.3f}", style=style,
         )  # fmt: skip
-    Console().print(table)
+    console().print(table)
     if worse := [c for c in changes if c.worse]:
         named = "; ".join(f"{c.engine}: {c.figure} {c.before:.3f} -> {c.after:.3f}" for c in worse)
         raise BudgetMissed(f"worse than {before}: {named}")

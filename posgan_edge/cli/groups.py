@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 from posgan_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Group:
@@ -33,6 +36,18 @@ class Finite(click.FloatRange):
 
     def __repr__(self) -> str:
         return super().__repr__() if (self.min, self.max) != (None, None) else "FLOAT"
+
+
+def console() -> Console:
+    """Returns a console on standard output. A closed pipe raises BrokenPipeError, as elsewhere;
+    rich's own ends the process with 1, which says that a budget was missed."""
+    from rich.console import Console
+
+    class _Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return _Plain()
 
 
 def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[..., None]]:
