@@ -45,10 +45,16 @@ def load(path: str | Path, type_: type[D], upgrade: Callable[[Any], Any] | None 
 
 def save(path: str | Path, document: Document) -> None:
     """Writes a document as JSON (atomically). Raises BadInput for NaN and infinity."""
-    content = plain(document)
-    _check_finite(content, f"{path}: ")
+    text = text_of(document, path)
     with replaced(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def text_of(document: Document, where: str | Path) -> str:
+    """A document as JSON text. Raises BadInput, beginning with ``where``, for NaN and infinity."""
+    content = plain(document)
+    _check_finite(content, f"{where}: ")
+    return json.dumps(content, indent=1) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -6,10 +6,15 @@ import errno
 import hashlib
 import mmap
 import os
+import re
+import signal
 import stat
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from posgan_edge.errors import BadInput, UsageError
 
@@ -64,8 +69,9 @@ def check_writable(path: str | Path) -> Path:
         raise BadInput(f"{path}: is a folder, a file name is needed")
     probe = temporary_name(path)
     try:
-        probe.touch()
-        probe.unlink()
+        with uninterrupted():
+            probe.touch()
+            probe.unlink()
     except (OSError, ValueError) as error:  # ValueError: a null byte
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"{path}: cannot be written ({reason})") from error
@@ -123,18 +129,76 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file has a name of ``temporary_name``: a process that was killed has left it."""
+    return re.fullmatch(r"\..+\.part(\.\w+)?", path.name) is not None
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder for files of this process alone, in the system's place for them. A context manager
+    that removes it."""
+    return tempfile.TemporaryDirectory(prefix="posgan-edge-")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[list[int]]:
+    """Holds SIGINT and SIGTERM back while the block runs, and delivers the first one afterwards.
+
+    Yields the list of those that came. For short steps that must not be done by halves. In other
+    threads, which no signal interrupts, it does nothing.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            # None: a handler that is not Python's, which Python cannot set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 @contextmanager
 def replaced(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary sibling path and renames it to ``path`` when the block succeeds."""
-    target = check_writable(path)
-    temporary = temporary_name(target)
-    try:
+    """Yields a temporary sibling path and renames it to ``path`` when the block succeeds.
+
+    Raises BadInput if it cannot be written; what was at ``path`` then stays.
+    """
+    with replaced_together([path]) as (temporary,):
         yield temporary
-        os.replace(temporary, target)
+
+
+@contextmanager
+def replaced_together(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+    """As ``replaced`` for a file and those that describe it, which come after it in ``paths``.
+
+    The file is replaced last: a process that is killed in between leaves the old file with the
+    description of a new one, which readers refuse, or the description alone. If the block does not
+    make a description, there is none afterwards.
+    """
+    targets = [check_writable(path) for path in paths]
+    temporaries = [temporary_name(target) for target in targets]
+    try:
+        yield temporaries
+        with uninterrupted():
+            for target, temporary in reversed([*zip(targets, temporaries, strict=True)]):
+                if target is targets[0] or temporary.exists():
+                    os.replace(temporary, target)
+                else:
+                    target.unlink(missing_ok=True)
     except OSError as error:
-        raise BadInput(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise BadInput(f"{targets[0]}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
 
 
 def sha256(path: str | Path) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 
 from posgan_edge import Frame
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.live.sinks import Result
+from posgan_edge.live.sinks import Result, live_page
 from posgan_edge.live.sinks.live_page import LivePageSink, is_loopback, parse_address
 from tests.helpers.browser import CHROMIUM, Browser
 
@@ -153,6 +154,62 @@ def test_pictures_are_jpegs():
         assert lines[:2] == [b"--frame", b"Content-Type: image/jpeg"]
         size = int(lines[2].split(b":")[1])
         assert answer.read(size)[:2] == b"\xff\xd8"
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
+def test_a_hundred_clients_neither_slow_the_run_nor_stay(monkeypatch):
+    """Forty that read events, thirty that take no picture, thirty that say nothing."""
+    monkeypatch.setattr(live_page._Handler, "timeout", 1.0)
+    result = Result(Frame(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)), [])
+    threads, before = threading.active_count(), descriptors()
+    with LivePageSink("0") as sink:
+        alone = []
+        for _ in range(20):
+            start = time.thread_time()
+            sink.write(result)
+            alone.append(time.thread_time() - start)
+        host, port = "127.0.0.1", urlsplit(sink.url).port
+        clients = []
+        for number in range(100):
+            client = socket.create_connection((host, port), 5)
+            path = "/events" if number % 10 < 4 else "/stream.mjpg" if number % 10 < 7 else ""
+            if path:
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+            clients.append(client)
+        assert until(lambda: sink._viewers == 8)
+        assert threading.active_count() - threads <= 66
+        crowd, waits = [], []
+        for _ in range(100):
+            start, now = time.thread_time(), time.monotonic()
+            sink.write(result)
+            crowd.append(time.thread_time() - start)
+            waits.append(time.monotonic() - now)
+            time.sleep(0.03)
+        # The work of a frame does not depend on the viewers, and nobody is waited for.
+        assert np.median(crowd) < 2 * np.median(alone) + 0.002
+        assert np.median(waits) < 0.5
+        # Who takes no picture is dropped, and makes room for others.
+        assert until(lambda: sink.write(result) or sink._viewers < 8)  # type: ignore[func-returns-value]
+        for client in clients:
+            client.close()
+        assert until(lambda: sink.write(result) or sink._viewers == 0)  # type: ignore[func-returns-value]
+        assert get(sink.url)[0] == 200
+        silent = [socket.create_connection((host, port), 5) for _ in range(10)]
+    assert until(lambda: threading.active_count() <= threads)
+    for client in silent:
+        client.close()
+    assert until(lambda: descriptors() <= before)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from posgan_edge.documents import Document, convert, plain, read
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.faces.detector import MediaPipeDetector
-from posgan_edge.files import replaced, sha256
+from posgan_edge.files import is_temporary, replaced, scratch_folder, sha256
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.values import FaceBox
@@ -161,7 +160,7 @@ def calibrate(
     if method != "minmax":
         options = {"percentile": percentile, "num_bins": 2048}
     # The collector prints its progress; hide it, since the callback reports ours.
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with scratch_folder() as folder, contextlib.redirect_stdout(io.StringIO()):
         calibrator = create_calibrator(
             _saved(model, folder),
             QUANTIZED_OPS,
@@ -265,7 +264,10 @@ def folder_faces(
     """
     labels = labels or {}
     folder = Path(folder)
-    pictures = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    kinds = (".jpg", ".jpeg", ".png")
+    pictures = sorted(
+        p for p in folder.glob("*") if p.suffix.lower() in kinds and not is_temporary(p)
+    )
     if names is not None:
         wanted = set(names)
         pictures = [p for p in pictures if p.stem in wanted]

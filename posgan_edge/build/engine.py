@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,9 +30,9 @@ from posgan_edge.build.trial import check_convertible
 from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, check_engine_output, parse_plan_header
 from posgan_edge.engines.runtimes import load_tensorrt, runtime_version
-from posgan_edge.engines.signing import load_private_key, sign_manifest
+from posgan_edge.engines.signing import load_private_key, save_engine
 from posgan_edge.errors import BadInput, UsageError, missing
-from posgan_edge.files import replaced
+from posgan_edge.files import replaced, scratch_folder
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.progress import Progress, silent
 from posgan_edge.system import gpu_here, machine_block
@@ -144,11 +143,7 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
         accuracy=converted.accuracy,
         machine=machine,
     )
-    with replaced(request.output) as temporary:
-        temporary.write_bytes(payload)
-    manifest.save(request.output)
-    if key is not None:
-        sign_manifest(request.output, key)
+    save_engine(request.output, payload, manifest, key)
     return manifest
 
 
@@ -164,7 +159,7 @@ def source_model(model: str, progress: Progress) -> onnx.ModelProto:
     except ImportError as error:
         raise missing("PyTorch", "exporting a checkpoint (or give an ONNX)", "export") from error
     generator = load_generator(model)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         progress("exporting", 0, 1)
         export_onnx(generator, Path(folder) / "model.onnx")
         progress("exporting", 1, 1)
@@ -246,7 +241,7 @@ def latency_ratio(
     first: onnx.ModelProto, second: onnx.ModelProto, rounds: int = 60, provider: str = "cpu"
 ) -> float:
     """Returns the median time of the second over that of the first; one image, one thread."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         engines = []
         for index, model in enumerate((first, second)):
             path = Path(folder) / f"{index}.onnx"

@@ -10,7 +10,6 @@ import ctypes
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from posgan_edge.engines.runtimes import load_tensorrt
 from posgan_edge.errors import BadInput, MissingRuntime, PosganError, UsageError
+from posgan_edge.files import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def build_plan_apart(onnx_bytes: bytes, target: str, options: PlanOptions) -> tu
     Raises as ``build_plan`` does, and BadInput if the process dies. On Linux, address randomisation
     is off there: otherwise two TensorRT-RTX builds with a range of batch sizes would differ.
     """
-    with tempfile.TemporaryDirectory() as name:
+    with scratch_folder() as name:
         folder = Path(name)
         (folder / "model.onnx").write_bytes(onnx_bytes)
         (folder / "timing.cache").write_bytes(options.timing_cache)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 from posgan_edge.build.graph import float16_ends, props, sizes
 from posgan_edge.engines.loader import load_engine
 from posgan_edge.errors import BadInput
+from posgan_edge.files import scratch_folder
 from posgan_edge.geometry.layout import load_layout
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def check_convertible(model: onnx.ModelProto, name: str) -> None:
         raise BadInput(f"{name}: takes a fixed batch only: export it with a batch of any size")
     size, map_size = sizes(model)
     pictures = np.random.default_rng(0).random((2, 3, size, size), np.float32)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())
         try:

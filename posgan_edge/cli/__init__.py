@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
 
 from posgan_edge import __version__
 from posgan_edge.errors import BadInput, PosganError
+
+#: Seconds from a signal to the end of the process, whatever keeps it.
+_LAST = 15.0
 
 COMMANDS = {
     "run": "Find faces in pictures, a video or a camera; draw them or write them to files.",
@@ -45,10 +51,8 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Click would exit with 1, which says that a budget was missed. Python flushes standard
-            # output once more at its end.
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Click would exit with 1, which says that a budget was missed.
+            _drop_output()
             sys.exit(141)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -64,30 +68,80 @@ def cli() -> None:
 
 def main() -> None:
     """The console entry point. Prints an error as one line and exits with its code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    _hold_closed_streams()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, partial(_stopped, os.getpid()))
+    sys.exit(_code())
+
+
+def _code() -> int:
+    """Runs the command. Returns its exit code."""
     try:
-        sys.exit(cli(standalone_mode=False) or 0)
+        cli(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("interrupted: files that were open are finished", err=True)
-        sys.exit(130)
+        _print_error("interrupted: files that were open are finished")
+        return 130
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        with suppress(OSError):
+            error.show()
+        return error.exit_code
     except PosganError as error:
         report_error(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except BrokenPipeError:
+        _drop_output()
+        return 141
     except OSError as error:
         # Errors in opening a file are handled earlier; this catches errors in reading and writing.
+        _drop_output()
         reason = error.strerror or type(error).__name__
-        report_error(BadInput(f"{error.filename}: {reason}" if error.filename else reason))
-        sys.exit(BadInput.exit_code)
+        report_error(BadInput(f"{error.filename or 'standard output'}: {reason}"))
+        return BadInput.exit_code
+    return 0
 
 
-def _terminated(*_: object) -> None:
-    # An exception, so that open files are finished or removed on the way out.
-    sys.exit(143)
+def _hold_closed_streams() -> None:
+    """Opens standard streams that are closed, such that reading and writing them fails.
+
+    Otherwise the next files opened would be taken for them, and messages of native libraries would
+    be written into these files.
+    """
+    for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest number that is free
+
+
+def _drop_output() -> None:
+    """Sends what standard output still holds to nowhere, so that it does not fail at exit again."""
+    with suppress(OSError, ValueError):
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _stopped(process: int, number: int, _: FrameType | None) -> None:
+    if os.getpid() != process:  # a fork, which has nothing to finish
+        os._exit(128 + number)
+    # Exceptions, so that open files are finished or removed on the way out. That takes no second
+    # signal, and not long: a library that swallows the exception does not keep the process.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    last = threading.Timer(_LAST, os._exit, (128 + number,))
+    last.daemon = True
+    last.start()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 def report_error(error: PosganError) -> None:
     """Prints an error as one line on standard error."""
-    click.echo(f"error: {' '.join(str(error).split())}", err=True)
+    _print_error(f"error: {' '.join(str(error).split())}")
+
+
+def _print_error(line: str) -> None:
+    with suppress(OSError):  # standard error may be closed or full
+        click.echo(line, err=True)

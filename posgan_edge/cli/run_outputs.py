@@ -14,7 +14,7 @@ import click
 
 from posgan_edge.cli.groups import Group, numbers, with_flags
 from posgan_edge.errors import UsageError
-from posgan_edge.files import check_writable
+from posgan_edge.files import check_writable, uninterrupted
 from posgan_edge.system import has_display
 
 if TYPE_CHECKING:
@@ -151,33 +151,39 @@ class OutputOptions(Group):
         names. Raises UsageError for a name that cannot be used, and BadInput for a file that cannot
         be written.
         """
-        from posgan_edge.live.sinks import SharedSink
-
-        names, rates = zip(*sources, strict=True)
-        several = len(sources) > 1
         try:
             if self.summary is not None:
                 check_writable(outputs.claim(self.summary))
             # The loop closes the sinks; the stack does if something fails before the loop starts.
-            if not several:
-                return [[stack.enter_context(sink) for sink in self._made(outputs, rates[0])]]
-            if self.osc is not None:
-                raise UsageError("--osc sends one face: give one camera")
-            nothing: dict[str, Any] = dict.fromkeys(_NUMBERED)
-            common = replace(self, **nothing, no_window=True)
-            shared = [
-                SharedSink(stack.enter_context(sink), len(sources))
-                for sink in common._made(outputs, rates[0], names)
-            ]
-            return [
-                [
-                    *shared,
-                    *map(stack.enter_context, self._numbered(n)._made(outputs, rate, [name])),
-                ]
-                for n, (name, rate) in enumerate(sources, 1)
-            ]
+            # No signal comes between making a file and handing it to the stack.
+            with uninterrupted():
+                return self._entered(outputs, sources, stack)
         except UsageError as error:
             raise with_flags(error) from error
+
+    def _entered(
+        self, outputs: Outputs, sources: Sequence[tuple[str, float]], stack: ExitStack
+    ) -> list[list[Sink]]:
+        from posgan_edge.live.sinks import SharedSink
+
+        names, rates = zip(*sources, strict=True)
+        if len(sources) == 1:
+            return [[stack.enter_context(sink) for sink in self._made(outputs, rates[0])]]
+        if self.osc is not None:
+            raise UsageError("--osc sends one face: give one camera")
+        nothing: dict[str, Any] = dict.fromkeys(_NUMBERED)
+        common = replace(self, **nothing, no_window=True)
+        shared = [
+            SharedSink(stack.enter_context(sink), len(sources))
+            for sink in common._made(outputs, rates[0], names)
+        ]
+        return [
+            [
+                *shared,
+                *map(stack.enter_context, self._numbered(n)._made(outputs, rate, [name])),
+            ]
+            for n, (name, rate) in enumerate(sources, 1)
+        ]
 
     def _numbered(self, number: int) -> OutputOptions:
         """The outputs that each camera has for itself, for the camera of that number."""

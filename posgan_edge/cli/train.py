@@ -64,6 +64,8 @@ def _train(trainer: Trainer, folder: RunFolder) -> None:
     from posgan_edge.cli.progress import reporting
 
     with _stopped_by_signals(trainer), reporting(lambda: _shown(trainer.latest)) as progress:
+        if trainer.epoch and not trainer.position:
+            folder.on_epoch()
         while not trainer.done and not trainer.stopped_by:
             trainer.train(progress, folder.last)
             if trainer.stopped_by:
@@ -74,11 +76,13 @@ def _train(trainer: Trainer, folder: RunFolder) -> None:
                 if not trainer.rank:
                     values = trainer.history[-1].items()
                     click.echo(" ".join(f"{k} {v:.5g}" for k, v in values if v is not None))
-    if trainer.stopped_by:
+    # A signal after the last epoch, while it was scored, reaches the process that scores.
+    if stopped_by := trainer.stopped_by or trainer.asked_to_stop:
         if not trainer.rank:
-            place = f"epoch {trainer.epoch + 1}, after {trainer.position} batches"
-            click.echo(f"stopped in {place}; --resume continues {folder.last}", err=True)
-        sys.exit(128 + trainer.stopped_by)
+            place = f"in epoch {trainer.epoch + 1}, after {trainer.position} batches"
+            place = "after the last epoch" if trainer.done else place
+            click.echo(f"stopped {place}; --resume continues {folder.last}", err=True)
+        sys.exit(128 + stopped_by)
 
 
 def _shown(values: dict[str, float]) -> str:

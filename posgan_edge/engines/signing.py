@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from posgan_edge.documents import text_of
 from posgan_edge.engines.manifest import Manifest, manifest_of, manifest_path
 from posgan_edge.errors import BadInput, missing, one_line
-from posgan_edge.files import read_limited, replaced
+from posgan_edge.files import read_limited, replaced_together
 
 _LIMIT = 1 << 20  # bytes of a key, a signature or a manifest
 
@@ -28,11 +29,19 @@ def load_private_key(path: str | Path) -> Any:
     return _checked_key(path, "private", kind, lambda s, data: s.load_pem_private_key(data, None))
 
 
-def sign_manifest(engine: str | Path, key: Any) -> None:
-    """Signs the manifest beside an engine, which holds the engine's SHA-256."""
-    signature = key.sign(manifest_path(engine).read_bytes())
-    with replaced(signature_path(engine)) as temporary:
-        temporary.write_text(base64.b64encode(signature).decode() + "\n")
+def save_engine(engine: str | Path, data: bytes, manifest: Manifest, key: Any = None) -> None:
+    """Writes an engine file with its manifest, and with a signature of it by a private key.
+
+    All are written before any old file is replaced. A signature of an earlier manifest is removed.
+    Raises BadInput if they cannot be written.
+    """
+    text = text_of(manifest, manifest_path(engine)).encode()
+    paths = [engine, manifest_path(engine), signature_path(engine)]
+    with replaced_together(paths) as (file, beside, signature):
+        file.write_bytes(data)
+        beside.write_bytes(text)
+        if key is not None:
+            signature.write_text(base64.b64encode(key.sign(text)).decode() + "\n")
 
 
 def signed_manifest(engine: str | Path, public_key: str | Path) -> Manifest:

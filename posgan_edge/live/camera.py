@@ -50,7 +50,8 @@ class LiveSummary:
 
 class RunningCamera:
     """A camera while it runs. ``wake`` is called when there may be something to do: a new frame,
-    the end of the source, or room for another result."""
+    the end of the source, or room for another result. Once ``stopping``, no sink is waited for
+    that hangs."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class RunningCamera:
         notify: Callable[[str], None],
         wake: Callable[[], None],
         written: Callable[[Result], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         capture = camera.capture
         self.camera, self._notify = camera, notify
@@ -69,8 +71,9 @@ class RunningCamera:
         waiting = _WAITING_STILL if capture.source.still else _WAITING
         capture.wake = wake
         self._worker = SinkWorker(
-            camera.sinks, capture.release, drawing, self._times, notify, waiting, wake, written
-        )
+            camera.sinks, capture.release, drawing, self._times, notify, waiting, wake, written,
+            stopping,
+        )  # fmt: skip
         self._closing: threading.Thread | None = None
         self._start = self._since = self._taken = time.perf_counter()
         self._told = False

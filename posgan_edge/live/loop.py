@@ -68,11 +68,13 @@ def run_cameras(
     """
     limits, bell = limits or Limits(), threading.Event()
     drawing = drawing or Drawing()
-    running = [RunningCamera(one, drawing, notify, bell.set, on_written) for one in cameras]
     start = time.perf_counter()
-    stopped: list[int] = []
-    try:
-        with stop_on_signals() as stopped:
+    with stop_on_signals() as stopped:
+        running = [
+            RunningCamera(one, drawing, notify, bell.set, on_written, lambda: bool(stopped))
+            for one in cameras
+        ]
+        try:
             while not stopped and not _reached(limits, start):
                 active = [one for one in running if not one.ended]
                 windows = [window for one in active for window in one.windows]
@@ -86,12 +88,13 @@ def run_cameras(
                     _let_go(gone, len(active) > len(gone), notify)
                 elif not ready:
                     bell.wait(0.1)
-    except PosganError as error:
-        running[0].end(error)
-    finally:
-        summaries = [one.close() for one in running]
-    for summary in summaries:
-        summary.signal = stopped[0] if stopped else 0
+        except PosganError as error:
+            running[0].end(error)
+        finally:
+            stopped.closing = True
+            summaries = [one.close() for one in running]
+        for summary in summaries:
+            summary.signal = stopped[0] if stopped else 0
     return summaries
 
 
@@ -133,15 +136,23 @@ def _reached(limits: Limits, start: float) -> bool:
     return limits.seconds is not None and time.perf_counter() - start >= limits.seconds
 
 
+class Stopped(list[int]):
+    """The SIGINTs and SIGTERMs that came; ``closing``: files are being finished."""
+
+    closing = False
+
+
 @contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """Yields a list that gets the number of SIGINT or SIGTERM; the second one interrupts."""
-    received: list[int] = []
+def stop_on_signals() -> Iterator[Stopped]:
+    """Yields a list that gets the numbers of SIGINT and SIGTERM. The second one raises
+    KeyboardInterrupt, unless the list is marked as ``closing``."""
+    received = Stopped()
 
     def note(number: int, _: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
         received.append(number)
+        if len(received) > 1 and not received.closing:
+            received.closing = True
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield received

@@ -19,6 +19,9 @@ from posgan_edge.live.sinks import Result, Sink
 from posgan_edge.live.stages import StageTimes
 from posgan_edge.render.draw import draw_faces, draw_lines
 
+#: Seconds that a sink may take for one result when the run stops.
+_PATIENCE = 5.0
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -67,11 +70,14 @@ class SinkWorker:
         waiting: int = 3,
         room: Callable[[], None] = lambda: None,
         written: Callable[[Result], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.failures: list[str] = []
         self._sinks, self._release, self._written = list(sinks), release, written
         self._times, self._notify, self._room = times, notify, room
-        self._awaited = False
+        self._awaited, self._stopping = False, stopping
+        self._busy: Sink | None = None
+        self._moved = time.monotonic()
         self._queue: queue.Queue[Result | None] = queue.Queue(waiting)
         self._canvas = Canvas(drawing)
         self._thread = threading.Thread(target=self._run, name="sinks", daemon=True)
@@ -84,19 +90,33 @@ class SinkWorker:
         self._awaited = self._queue.full()
         return self._awaited
 
-    def put(self, result: Result) -> None:
-        self._queue.put(result)
+    def put(self, result: Result | None) -> None:
+        """Waits for a free place; once ``stopping``, gives up where a sink hangs."""
+        while not self._hangs():
+            with suppress(queue.Full):
+                self._queue.put(result, timeout=0.2)
+                return
 
     def wait(self) -> None:
         """Waits until every result that was put has been written."""
         self._queue.join()
 
     def close(self) -> None:
-        """Waits for the results that were put, and closes every sink."""
-        self._queue.put(None)
-        self._thread.join()
+        """Waits for the results that were put, and closes every sink. Once ``stopping``, a sink
+        that hangs (a pipe that nobody reads) is left as it is, and reported."""
+        self.put(None)
+        while self._thread.is_alive() and not self._hangs():
+            self._thread.join(0.2)
+        if self._thread.is_alive() and (hung := self._busy) in self._sinks:
+            self._sinks.remove(hung)
+            self.failures.append(f"{hung.name}: takes nothing for {_PATIENCE:.0f} s: given up")
         while self._sinks:
             self._closed(self._sinks.pop(0))
+
+    def _hangs(self) -> bool:
+        """Whether the run stops and a sink has been busy with one result for too long."""
+        busy = self._busy is not None and time.monotonic() - self._moved > _PATIENCE
+        return busy and self._stopping()
 
     def _run(self) -> None:
         # The loop waits for this thread, so it continues after any error of a sink.
@@ -132,13 +152,18 @@ class SinkWorker:
             self._times.add("draw", (time.perf_counter() - start) * 1e3)
         for sink in wanted:
             start = time.perf_counter()
+            self._busy, self._moved = sink, time.monotonic()
             try:
-                sink.write(result)
+                if sink in self._sinks:  # not if `close` has closed it
+                    sink.write(result)
             except BaseException as error:
                 self._failed(sink, error)
+            self._busy = None
             self._times.add(f"to {Path(sink.name).name}", (time.perf_counter() - start) * 1e3)
 
     def _failed(self, sink: Sink, error: BaseException) -> None:
+        if sink not in self._sinks:  # given up by `close`
+            return
         line = failure_line(sink, error)
         self.failures.append(line)
         self._sinks.remove(sink)

@@ -15,6 +15,7 @@ from torch import Tensor
 from posgan_edge.archives import check_array, read_array, read_arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
+from posgan_edge.files import is_temporary
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.images import decode_image, read_image
 from posgan_edge.training.augment import augment_image
@@ -127,7 +128,9 @@ class FolderMaps:
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
-        self.images = sorted((folder / "InputImage").glob("*.jpg"))
+        self.images = sorted(
+            path for path in (folder / "InputImage").glob("*.jpg") if not is_temporary(path)
+        )
         self.labels = [folder / "LabelImage_npy" / f"{p.stem}.npy" for p in self.images]
         if not self.images:
             raise BadInput(f"{folder}: no InputImage/*.jpg here")

@@ -56,16 +56,25 @@ class RunFolder:
         self._write_events(lambda writer: writer.close())
 
     def on_epoch(self) -> None:
-        """Writes the results of the epoch that just ended. Raises BadInput if that fails."""
+        """Writes the results of the epoch that just ended. Raises BadInput if that fails.
+
+        After a resume between two epochs it writes what a stopped process has not written of the
+        epoch before. ``Trainer.request_stop`` ends the scoring.
+        """
         trainer = self.trainer
-        if trainer.epoch % trainer.recipe.checkpoint_every == 0 or trainer.done:
-            if self.scorer is not None:
-                trainer.history[-1].update(self.scorer.score(trainer.average))
-            trainer.save(self.folder / f"checkpoint-{trainer.epoch:03d}.pth")
+        values, unscored = trainer.history[-1], False
+        # First of all, so that a process that is killed here can be resumed.
         trainer.save(self.last)
+        if trainer.epoch % trainer.recipe.checkpoint_every == 0 or trainer.done:
+            if self.scorer is not None and "nme_original" not in values:
+                scores = self.scorer.score(trainer.average, lambda: trainer.asked_to_stop > 0)
+                values.update(scores or {})
+                unscored = scores is None
+                trainer.save(self.last)
+            if not unscored:
+                trainer.save(self.folder / f"checkpoint-{trainer.epoch:03d}.pth")
         if trainer.rank:
             return
-        values = trainer.history[-1]
 
         def add(writer: Any) -> None:
             for name, value in values.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import warnings
 
 import cv2
@@ -111,10 +110,3 @@ def optimizers_of(generator: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
     if not muon:
         return [adamw]
     return [Muon(muon, config.lr, config.momentum, config.weight_decay), adamw]
-
-
-def quiet_worker(_: int) -> None:
-    """Prepares a process that loads data: it ignores signals, which only the trainer handles."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    np.seterr(all="ignore")

@@ -19,6 +19,7 @@ from posgan_edge.progress import Progress, silent
 from posgan_edge.training.augment import augment_maps
 from posgan_edge.training.began import Began
 from posgan_edge.training.datasets import AugmentedMaps, EpochBatches, FaceMaps
+from posgan_edge.training.loading import Loader
 from posgan_edge.training.losses import MapLoss
 from posgan_edge.training.recipe import Recipe
 from posgan_edge.training.setup import (
@@ -26,7 +27,6 @@ from posgan_edge.training.setup import (
     device_here,
     new_generator,
     optimizers_of,
-    quiet_worker,
     shares_of,
 )
 from posgan_edge.training.state import load_state, resume, save_state
@@ -87,15 +87,8 @@ class Trainer:
             self.world,
             shares_of(recipe, data),
         )
-        self.loader = torch.utils.data.DataLoader(
-            AugmentedMaps(data, self.generator.input_size, recipe.augmentation, recipe.seed),
-            batch_sampler=self.batches,
-            num_workers=recipe.workers,
-            persistent_workers=False,
-            worker_init_fn=quiet_worker,
-            # One of its own: to begin an epoch anew after a resume draws nothing from the other.
-            generator=torch.Generator().manual_seed(recipe.seed),
-        )
+        faces = AugmentedMaps(data, self.generator.input_size, recipe.augmentation, recipe.seed)
+        self.loader = Loader(faces, self.batches, recipe.workers, recipe.seed)
 
     def train(self, progress: Progress = silent, last: Path | None = None) -> float | None:
         """Runs the next epoch, or the rest of it after ``resume``.
@@ -139,6 +132,11 @@ class Trainer:
         also from a signal handler.
         """
         self._signal = signal
+
+    @property
+    def asked_to_stop(self) -> int:
+        """The signal that ``request_stop`` was called with in this process, else 0."""
+        return self._signal
 
     @property
     def done(self) -> bool:

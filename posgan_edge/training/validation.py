@@ -59,8 +59,17 @@ class FolderScorer:
         if all(face.reannotated is not None for face in self.faces):
             self.label_sets.append("reannotated")
 
-    def score(self, generator: Generator) -> dict[str, float]:
-        """Returns ``nme_original`` and, if there are such labels, ``nme_reannotated`` (percent)."""
+    def score(
+        self, generator: Generator, stopped: Callable[[], bool] = lambda: False
+    ) -> dict[str, float] | None:
+        """Returns ``nme_original`` and, if there are such labels, ``nme_reannotated`` (percent).
+
+        ``stopped`` is called between faces; if it returns True, the result is None.
+        """
         engine = TorchEngine(generator, "checkpoint")
-        predictions = list(predict_from_labels(engine, self.faces))
+        predictions = []
+        for prediction in predict_from_labels(engine, self.faces):
+            if stopped():
+                return None
+            predictions.append(prediction)
         return summary(score(self.faces, predictions, self.label_sets))

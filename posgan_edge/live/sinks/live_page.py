@@ -9,6 +9,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -27,6 +28,8 @@ _BOUNDARY = "frame"
 #: What is served of each camera, besides its page.
 _FILES = ("stream.mjpg", "events", "frame.jpg")
 _MOST_VIEWERS = 8
+#: Connections at one time, viewers and others; more are closed without an answer.
+_MOST_CONNECTIONS = 64
 _JPEG_QUALITY = 80
 #: Seconds without a frame after which a viewer is sent something, to see whether it is there.
 _KEEP_ALIVE = 5.0
@@ -104,7 +107,8 @@ class LivePageSink(Sink):
     ``/2/`` and so on, by ``Result.camera``. It listens on the loopback address by default. On any
     other address every request needs ``token``, which is made up if none is given. Requests from
     pages of other sites, and for other host names, are refused. A slow viewer misses frames and
-    does not slow the run. Raises BadInput if the server cannot listen on the address.
+    does not slow the run; one that takes nothing for 20 s is dropped. At most 8 streams of each
+    camera are sent at one time. Raises BadInput if the server cannot listen on the address.
     """
 
     def __init__(
@@ -163,12 +167,37 @@ class LivePageSink(Sink):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 2 * _MOST_CONNECTIONS
     sink: LivePageSink
 
     def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
+        self._held: set[socket.socket] = set()
+        self._lock = threading.Lock()
         super().__init__(address, handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Takes a connection if there are not too many."""
+        with self._lock:
+            if len(self._held) >= _MOST_CONNECTIONS:
+                return False
+            self._held.add(request)
+            return True
+
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection."""
+        with self._lock:
+            self._held.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Closes the server, and ends connections that a slow client would keep open."""
+        super().server_close()
+        with self._lock:
+            for held in self._held:
+                with suppress(OSError):
+                    held.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing: a viewer may leave at any time."""

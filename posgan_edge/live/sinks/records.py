@@ -49,7 +49,11 @@ class JsonLinesSink(RecordSink):
     ) -> None:
         self.expressions, self._intrinsics = blendshapes, intrinsics
         if str(path) == "-":
-            self.name, self._open, self._whole, self._stream = "-", False, 0, sys.stdout.buffer
+            if sys.stdout is None:
+                raise BadInput("-: standard output is closed")
+            self.name, self._open, self._whole = "-", False, 0
+            # Not the buffer, which a thread that hangs in a write would keep from the exit.
+            self._stream = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
             return
         super().__init__(path, outputs)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, PosganError
-from posgan_edge.files import read_names
+from posgan_edge.files import is_temporary, read_names
 from posgan_edge.images import LARGEST_FILE, decode_image, read_image
 from posgan_edge.live.sources.base import Source, is_web, shown
 from posgan_edge.live.sources.zips import ZipPictures, inside
@@ -120,7 +120,8 @@ def expanded(uri: str) -> list[Picture]:
 
 
 def _looks_like_one(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURES | _MOVING and not path.is_dir()
+    known = path.suffix.lower() in _PICTURES | _MOVING
+    return known and not path.is_dir() and not is_temporary(path)
 
 
 def _zipped(path: str) -> list[Picture]:

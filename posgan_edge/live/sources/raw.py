@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 from posgan_edge.arrays import Image
+from posgan_edge.errors import BadInput
 from posgan_edge.live.sources.base import Source
 
 
@@ -22,6 +23,8 @@ class RawSource(Source):
     def __init__(self, size: tuple[int, int], rate: float | None = None) -> None:
         self._shape = (size[1], size[0], 3)
         self.rate = rate or 30.0
+        if sys.stdin is None:
+            raise BadInput("-: standard input is closed")
         self._stream: BinaryIO = sys.stdin.buffer
 
     def files(self) -> list[str | int]:

@@ -1,0 +1,1 @@
+"""Commands that are stopped, killed, or have nowhere to write: what is left of their files."""
