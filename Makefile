@@ -6,7 +6,7 @@ OUT ?= out
 PYTEST ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint docs sanitize fuzz clean
+.PHONY: demo test lint docs sanitize fuzz faults soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/posgan-edge demo --output $(OUT)
@@ -50,6 +50,17 @@ sanitize: $(VENV)/.all
 fuzz: $(VENV)/.all
 	mkdir -p $(OUT)
 	$(BIN)/python -m tests.fuzz --seconds 3600 --json $(OUT)/reliability.json
+
+# Every command that writes files, stopped and killed at many random moments; takes hours.
+TRIALS ?= 40
+faults: $(VENV)/.all
+	POSGAN_FAULTS=$(TRIALS) $(BIN)/python -m pytest tests/faults
+
+# A long live run: memory, descriptors and threads stay as they are after the first minutes.
+MINUTES ?= 480
+soak: $(VENV)/.all
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) \
+	  --json benchmarks/results/soak.json --plot benchmarks/results/soak.svg
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist *.egg-info cpp_ext/build

@@ -131,7 +131,7 @@ def temporary_name(path: Path) -> Path:
 
 def is_temporary(path: Path) -> bool:
     """Whether a file has a name of ``temporary_name``: a process that was killed has left it."""
-    return re.fullmatch(r"\..+\.part(\.\w+)?", path.name) is not None
+    return re.fullmatch(r"\..+\.part(\.\w+)*", path.name) is not None
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:

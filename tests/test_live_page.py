@@ -174,6 +174,7 @@ def test_a_hundred_clients_neither_slow_the_run_nor_stay(monkeypatch):
     result = Result(Frame(np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)), [])
     threads, before = threading.active_count(), descriptors()
     with LivePageSink("0") as sink:
+        (channel,) = sink.channels
         alone = []
         for _ in range(20):
             start = time.thread_time()
@@ -187,7 +188,7 @@ def test_a_hundred_clients_neither_slow_the_run_nor_stay(monkeypatch):
             if path:
                 client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
             clients.append(client)
-        assert until(lambda: sink._viewers == 8)
+        assert until(lambda: channel._viewers == 8)
         assert threading.active_count() - threads <= 66
         crowd, waits = [], []
         for _ in range(100):
@@ -200,10 +201,10 @@ def test_a_hundred_clients_neither_slow_the_run_nor_stay(monkeypatch):
         assert np.median(crowd) < 2 * np.median(alone) + 0.002
         assert np.median(waits) < 0.5
         # Who takes no picture is dropped, and makes room for others.
-        assert until(lambda: sink.write(result) or sink._viewers < 8)  # type: ignore[func-returns-value]
+        assert until(lambda: sink.write(result) or channel._viewers < 8)
         for client in clients:
             client.close()
-        assert until(lambda: sink.write(result) or sink._viewers == 0)  # type: ignore[func-returns-value]
+        assert until(lambda: sink.write(result) or channel._viewers == 0)
         assert get(sink.url)[0] == 200
         silent = [socket.create_connection((host, port), 5) for _ in range(10)]
     assert until(lambda: threading.active_count() <= threads)

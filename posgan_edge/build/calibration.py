@@ -264,10 +264,8 @@ def folder_faces(
     """
     labels = labels or {}
     folder = Path(folder)
-    kinds = (".jpg", ".jpeg", ".png")
-    pictures = sorted(
-        p for p in folder.glob("*") if p.suffix.lower() in kinds and not is_temporary(p)
-    )
+    pictures = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    pictures = [p for p in pictures if not is_temporary(p)]
     if names is not None:
         wanted = set(names)
         pictures = [p for p in pictures if p.stem in wanted]

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from posgan_edge.archives import read_array
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.files import check_writable, is_temporary, uninterrupted
+from posgan_edge.files import check_writable, is_temporary
 from posgan_edge.geometry.landmarks import openness
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import fit_pose
 from posgan_edge.images import read_image
 from posgan_edge.progress import Progress, silent
+from posgan_edge.training.publish import publish
 
 #: The UV layout of PRNet-style maps.
 LAYOUT = "prnet"
@@ -141,26 +142,10 @@ def make_pack(
         for index, start in enumerate(range(0, len(training.labels), PART)):
             part = slice(start, start + PART)
             _save(parts / f"train-{index}.npz", training, basis.training_codes[part], part)
-        _publish(parts, output, old)
+        publish(parts, output, old)
     return PackSummary(
         len(training.labels), len(held.labels), len(basis.components), size, error, bad
     )
-
-
-def _publish(parts: Path, output: Path, old: list[Path]) -> None:
-    """Moves a pack's files into their folder, in place of the old ones.
-
-    A pack cannot be read without its basis, so the basis goes first and comes last: no reader finds
-    a pack that is mixed or has only some of its parts.
-    """
-    made = sorted(parts.iterdir(), key=lambda path: path.name == "basis.npz")
-    names = {path.name for path in made}
-    with uninterrupted():
-        (output / "basis.npz").unlink(missing_ok=True)
-        for path in (path for path in old if path.name not in names):
-            path.unlink(missing_ok=True)
-        for path in made:
-            path.replace(output / path.name)
 
 
 def read_map(path: Path, size: int, layout: UvLayout) -> NDArray[np.float32]:

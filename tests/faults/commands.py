@@ -19,7 +19,7 @@ from tests.helpers import data, networks
 #: Seconds in which a command ends after SIGINT or SIGTERM, also on a busy machine.
 SOON = 30.0
 #: Names of files and folders that a killed command may leave.
-LEFT = re.compile(r"\..+\.\d+\.part(\.\w+)?$|\.pack\.part-\w+$")
+LEFT = re.compile(r"\..+\.\d+\.part(\.\w+)*$|\.pack\.part-\w+$")
 BOX = ",".join(map(str, data.PORTRAIT_BOX))
 TINY = {"name": "edge", "modes": 13, "map_size": 16, "stem": [8, 8], "neck": 4, "hidden": 16,
         "stages": [[1, 8, 2, 1, True], [1, 8, 2, 1, False], [1, 8, 2, 1, False]]}  # fmt: skip

@@ -14,7 +14,8 @@ class World:
     """The files that all commands read, and what each command does when nothing disturbs it."""
 
     def __init__(self, folder):
-        self.folder, self._whole = folder, {}
+        self.folder = folder
+        self._whole: dict[str, tuple[Place, Ended, int]] = {}
         self.path = made(folder / "world")
         write_key(self.path / "key.pem")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,7 +76,7 @@ def _faces(path: Path) -> None:
 def _mesh(path: Path) -> None:
     import trimesh
 
-    scene = trimesh.load(path, process=False)
+    scene: Any = trimesh.load(path, process=False)
     parts = scene.geometry.values() if isinstance(scene, trimesh.Scene) else [scene]
     assert all(len(mesh.faces) for mesh in parts)
     if path.suffix == ".obj":
@@ -109,7 +110,7 @@ def _text(path: Path) -> None:
     assert text.rstrip().endswith("</html>") if path.suffix == ".html" else text.endswith("\n")
 
 
-_READERS = {
+_READERS: dict[str, Any] = {
     ".mp4": _video, ".mkv": _video, ".avi": _video, ".jsonl": _lines, ".json": _json,
     ".npz": _arrays, ".npy": _array, ".png": _picture, ".jpg": _picture, ".parquet": _faces,
     ".glb": _mesh, ".obj": _mesh, ".mtl": _text, ".onnx": _network, ".pth": _weights,

@@ -167,7 +167,8 @@ class RecordSink(FileSink):
         journal = outputs.journal if outputs is not None else None
         self._journaled = journal is not None
         if journal is None:
-            self.records = self.temporary.with_suffix(self.collected or self.temporary.suffix)
+            # Added to the whole name: outputs may differ in their suffix alone.
+            self.records = self.temporary.with_name(self.temporary.name + self.collected)
             self._stream: BinaryIO = open(self.records, "wb", buffering=0)  # noqa: SIM115
         else:
             self.records = self.path.with_name(f".{self.path.name}.part{self.collected}")

@@ -6,12 +6,10 @@ import hmac
 import ipaddress
 import json
 import secrets
-import socket
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +19,7 @@ import cv2
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.geometry.layout import CLOSED_REGIONS, REGIONS
 from posgan_edge.live.sinks.base import Result, Sink
+from posgan_edge.live.sinks.bounded_server import BoundedServer
 from posgan_edge.live.sinks.records import frame_record
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -28,8 +27,6 @@ _BOUNDARY = "frame"
 #: What is served of each camera, besides its page.
 _FILES = ("stream.mjpg", "events", "frame.jpg")
 _MOST_VIEWERS = 8
-#: Connections at one time, viewers and others; more are closed without an answer.
-_MOST_CONNECTIONS = 64
 _JPEG_QUALITY = 80
 #: Seconds without a frame after which a viewer is sent something, to see whether it is there.
 _KEEP_ALIVE = 5.0
@@ -165,42 +162,8 @@ class LivePageSink(Sink):
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 2 * _MOST_CONNECTIONS
+class _Server(BoundedServer):
     sink: LivePageSink
-
-    def __init__(self, address: tuple[str, int], handler: type[_Handler]) -> None:
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        self._held: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        super().__init__(address, handler)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Takes a connection if there are not too many."""
-        with self._lock:
-            if len(self._held) >= _MOST_CONNECTIONS:
-                return False
-            self._held.add(request)
-            return True
-
-    def shutdown_request(self, request: Any) -> None:
-        """Closes a connection."""
-        with self._lock:
-            self._held.discard(request)
-        super().shutdown_request(request)
-
-    def server_close(self) -> None:
-        """Closes the server, and ends connections that a slow client would keep open."""
-        super().server_close()
-        with self._lock:
-            for held in self._held:
-                with suppress(OSError):
-                    held.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing: a viewer may leave at any time."""
 
 
 class _Handler(BaseHTTPRequestHandler):

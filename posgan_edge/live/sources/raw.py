@@ -25,7 +25,8 @@ class RawSource(Source):
         self.rate = rate or 30.0
         if sys.stdin is None:
             raise BadInput("-: standard input is closed")
-        self._stream: BinaryIO = sys.stdin.buffer
+        # Not the buffer, which a thread that waits in a read would keep from the exit.
+        self._stream: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
 
     def files(self) -> list[str | int]:
         """See ``Source``: standard input, which may be a file."""
