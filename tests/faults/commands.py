@@ -20,6 +20,8 @@ from tests.helpers import data, networks
 SOON = 30.0
 #: Names of files and folders that a killed command may leave.
 LEFT = re.compile(r"\..+\.\d+\.part(\.\w+)*$|\.pack\.part-\w+$")
+#: What a run over pictures keeps on purpose, so that ``run --resume`` goes on from there.
+KEPT = re.compile(r"\..+\.part(\.\w+)*$|\..+\.journal$")
 BOX = ",".join(map(str, data.PORTRAIT_BOX))
 TINY = {"name": "edge", "modes": 13, "map_size": 16, "stem": [8, 8], "neck": 4, "hidden": 16,
         "stages": [[1, 8, 2, 1, True], [1, 8, 2, 1, False], [1, 8, 2, 1, False]]}  # fmt: skip
@@ -231,12 +233,17 @@ def _ended(process: Any, out: str | None, err: str, start: float, late: float) -
 def files_of(folder: Path) -> dict[str, Path]:
     """Every file below a folder by its path there; event files of TensorBoard are left out."""
     found = {str(p.relative_to(folder)): p for p in folder.rglob("*") if not p.is_dir()}
-    return {name: path for name, path in found.items() if "tfevents" not in name}
+    return {n: p for n, p in found.items() if "tfevents" not in n and not is_kept(p)}
 
 
 def temporary(folder: Path) -> list[str]:
     """Names of temporary files and folders that are left below a folder."""
-    return sorted(p.name for p in folder.rglob("*") if ".part" in p.name)
+    return sorted(p.name for p in folder.rglob("*") if ".part" in p.name and not is_kept(p))
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a file is what a run over pictures goes on from."""
+    return KEPT.match(path.name) is not None and not LEFT.match(path.name)
 
 
 def is_left(path: Path) -> bool:

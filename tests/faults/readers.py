@@ -10,14 +10,13 @@ import cv2
 import numpy as np
 
 
-def check_whole(path: Path, world: Path) -> None:
-    """Raises if a file is not whole: cut off, empty, or not of its kind. ``world`` holds the key
-    that signatures are checked with."""
+def check_whole(path: Path) -> None:
+    """Raises if a file is not whole: cut off, empty, or not of its kind."""
     assert path.stat().st_size, f"{path.name} is empty"
     reader = _READERS.get(path.suffix.lower())
     assert reader is not None, f"{path.name}: an output of an unknown kind"
     try:
-        reader(path, world) if reader is _signature else reader(path)
+        reader(path)
     except Exception as error:
         raise AssertionError(
             f"{path.name} is not whole: {type(error).__name__}: {error}"
@@ -41,9 +40,9 @@ def _lines(path: Path) -> None:
 def _json(path: Path) -> None:
     content = json.loads(path.read_text())
     if path.name.endswith((".onnx.json", ".engine.json")):
-        from posgan_edge.engines.manifest import checked_manifest
+        from posgan_edge.engines.manifest import load_manifest
 
-        checked_manifest(path.with_suffix(""))
+        load_manifest(path.with_suffix(""))
     elif path.name == "record.json":
         from posgan_edge.build.calibration import CalibrationRecord
 
@@ -99,12 +98,6 @@ def _weights(path: Path) -> None:
         assert torch.load(path, weights_only=True)["optimizers"]
 
 
-def _signature(path: Path, world: Path) -> None:
-    from posgan_edge.engines.signing import signed_manifest
-
-    signed_manifest(path.with_suffix("").with_suffix(""), world / "key.pub")
-
-
 def _text(path: Path) -> None:
     text = path.read_text()
     assert text.rstrip().endswith("</html>") if path.suffix == ".html" else text.endswith("\n")
@@ -114,6 +107,6 @@ _READERS: dict[str, Any] = {
     ".mp4": _video, ".mkv": _video, ".avi": _video, ".jsonl": _lines, ".json": _json,
     ".npz": _arrays, ".npy": _array, ".png": _picture, ".jpg": _picture, ".parquet": _faces,
     ".glb": _mesh, ".obj": _mesh, ".mtl": _text, ".onnx": _network, ".pth": _weights,
-    ".safetensors": _weights, ".sig": _signature, ".md": _text, ".html": _text, ".pbtxt": _text,
+    ".safetensors": _weights, ".sig": _text, ".md": _text, ".html": _text, ".pbtxt": _text,
     ".py": _text,
 }  # fmt: skip

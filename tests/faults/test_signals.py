@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from posgan_edge.engines.manifest import vouched
+from posgan_edge.engines.signing import signed_manifest
 from tests.faults.commands import (
     LEFT,
     SOON,
@@ -51,12 +53,15 @@ def check_files(place: Place, killed: bool = False) -> None:
         if name in MINE:
             assert path.read_bytes() == MINE[name]
         elif not (killed and is_left(path)):
-            check_whole(path, place.world)
+            check_whole(path)
     left = [n.name for n in place.tmp.iterdir() if not n.name.startswith(CACHES)]
     if killed:
         assert all(name.startswith(("posgan-edge-", "pymp-", "torch")) for name in left), left
         assert all(LEFT.search(name) for name in temporary(place.out)), temporary(place.out)
     else:
+        if (place.out / "e.onnx.json").exists():
+            manifest = signed_manifest(place.out / "e.onnx", place.world / "key.pub")
+            vouched(place.out / "e.onnx", manifest)
         assert not left
         assert not temporary(place.out)
 

@@ -61,7 +61,7 @@ def test_messages_of_libraries_do_not_run_into_files(tmp_path):
     assert ended.returncode == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "a.npz", "a.png"]
     for path in tmp_path.iterdir():
-        check_whole(path, tmp_path)
+        check_whole(path)
 
 
 def start(line, **options):
@@ -85,7 +85,7 @@ def test_a_reader_that_hangs_does_not_keep_a_stopped_run(number, tmp_path):
     assert code == 4, err
     assert "error: -: takes nothing for 5 s: given up" in err
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
-    check_whole(tmp_path / "a.npz", tmp_path)
+    check_whole(tmp_path / "a.npz")
     process.stdout.close()
     process.stderr.close()
 
