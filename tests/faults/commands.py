@@ -21,7 +21,7 @@ SOON = 30.0
 #: Names of files and folders that a killed command may leave.
 LEFT = re.compile(r"\..+\.\d+\.part(\.\w+)*$|\.pack\.part-\w+$")
 #: What a run over pictures keeps on purpose, so that ``run --resume`` goes on from there.
-KEPT = re.compile(r"\..+\.part(\.\w+)*$|\..+\.journal$")
+KEPT = re.compile(r"\..+\.part(\.\w+)*$|\..+\.progress$")
 BOX = ",".join(map(str, data.PORTRAIT_BOX))
 TINY = {"name": "edge", "modes": 13, "map_size": 16, "stem": [8, 8], "neck": 4, "hidden": 16,
         "stages": [[1, 8, 2, 1, True], [1, 8, 2, 1, False], [1, 8, 2, 1, False]]}  # fmt: skip
