@@ -36,6 +36,7 @@ _OPTIONAL = (
     ("torch", "running checkpoints", "torch"),
     ("safetensors", "reading .safetensors weights", "torch"),
     ("pyarrow", "writing and reading Parquet", "parquet"),
+    ("ray", "labelling on many machines", "ray"),
     ("tritonclient", "asking a Triton server", "triton"),
     ("onnx", "exporting", "export"),
     ("scipy", "scoring on AFLW2000-3D", "benchmark"),

@@ -22,6 +22,7 @@ _LAST = 15.0
 
 COMMANDS = {
     "run": "Find faces in pictures, a video or a camera; draw them or write them to files.",
+    "label": "Find the faces of many pictures on many machines, with Ray Data.",
     "demo": "Try everything without a camera: video, mesh and stage times of a moving portrait.",
     "benchmark": "Score and time engines on AFLW2000-3D, with a report.",
     "compare": "Print what changed between two benchmarks; fail if a figure became worse.",

@@ -1,4 +1,4 @@
-"""The columns of a table of faces."""
+"""The columns of a table of faces, and what its metadata holds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from posgan_edge.engines.base import Engine
 from posgan_edge.errors import missing
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.landmarks import openness
-from posgan_edge.jobs.mapcodes import MapCode
+from posgan_edge.geometry.layout import UvLayout, load_layout
+from posgan_edge.jobs.mapcodes import MapCode, with_shift
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Version of the columns, and keys of the metadata: that version, and the code of the maps.
+VERSION = "1"
+VERSION_KEY, CODE_KEY = b"posgan_edge.faces", b"posgan_edge.maps"
+#: In a folder of faces: the file with the metadata, and the folder of the parts.
+COMMON, PARTS = "_common_metadata", "parts"
 #: Columns of fixed length: name, length, whether float64 (else float32). Missing values are NaN,
 #: because pyarrow cannot read nulls in lists of fixed length in parts.
 _LISTS = (
@@ -26,13 +33,24 @@ _OPENNESS = ("right_eye", "left_eye", "mouth")
 
 
 def load_pyarrow() -> Any:
-    """Returns the module ``pyarrow`` with ``pyarrow.parquet``. Raises MissingRuntime without it."""
+    """Returns the module ``pyarrow`` with ``pyarrow.fs`` and ``pyarrow.parquet``.
+
+    Raises MissingRuntime without it.
+    """
     try:
         import pyarrow
+        import pyarrow.fs
         import pyarrow.parquet
     except ImportError as error:
         raise missing("pyarrow", "Parquet", "parquet") from error
     return pyarrow
+
+
+def map_code(engine: Engine, layout: UvLayout | None = None) -> MapCode:
+    """Returns how maps of an engine are stored; ``layout`` is used instead of its built-in one."""
+    info, modes = engine.info, engine.modes()
+    modes = None if modes is None else with_shift(modes)
+    return MapCode(layout or load_layout(info.layout), info.map_size, modes)
 
 
 def schema(count: int) -> pa.Schema:

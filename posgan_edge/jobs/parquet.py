@@ -16,19 +16,28 @@ from posgan_edge.errors import BadInput, UsageError, one_line
 from posgan_edge.faces.values import Face
 from posgan_edge.files import as_path
 from posgan_edge.geometry.crop import Crop
-from posgan_edge.geometry.layout import UvLayout, load_layout
+from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.geometry.pose import Pose
 from posgan_edge.geometry.values import FaceBox
-from posgan_edge.jobs.columns import face_row, load_pyarrow, schema, table
-from posgan_edge.jobs.mapcodes import MapCode, with_shift
+from posgan_edge.jobs.columns import (
+    CODE_KEY,
+    COMMON,
+    PARTS,
+    VERSION,
+    VERSION_KEY,
+    face_row,
+    load_pyarrow,
+    map_code,
+    schema,
+    table,
+)
+from posgan_edge.jobs.mapcodes import MapCode
 from posgan_edge.live.sinks.base import RecordSink, Result
 from posgan_edge.live.sinks.outputs import Outputs
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = "1"
-_VERSION_KEY, _CODE_KEY = b"posgan_edge.faces", b"posgan_edge.maps"
 #: Rows of a row group, which is in memory when it is written; less where maps are stored whole.
 ROW_GROUP = 4096
 _ROW_GROUP_BYTES = 16 << 20
@@ -112,17 +121,14 @@ class ParquetSink(RecordSink):
         ) as writer:  # fmt: skip
             for group in _groups(self.records, self._whole, columns):
                 writer.write_table(group)
-            writer.add_key_value_metadata({_VERSION_KEY: VERSION, _CODE_KEY: code.to_text()})
+            writer.add_key_value_metadata({VERSION_KEY: VERSION, CODE_KEY: code.to_text()})
 
     def _code(self, layout: UvLayout | None = None) -> tuple[MapCode, pa.Schema]:
         """How maps are stored, and the columns. ``layout`` is that of the first map."""
         if self._made is None:
             if self._engine is None:
                 raise BadInput(f"{self.path}: give the sink the engine that the faces are from")
-            info, modes = self._engine.info, self._engine.modes()
-            modes = None if modes is None else with_shift(modes)
-            layout = self._layout or layout or load_layout(info.layout)
-            code = MapCode(layout, info.map_size, modes)
+            code = map_code(self._engine, self._layout or layout)
             self._made = code, schema(code.count)
         return self._made
 
@@ -151,9 +157,9 @@ def _groups(path: Path, size: int, columns: pa.Schema) -> Iterator[pa.Table]:
 def read_faces(path: str | Path) -> Iterator[Face]:
     """Yields the faces of a Parquet file of posgan-edge, in its order, with their maps.
 
-    Maps are exact to 1e-4 px, or to a millionth of the crop's side if that is more. Only a part of
-    the file is in memory at a time. Raises BadInput for any other file, and MissingRuntime without
-    pyarrow.
+    ``path`` may also be a folder of ``posgan-edge label``; its order is arbitrary. Maps are exact
+    to 1e-4 px, or to a millionth of the crop's side if that is more. Only a part of a file is in
+    memory at a time. Raises BadInput for any other file, and MissingRuntime without pyarrow.
 
     >>> from posgan_edge import read_faces
     >>> for face in read_faces("faces.parquet"):                     # doctest: +SKIP
@@ -164,6 +170,32 @@ def read_faces(path: str | Path) -> Iterator[Face]:
 
 def read_rows(path: str | Path) -> Iterator[StoredFace]:
     """As ``read_faces``, but yields each face with its source and frame."""
+    if os.path.isdir(path):
+        return _folder_rows(Path(path))
+    file, code = _opened(path)
+    if code is None:
+        file.close()
+        raise BadInput(f"{path}: is a part of a folder of faces: give the folder")
+    return _rows(path, file, code)
+
+
+def _folder_rows(folder: Path) -> Iterator[StoredFace]:
+    """The rows of all parts of a folder, whose common file holds modes and layout."""
+    if not (folder / COMMON).is_file():
+        raise BadInput(
+            f"{folder}: not a Parquet file that can be read, and no folder of posgan-edge label: "
+            f"there is no {COMMON} in it"
+        )
+    file, code = _opened(folder / COMMON)
+    file.close()
+    if code is None:
+        raise BadInput(f"{folder / COMMON}: holds no modes and layout")
+    parts = sorted((folder / PARTS).glob("*.parquet"))
+    return (row for part in parts for row in _rows(part, _opened(part)[0], code))
+
+
+def _opened(path: str | Path) -> tuple[Any, MapCode | None]:
+    """A file of faces and the code of its maps; None for a part of a folder."""
     arrow = load_pyarrow()
     if not os.path.isfile(path):  # a pipe would wait for its other end
         raise BadInput(f"{path}: no such Parquet file")
@@ -172,16 +204,15 @@ def read_rows(path: str | Path) -> Iterator[StoredFace]:
     except (OSError, arrow.ArrowException) as error:
         raise BadInput(f"{path}: not a Parquet file that can be read: {one_line(error)}") from error
     metadata = file.metadata.metadata or {}
-    if metadata.get(_VERSION_KEY) != VERSION.encode() or _CODE_KEY not in metadata:
+    if metadata.get(VERSION_KEY) != VERSION.encode():
         found = ", ".join(file.schema_arrow.names[:6])
         file.close()
         raise BadInput(f"{path}: holds no faces of posgan-edge run --parquet (columns: {found})")
     try:
-        code = MapCode.from_text(metadata[_CODE_KEY])
+        return file, MapCode.from_text(metadata[CODE_KEY]) if CODE_KEY in metadata else None
     except BadInput as error:
         file.close()
         raise BadInput(f"{path}: {error}") from error
-    return _rows(path, file, code)
 
 
 def _rows(path: str | Path, file: Any, code: MapCode) -> Iterator[StoredFace]:

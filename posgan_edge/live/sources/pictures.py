@@ -21,8 +21,8 @@ from posgan_edge.live.sources.zips import ZipPictures, inside
 
 #: Suffixes of pictures. OpenCV may not read all those of the second line; a picture that it cannot
 #: read is reported.
-_PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
-_PICTURES |= {".jp2", ".avif", ".heic", ".heif", ".jxl"}
+PICTURES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
+PICTURES |= {".jp2", ".avif", ".heic", ".heif", ".jxl"}
 #: Files that are pictures inside a folder; given by name, they are videos.
 _MOVING = frozenset((".gif",))
 _ZIP = ".zip"
@@ -71,12 +71,12 @@ def is_picture(uri: str) -> bool:
         return True
     if is_web(uri):
         below = uri.partition("://")[2].partition("#")[0].partition("/")[2]
-        return "?" not in below and Path(below).suffix.lower() in _PICTURES
+        return "?" not in below and Path(below).suffix.lower() in PICTURES
     if "%" in uri or "://" in uri or uri.startswith(("synthetic:", "synthetic?")):
         return False
     suffix = path.suffix.lower()
     pattern = glob.has_magic(path.name) and not os.path.exists(uri)
-    return suffix in (*_PICTURES, _ZIP) or (pattern and (not suffix or glob.has_magic(suffix)))
+    return suffix in (*PICTURES, _ZIP) or (pattern and (not suffix or glob.has_magic(suffix)))
 
 
 def pictures_of(uri: str) -> list[str]:
@@ -120,7 +120,7 @@ def expanded(uri: str) -> list[Picture]:
 
 
 def _looks_like_one(path: Path) -> bool:
-    known = path.suffix.lower() in _PICTURES | _MOVING
+    known = path.suffix.lower() in PICTURES | _MOVING
     return known and not path.is_dir() and not is_temporary(path)
 
 
@@ -129,7 +129,7 @@ def _zipped(path: str) -> list[Picture]:
         names = sorted(name for name in archive.members if inside(name).parts)
     found = [
         Picture(path, path, name) for name in names
-        if inside(name).suffix.lower() in _PICTURES | _MOVING
+        if inside(name).suffix.lower() in PICTURES | _MOVING
         and inside(name).parts[0] not in _HIDDEN
     ]  # fmt: skip
     if not found:

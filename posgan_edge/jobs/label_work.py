@@ -1,0 +1,164 @@
+"""What an actor does: from names or bytes of pictures to rows of faces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from posgan_edge.arrays import Image
+from posgan_edge.errors import BadInput, PosganError, one_line
+from posgan_edge.faces.values import Frame
+from posgan_edge.geometry.values import FaceBox
+from posgan_edge.images import LARGEST_FILE, decode_image
+from posgan_edge.jobs.columns import face_row, load_pyarrow, schema, table
+from posgan_edge.live.sources.base import is_web
+from posgan_edge.live.sources.pictures import Picture, PictureReader
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from posgan_edge.live.finder import PictureFinder
+
+#: Columns between an actor and the writer: Arrow's stream format of a picture's faces, and what
+#: failed (null: nothing). With one row a picture, Ray counts pictures.
+FACES, FAILURE = "_faces", "_failure"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with each picture; as the options of ``run`` for pictures.
+
+    ``boxes`` are used instead of a detector.
+    """
+
+    model: str = "edge"
+    provider: str | None = None
+    boxes: tuple[FaceBox, ...] | None = None
+    max_faces: int = 64
+    passes: int = 2
+    mirror: bool = False
+
+    def finder(self, threads: int | None, stack: ExitStack, lines: list[str]) -> PictureFinder:
+        """Returns the finder; ``stack`` closes it, ``lines`` gets a line for each failure.
+
+        Raises PosganError if the model or the detector cannot be loaded.
+        """
+        from posgan_edge.engines import load_engine
+        from posgan_edge.faces.detector import MediaPipeDetector
+        from posgan_edge.faces.pipeline import FacePipeline
+        from posgan_edge.live.finder import PictureFinder
+
+        engine = stack.enter_context(load_engine(self.model, threads, self.provider))
+        detector = None if self.boxes else stack.enter_context(MediaPipeDetector())
+        pipeline = FacePipeline(engine, detector, self.passes, self.mirror)
+        stack.enter_context(pipeline)
+        return PictureFinder(pipeline, self.boxes, self.max_faces, lines.append)
+
+
+class Labeler:
+    """One pipeline, for Ray's ``map_batches``.
+
+    ``common`` is the file with modes and layout; ``name_column`` and ``bytes_column`` are those of
+    the batches; without bytes, pictures are read where columns ``path`` and ``member`` say.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        threads: int,
+        common: str,
+        name_column: str,
+        bytes_column: str | None,
+    ) -> None:
+        from posgan_edge.jobs.label_output import read_code
+
+        self._lines: list[str] = []
+        self._stack = ExitStack()
+        self._finder = work.finder(threads, self._stack, self._lines)
+        self._reader = self._stack.enter_context(PictureReader())
+        self._code = read_code(common)
+        self._schema = schema(self._code.count)
+        self._columns = name_column, bytes_column
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Returns a row for each picture of a batch: its name, its faces, what failed."""
+        arrow = load_pyarrow()
+        name_column, bytes_column = self._columns
+        names = [str(name) for name in batch[name_column].to_pylist()]
+        if bytes_column is None:
+            places = zip(batch["path"].to_pylist(), batch["member"].to_pylist(), strict=True)
+            images = [partial(self._read, *map(os.fsdecode, place)) for place in places]
+        else:
+            images = [
+                partial(_decoded, name, data)
+                for name, data in zip(names, batch[bytes_column], strict=True)
+            ]
+        rows = [self._picture(name, image) for name, image in zip(names, images, strict=True)]
+        return arrow.table(
+            {
+                name_column: batch[name_column],
+                FACES: arrow.array([faces for faces, _ in rows], arrow.binary()),
+                FAILURE: arrow.array([failure for _, failure in rows], arrow.string()),
+            }
+        )
+
+    def _picture(self, name: str, image: Callable[[], Image]) -> tuple[bytes | None, str | None]:
+        self._lines.clear()
+        rows: list[dict[str, Any]] = []
+        try:
+            frame = Frame(image(), name=name)
+            faces = self._finder.update(frame) or ()
+            rows = [face_row(frame, face, self._code) for face in faces]
+        except PosganError as error:
+            self._lines.append(str(error) if name in str(error) else f"{name}: {error}")
+        except MemoryError:
+            self._lines.append(f"{name}: does not fit into memory")
+        except Exception as error:  # of a library
+            self._lines.append(f"{name}: {type(error).__name__}: {one_line(error)}")
+        failure = None
+        if self._lines:
+            text = " ".join(self._lines[0].split())
+            failure = text.encode(errors="backslashreplace").decode()
+        return _stream(table(rows, self._schema)) if rows else None, failure
+
+    def _read(self, path: str, member: str) -> Image:
+        if "://" in path and not is_web(path):
+            return read_address(path)
+        return self._reader.read(Picture(path, "", member))
+
+
+def read_address(name: str) -> Image:
+    """The picture at an address that pyarrow can open. Raises BadInput if it cannot be read."""
+    from posgan_edge.jobs.label_input import filesystem_of
+
+    filesystem, path = filesystem_of(name)
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise BadInput(f"{name}: cannot be read: {one_line(error)}") from error
+    if len(data) > LARGEST_FILE:
+        raise BadInput(f"{name}: is larger than {LARGEST_FILE >> 20} MiB")
+    return decode_image(np.frombuffer(data, np.uint8), name)
+
+
+def _decoded(name: str, value: Any) -> Image:
+    data = value.as_py()
+    if data is None:
+        raise BadInput(f"{name}: no bytes are stored")
+    return decode_image(np.frombuffer(data, np.uint8), name)
+
+
+def _stream(rows: pa.Table) -> bytes:
+    """Returns a table in Arrow's stream format."""
+    arrow = load_pyarrow()
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return bytes(sink.getvalue())
