@@ -276,6 +276,7 @@ class QuietHandler(BaseHTTPRequestHandler):
          ": no Ray cluster is there (timed out)"),
         (["in", "--output", "o", "--address", "127.0.0.1:{page}"], 4,
          ": what is there is no Ray cluster"),
+        (["in", "--output", "o", "--model", "none.onnx"], 4, "none.onnx: no such model file"),
         (["in", "--output", "o", "--box", "1,2,3,0"], 2, "width and height must be above zero"),
     ],
 )  # fmt: skip

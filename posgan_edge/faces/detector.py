@@ -239,7 +239,7 @@ class MediaPipeDetector:
     def _model(self, kind: int, min_score: float) -> Any:
         key = (kind, min_score)
         if key not in self._models:
-            with _quiet_stderr():
+            with quiet_stderr():
                 try:
                     from mediapipe.python.solutions.face_detection import FaceDetection
                 except ImportError as error:
@@ -279,8 +279,8 @@ def _distinct(faces: list[FaceBox]) -> list[FaceBox]:
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Suppresses the log that MediaPipe's native code writes when it starts."""
+def quiet_stderr() -> Iterator[None]:
+    """Suppresses what native code writes to standard error when it starts."""
     saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)
     try:

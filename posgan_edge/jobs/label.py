@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from posgan_edge.arrays import number, whole
 from posgan_edge.errors import BadInput, PosganError, UsageError, missing, one_line
+from posgan_edge.faces.detector import quiet_stderr
 from posgan_edge.jobs.label_input import Pictures, Tables, find_input
 from posgan_edge.jobs.label_work import Work
 
@@ -97,10 +98,11 @@ def label(
     found = find_input(source, columns)
     place = Output(output)
     place.check(resume)
+    code = work.checked()
     mine = connect(ray, address)
     try:
         actors = pool_size(ray, share)
-        place.begin(work)
+        place.begin(work, code)
         what = f"{len(found)} pictures" if isinstance(found, Pictures) else found.kind
         tell(f"{what}, {actors} actors")
         done = _run(ray, found, place, work, share, actors, progress)
@@ -134,22 +136,25 @@ def connect(ray: Any, address: str | None) -> bool:
     """
     if ray.is_initialized():
         return False
+    # Ray writes a line on its log level, therefore quiet_stderr.
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         # Logical CPUs: one more than there are cores, for the filter.
-        ray.init(
-            address="local",
-            num_cpus=(cores or 1) + FILTER_CPUS,
-            object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            **options,
-        )
+        with quiet_stderr():
+            ray.init(
+                address="local",
+                num_cpus=(cores or 1) + FILTER_CPUS,
+                object_store_memory=STORE_BYTES,
+                include_dashboard=False,
+                **options,
+            )
         return True
     if address != "auto":
         _reach(address)
     try:
-        ray.init(address=address, **options)
+        with quiet_stderr():
+            ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         if address == "auto":
             raise BadInput(

@@ -12,7 +12,6 @@ from ray.data._internal.planner.plan_write_op import WRITE_UUID_KWARG_NAME
 from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink, WriteResult
 
-from posgan_edge.engines import load_engine
 from posgan_edge.errors import BadInput, UsageError, one_line
 from posgan_edge.jobs.columns import (
     CODE_KEY,
@@ -21,7 +20,6 @@ from posgan_edge.jobs.columns import (
     VERSION,
     VERSION_KEY,
     load_pyarrow,
-    map_code,
     schema,
 )
 from posgan_edge.jobs.label_input import filesystem_of
@@ -74,11 +72,9 @@ class Output:
         info = self.filesystem.get_file_info(f"{self._path}/{COMMON}")
         return bool(info.type == fs.FileType.File)
 
-    def begin(self, work: Work) -> None:
-        """Makes the folder. Raises BadInput if it cannot be written, or if it was begun with other
-        work."""
-        with load_engine(work.model, provider=work.provider) as engine:
-            code = map_code(engine).to_text()
+    def begin(self, work: Work, code: str) -> None:
+        """Makes the folder; ``code`` is the text of a ``MapCode``. Raises BadInput if it cannot be
+        written, or if it was begun with other work."""
         doing = asdict(work)
         del doing["provider"]
         described = json.dumps(doing, sort_keys=True)
@@ -110,16 +106,6 @@ class Output:
                 text = stream.read().decode()
             lines += [json.loads(line)["failure"] for line in text.splitlines()]
         return sorted(lines)
-
-
-def read_code(common: str) -> MapCode:
-    """Returns the code of a folder's maps. Raises BadInput if its common file cannot be read."""
-    filesystem, path = filesystem_of(common)
-    try:
-        metadata = pq.read_metadata(path, filesystem=filesystem).metadata
-    except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"{common}: cannot be read on every machine: {one_line(error)}") from error
-    return MapCode.from_text(metadata[CODE_KEY])
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ import numpy as np
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, PosganError, one_line
+from posgan_edge.faces.detector import MediaPipeDetector
 from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.values import FaceBox
 from posgan_edge.images import LARGEST_FILE, decode_image
-from posgan_edge.jobs.columns import face_row, load_pyarrow, schema, table
+from posgan_edge.jobs.columns import CODE_KEY, face_row, load_pyarrow, map_code, schema, table
+from posgan_edge.jobs.label_input import filesystem_of
+from posgan_edge.jobs.mapcodes import MapCode
 from posgan_edge.live.sources.base import is_web
 from posgan_edge.live.sources.pictures import Picture, PictureReader
 
@@ -44,13 +47,26 @@ class Work:
     passes: int = 2
     mirror: bool = False
 
+    def checked(self) -> str:
+        """Returns the text of the code for the model's maps.
+
+        Raises PosganError if the model or the detector cannot be loaded. No GPU is used for an ONNX
+        model, because this machine may have none.
+        """
+        from posgan_edge.engines import load_engine
+
+        provider = "cpu" if self.provider in ("cuda", "tensorrt") else self.provider
+        with load_engine(self.model, provider=provider) as engine, ExitStack() as stack:
+            if self.boxes is None:
+                stack.enter_context(MediaPipeDetector())
+            return map_code(engine).to_text()
+
     def finder(self, threads: int | None, stack: ExitStack, lines: list[str]) -> PictureFinder:
         """Returns the finder; ``stack`` closes it, ``lines`` gets a line for each failure.
 
         Raises PosganError if the model or the detector cannot be loaded.
         """
         from posgan_edge.engines import load_engine
-        from posgan_edge.faces.detector import MediaPipeDetector
         from posgan_edge.faces.pipeline import FacePipeline
         from posgan_edge.live.finder import PictureFinder
 
@@ -76,8 +92,6 @@ class Labeler:
         name_column: str,
         bytes_column: str | None,
     ) -> None:
-        from posgan_edge.jobs.label_output import read_code
-
         self._lines: list[str] = []
         self._stack = ExitStack()
         self._finder = work.finder(threads, self._stack, self._lines)
@@ -133,10 +147,19 @@ class Labeler:
         return self._reader.read(Picture(path, "", member))
 
 
+def read_code(common: str) -> MapCode:
+    """Returns the code of a folder's maps. Raises BadInput if its common file cannot be read."""
+    arrow = load_pyarrow()
+    filesystem, path = filesystem_of(common)
+    try:
+        metadata = arrow.parquet.read_metadata(path, filesystem=filesystem).metadata
+    except (OSError, arrow.ArrowException) as error:
+        raise BadInput(f"{common}: cannot be read on every machine: {one_line(error)}") from error
+    return MapCode.from_text(metadata[CODE_KEY])
+
+
 def read_address(name: str) -> Image:
     """The picture at an address that pyarrow can open. Raises BadInput if it cannot be read."""
-    from posgan_edge.jobs.label_input import filesystem_of
-
     filesystem, path = filesystem_of(name)
     try:
         with filesystem.open_input_stream(path) as stream:
