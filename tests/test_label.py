@@ -38,7 +38,7 @@ WORK = Work(boxes=(BOX,))
 #: Options of the same work for the command line.
 BOXED = ("--box", ",".join(map(str, PORTRAIT_BOX)))
 #: Pictures of a run in which something is killed.
-COUNT = 240
+COUNT = 160
 ACTOR = "MapBatches(Labeler)"
 
 

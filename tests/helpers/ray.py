@@ -19,6 +19,8 @@ def start_cluster() -> Any:
     from posgan_edge.jobs.label import load_ray
 
     load_ray()
+    # Ray's processes are nice, and would wait for all others where a test is not alone.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
