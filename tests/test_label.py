@@ -27,7 +27,8 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 pytest.importorskip("ray.data", reason="ray[data] is not installed")
 
-from posgan_edge.jobs.label import Share, label, load_ray, pool_size  # noqa: E402
+from posgan_edge.jobs.cluster import Share, load_ray, pool_size  # noqa: E402
+from posgan_edge.jobs.label import label  # noqa: E402
 from posgan_edge.jobs.label_input import Pictures, find_input  # noqa: E402
 from posgan_edge.jobs.label_work import Work  # noqa: E402
 from tests.helpers.ray import NODE, kill, processes, raylet, start_cluster, until  # noqa: E402

@@ -70,7 +70,8 @@ def command(
     WebDataset (.tar) files. Every machine must see INPUT and the output under the same names.
     """
     from posgan_edge.geometry.values import FaceBox
-    from posgan_edge.jobs.label import Share, label
+    from posgan_edge.jobs.cluster import Share
+    from posgan_edge.jobs.label import label
     from posgan_edge.jobs.label_work import Work
 
     boxes = None

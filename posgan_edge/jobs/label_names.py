@@ -1,4 +1,4 @@
-"""Names of picture files as a data source of Ray Data."""
+"""Names of picture files as a data source of Ray Data, and the filter of finished ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from ray.data.block import BlockMetadata
+from ray.data.block import BlockAccessor, BlockMetadata
+from ray.data.checkpoint.checkpoint_filter import NumpyArrayBasedCheckpointFilter
 from ray.data.datasource import Datasource, ReadTask
 
 from posgan_edge.live.sources.pictures import Picture
@@ -56,3 +57,11 @@ def _metadata(block: pa.Table) -> BlockMetadata:
     return BlockMetadata(
         num_rows=block.num_rows, size_bytes=block.nbytes, exec_stats=None, input_files=None
     )
+
+
+class FinishedFilter(NumpyArrayBasedCheckpointFilter):
+    """Ray's filter of finished pictures, for blocks of pandas too: WebDataset's are such."""
+
+    def filter_rows_for_block(self, block: Any) -> Any:
+        """Returns the rows of a block that are not finished."""
+        return super().filter_rows_for_block(BlockAccessor.for_block(block).to_arrow())

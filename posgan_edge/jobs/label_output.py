@@ -135,6 +135,7 @@ class FacesSink(BlockBasedFileDatasink):
     def write(self, blocks: Iterable[Any], ctx: Any) -> Any:
         """Writes the blocks of one task."""
         tables = [BlockAccessor.for_block(block).to_arrow() for block in blocks]
+        tables = [rows for rows in tables if len(rows)]  # Ray's empty blocks have no columns
         name = self.filename_provider.get_filename_for_task(
             ctx.kwargs[WRITE_UUID_KWARG_NAME], ctx.task_idx
         )

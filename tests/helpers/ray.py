@@ -16,7 +16,7 @@ NODE: dict[str, Any] = {"num_cpus": 3, "memory": 4 << 30, "object_store_memory":
 
 def start_cluster() -> Any:
     """A head and a second node, with three logical CPUs each."""
-    from posgan_edge.jobs.label import load_ray
+    from posgan_edge.jobs.cluster import load_ray
 
     load_ray()
     # Ray's processes are nice, and would wait for all others where a test is not alone.
