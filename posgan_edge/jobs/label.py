@@ -149,6 +149,7 @@ def _context(ray: Any, found: Pictures | Tables, place: Output, progress: bool) 
     context.checkpoint_config = config
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.")
         # What names no machine is the filter. It stays where the driver is, so that it never waits
         # for a CPU after a machine was lost.
         context.scheduling_strategy = NodeAffinitySchedulingStrategy(
