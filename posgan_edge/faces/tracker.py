@@ -111,8 +111,8 @@ class FaceTracker:
             if self._made_detector is not None:
                 self._made_detector.close()
             raise BadInput(
-                f"expressions need maps of UV layout 'ict', not {self.pipeline.layout.name!r}: "
-                "use another model, or leave expressions out"
+                "expressions need position maps of UV layout 'ict', not "
+                f"{self.pipeline.layout.name!r}: use another model, or leave expressions out"
             )
         self._expressions = expressions
         self.detector, self.max_faces, self.redetect = detector, max_faces, redetect
