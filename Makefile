@@ -44,7 +44,7 @@ sanitize: $(VENV)/.all
 	  --config-settings=cmake.define.POSGAN_SANITIZE=ON \
 	  --config-settings=cmake.define.POSGAN_CUDA=OFF
 	LD_PRELOAD=$(SANITIZERS) ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(OUT)/sanitized \
-	  $(BIN)/python -m pytest -p no:cacheprovider tests/test_kernels.py tests/test_track_filter.py
+	  $(BIN)/python -m pytest -p no:cacheprovider tests/test_kernels.py tests/test_kernels_fuzz.py tests/test_track_filter.py
 
 # Invented bad input for an hour; counts the outcomes.
 fuzz: $(VENV)/.all

@@ -22,6 +22,10 @@ nb::object extract_landmarks(nb::handle maps_, nb::handle uv_, nb::handle transf
   batch.width = static_cast<int>(bounded("maps (width)", maps.shape(3), 1, 1 << 14));
   batch.count = bounded("uv (points)", uv.shape(0), 1, 1 << 28);
   check_transforms(transforms);
+  if (batch.count * maps.shape(0) > kMostValues / 3) {
+    refuse("uv", std::to_string(batch.count) + " points of " + std::to_string(faces) +
+                     " maps are more than 4 GiB");
+  }
   batch.maps = maps.data();
   batch.half = maps.dtype() == kHalf;
   batch.uv = static_cast<const float*>(uv.data());
@@ -47,6 +51,11 @@ nb::object cropped(CropBatch& batch, nb::handle transforms_, int64_t size,
   batch.transforms = static_cast<const float*>(transforms.data());
   batch.faces = transforms.shape(0);
   const auto side = static_cast<size_t>(batch.size);
+  // Memory is zeroed when it is made, so that too much of it would stop the machine.
+  if (batch.faces > kMostValues / (3 * side * side)) {
+    refuse("size", std::to_string(batch.faces) + " crops of " + std::to_string(side) +
+                       " pixels are more than 4 GiB");
+  }
   nb::object out;
   if (batch.half) {
     uint16_t* data;
