@@ -21,6 +21,7 @@ const nb::dlpack::dtype kByte = nb::dtype<uint8_t>(), kInt = nb::dtype<int32_t>(
 const nb::dlpack::dtype kHalf{static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
 constexpr int64_t kAny = -1;
 constexpr size_t kMostFaces = 65535;  // a grid's second and third dimension
+constexpr size_t kMostValues = size_t{1} << 30;  // of one result: 4 GiB of float
 
 [[noreturn]] void refuse(const char* name, const std::string& why);
 
