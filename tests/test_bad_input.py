@@ -342,6 +342,7 @@ def test_what_is_no_path_is_refused(value):
 @pytest.mark.parametrize("value", [None, 3, "face", [], np.zeros(5), NAN, object()], ids=repr)
 def test_what_is_no_face_map_crop_or_box_is_refused(value, tmp_path):
     pipeline, k = FacePipeline(TinyEngine()), camera_matrix(90, 90, 32, 24)
+    faces: Any = None if isinstance(value, list) else value
     for call in (
         lambda: face_mesh(value),
         lambda: face_mesh(one_face().position_map, "crop"),  # type: ignore[arg-type]
@@ -354,7 +355,7 @@ def test_what_is_no_face_map_crop_or_box_is_refused(value, tmp_path):
         lambda: blendshapes(value),
         lambda: save_mesh(value, tmp_path / "a.obj"),
         lambda: draw_faces(GOOD, [value]),
-        lambda: draw_faces(GOOD, None if isinstance(value, list) else value),
+        lambda: draw_faces(GOOD, faces),
         lambda: FaceSmoother()(value, 0.0),
         lambda: Crop.from_box(value),
         lambda: GivenBoxes([value]),
@@ -388,7 +389,7 @@ def test_a_map_with_a_hole_makes_no_mesh_depth_texture_or_filtered_face(tmp_path
     ):
         with pytest.raises(BadInput, match="not finite"):
             call()
-    assert np.isfinite(smoother(face, 0.1).position_map.xyz).all()
+    assert np.isfinite(smoother(face, 0.1).dense_map.xyz).all()
     assert smoother(face, 0.2).landmarks == pytest.approx(first.landmarks, abs=1e-3)
 
 
@@ -407,9 +408,10 @@ def test_a_filter_stays_as_it_was_after_bad_values():
 
 def test_a_fit_takes_matching_finite_points_only():
     points = np.random.default_rng(0).normal(size=(9, 3))
+    nothing: Any = None
     for source, target, weights in (
         (points, points[:8], None), (points, points, np.ones(8)), (points * NAN, points, None),
-        (points[:, :2], points[:, :2], None), (None, points, None),
+        (points[:, :2], points[:, :2], None), (nothing, points, None),
     ):  # fmt: skip
         with pytest.raises(BadInput):
             fit_similarity(source, target, weights)

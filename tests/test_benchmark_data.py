@@ -19,6 +19,7 @@ from posgan_edge.evaluation.power import measure_energy, tegra_watts
 from posgan_edge.evaluation.reannotation import load_reannotation, read_torch7
 from posgan_edge.timing import take_turns
 from tests.helpers.data import smooth_map, write_aflw2000
+from tests.helpers.there import there
 
 NAMES = ["image00000", "image00001"]
 POINTS = np.random.default_rng(0).uniform(100, 300, (2, 68, 2)).astype(np.float32)
@@ -244,7 +245,7 @@ def test_energy_from_rapl(tmp_path):
         for counter in counters:
             counter.write_text(str(int(counter.read_text()) + 250_000))
 
-    energy = measure_energy(call, 0.05, tmp_path)
+    energy = there(measure_energy(call, 0.05, tmp_path))
     assert calls > 1
     assert energy.joules == pytest.approx(0.5)
     assert energy.source == "RAPL, CPU package"
@@ -292,13 +293,13 @@ def test_a_gpus_own_reading_is_taken_for_a_gpu_and_rapl_for_the_processor(
         nvml.joules += 2
         time.sleep(0.02)
 
-    found = measure_energy(call, 0.4, tmp_path, gpu=True)
+    found = there(measure_energy(call, 0.4, tmp_path, gpu=True))
     assert found.source == "NVML, GPU board"
     if counter:
         assert found.joules == pytest.approx(2)
     else:  # 100 W over at least 20 ms a call
         assert 1.9 < found.joules < 20
-    assert measure_energy(call, 0.01, tmp_path).source == "RAPL, CPU package"
+    assert there(measure_energy(call, 0.01, tmp_path)).source == "RAPL, CPU package"
 
 
 def test_tegrastats_is_read_while_the_calls_go_on(tmp_path, monkeypatch):
@@ -318,7 +319,7 @@ def test_tegrastats_is_read_while_the_calls_go_on(tmp_path, monkeypatch):
         time.sleep(0.05)
         busy.unlink()
 
-    found = measure_energy(call, 1.0, tmp_path, gpu=True)
+    found = there(measure_energy(call, 1.0, tmp_path, gpu=True))
     assert found.source == "tegrastats, VDD_IN"
     assert found.joules > 7 * 0.05
 

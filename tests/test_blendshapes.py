@@ -28,6 +28,7 @@ from posgan_edge.images import read_image
 from posgan_edge.live.sources.synthetic import lids_closed
 from posgan_edge.training.expressions import arkit_name
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines, real_data, write_constant_model
+from tests.helpers.there import there
 
 CROP = Crop(60, 60, 120)
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "blendshapes.py"))
@@ -179,7 +180,7 @@ def test_the_resting_face_can_be_set():
 def test_of_a_face():
     person = Person(np.random.default_rng(6))
     face = face_of(*person.seen({"eyeBlinkLeft": 1.0, "jawOpen": 0.6}))
-    values = blendshapes(face)
+    values = there(blendshapes(face))
     assert face.blendshapes == values
     assert tuple(values) == ARKIT_NAMES
     assert all(0 <= value <= 1 for value in values.values())
@@ -288,7 +289,7 @@ def test_a_tracker_without_expressions_has_no_resting_face():
     with FaceTracker("edge", GivenBoxes([FaceBox(*PORTRAIT_BOX)]), background=False) as followed:
         (face,) = followed.update(read_image(PORTRAIT), 0.0)
         assert face.expression is None
-        assert face.blendshapes["jawOpen"] < 0.3
+        assert there(face.blendshapes)["jawOpen"] < 0.3
         with pytest.raises(BadInput, match="without expressions"):
             followed.set_neutral()
 

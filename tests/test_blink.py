@@ -13,6 +13,7 @@ from posgan_edge.faces.expression_track import ExpressionTrack
 from posgan_edge.faces.smoothing import FaceSmoother, Smoothing
 from posgan_edge.geometry.values import FaceBox
 from posgan_edge.live.sources import open_source
+from tests.helpers.there import there
 
 STILL = "synthetic:?width=640&height=640&sway=0&roll=0&zoom=0&noise=6&jpeg=70"
 #: Where the portrait's face lies in those frames: x, y, width, height.
@@ -57,7 +58,7 @@ def test_a_blink_stays_visible(blinking):
     assert depth([eyes(surface(face)) for face in shown]) > 0.8 * whole
     for name in ("eyeBlinkLeft", "eyeBlinkRight"):
         tracks = ExpressionTrack(), ExpressionTrack(smooth=False)
-        seen = [depth([-blendshapes(f, track)[name] for f in blinking]) for track in tracks]
+        seen = [depth([-there(blendshapes(f, track))[name] for f in blinking]) for track in tracks]
         assert seen[1] > 0.1
         assert seen[0] > 0.8 * seen[1]
     # Without settings of its own for the eyes most of it is smoothed away.

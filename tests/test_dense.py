@@ -216,7 +216,8 @@ def test_metric_pose_finds_a_head_that_a_camera_saw(angles, away):
     rotation = rotation_from_angles(*angles)
     camera = np.diag([1.0, -1, -1]) @ rotation
     place, k = np.array([60.0, -40.0, away]), camera_matrix(900, 900, 320, 240)
-    projected, _ = cv2.projectPoints(head * 63 / pupils, cv2.Rodrigues(camera)[0], place, k, None)
+    turn, straight = cv2.Rodrigues(camera)[0], np.zeros(4)  # a lens without distortion
+    projected, _ = cv2.projectPoints(head * 63 / pupils, turn, place, k, straight)
     scale = 900 / away * 63 / pupils
     shift = np.array([320 + 900 * 60 / away, -(240 - 900 * 40 / away), 0])
     # Depth and shape as a network that answers weak perspective would see them.

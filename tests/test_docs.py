@@ -9,14 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import posgan_edge
 from posgan_edge.cli import cli
 from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT
+from tests.helpers.there import there
 
 ROOT = Path(__file__).parents[1]
+CONTEXT = click.Context(cli)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTS = [
     *PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md",
@@ -83,7 +86,7 @@ def test_all_kinds_of_command_are_found():
 @pytest.mark.parametrize(("document", "line"), lines_of("posgan-edge"))
 def test_commands_and_options_exist(document, line):
     words = shlex.split(line)[1:]
-    command = cli.get_command(None, words[0])
+    command = cli.get_command(CONTEXT, words[0])
     assert command is not None, words[0]
     known = {name for p in command.params for name in [*p.opts, *p.secondary_opts]}
     for word in words[1:]:
@@ -149,9 +152,9 @@ def test_the_site_names_all_that_is_public(site):
     assert names <= {path.rpartition(".")[2] for path in ids}
     assert ">>> from posgan_edge import FaceBox" in shown(site / "python.html")
     commands = shown(site / "cli.html")
-    for name in cli.list_commands(None):
+    for name in cli.list_commands(CONTEXT):
         assert f"posgan-edge {name} [OPTIONS]" in commands
-        for parameter in cli.get_command(None, name).params:
+        for parameter in there(cli.get_command(CONTEXT, name)).params:
             assert parameter.opts[0] in commands or not parameter.opts[0].startswith("-")
 
 

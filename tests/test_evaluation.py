@@ -13,6 +13,7 @@ from posgan_edge.evaluation.scoring import (
 )
 from posgan_edge.geometry.metrics import box_size, nme, nme_3d
 from tests.helpers.data import real_data, write_aflw2000
+from tests.helpers.there import there
 
 SQUARE = np.array([[0, 0, 0], [100, 0, 0], [0, 100, 0], [100, 100, 0]], np.float32)
 
@@ -147,12 +148,12 @@ def test_turned_photos_carry_their_labels(tmp_path, degrees):
 
 def test_perfect_predictions_and_missed_faces(tmp_path):
     faces = load_aflw2000(write_aflw2000(tmp_path))
-    predictions = [Prediction(f.original, f.angles) for f in faces[:3]] + [None]
+    predictions = [Prediction(f.original, there(f.angles)) for f in faces[:3]] + [None]
     scores = score(faces, predictions)
     assert scores.missed == ["image00003"]
     assert scores.labels["original"].mean == 0
     assert scores.labels["original"].counts["yaw"] == [2, 1, 0]
-    assert scores.pose_mae["mean"] == pytest.approx(0, abs=1e-9)
+    assert there(scores.pose_mae)["mean"] == pytest.approx(0, abs=1e-9)
     shift = np.sqrt(2) / np.mean([1 / box_size(f.labels("reannotated")) for f in faces[:3]]) ** -1
     assert scores.labels["reannotated"].mean == pytest.approx(100 * shift, rel=1e-4)
     assert set(scores.per_face) == {"image00000", "image00001", "image00002"}
@@ -170,7 +171,7 @@ def test_another_cropper_is_used_where_it_is_given(tmp_path):
         found = list(predict_from_labels(engine, faces, cut=black))
     assert cut == [((450, 450, 3), face.crop, 128) for face in faces]
     # Both inputs were black, so that both landmark sets are alike in units of the crop.
-    first, second = (f.crop.to_crop(p.landmarks) for f, p in zip(faces, found, strict=True))
+    first, second = (f.crop.to_crop(there(p).landmarks) for f, p in zip(faces, found, strict=True))
     assert first == pytest.approx(second, abs=1e-4)
 
 

@@ -22,6 +22,7 @@ from tests.helpers.data import (
     write_human_npz,
     write_pts_folder,
 )
+from tests.helpers.there import there
 
 #: 68 points whose box is 50 x 200 pixels, so sqrt(w x h) is 100.
 FACE = np.column_stack([np.linspace(0, 50, 68), np.linspace(0, 200, 68)])
@@ -122,7 +123,7 @@ def test_thresholds_give_the_points_of_the_curve():
     for level, alarms, hits in list(
         zip(found.thresholds, found.false_alarms, found.hits, strict=True)
     )[1:]:
-        called = measured <= level
+        called = measured <= there(level)
         assert hits == pytest.approx(called[shut].mean())
         assert alarms == pytest.approx(called[~shut].mean())
     # The chance that a closed eye lies below an open one, counted out.

@@ -13,6 +13,7 @@ import pytest
 
 from posgan_edge.jobs.parquet import read_rows
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines
+from tests.helpers.there import there
 
 BOX = ",".join(map(str, PORTRAIT_BOX))
 COUNT = 16
@@ -127,7 +128,7 @@ def interrupted(folder, words, number, after=3):
     )  # fmt: skip
     end = time.monotonic() + 120
     while done_pictures(folder / ".a.jsonl.progress") < after:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, there(process.stderr).read()
         assert time.monotonic() < end
         time.sleep(0.005)
     process.send_signal(number)
@@ -231,7 +232,7 @@ def test_ctrl_c_while_processes_start(photos, tmp_path):
     )  # fmt: skip
     journal, end = tmp_path / ".a.jsonl.progress", time.monotonic() + 120
     while not journal.exists() or journal.read_bytes().count(b'{"process"') < 3:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, there(process.stderr).read()
         assert time.monotonic() < end
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)

@@ -36,6 +36,7 @@ from posgan_edge.live.sinks import (
 from posgan_edge.live.sources.pictures import expanded
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines
 from tests.helpers.dying import FullCsvSink, Opening
+from tests.helpers.there import there
 
 BOX = ",".join(map(str, PORTRAIT_BOX))
 
@@ -304,7 +305,7 @@ def test_csv_has_what_json_has(photos, run):
         for mark, point in zip(LANDMARK_NAMES, face["landmarks"], strict=True):
             assert [float(row[f"{mark}_{axis}"]) for axis in "xyz"] == point
         assert {k: float(row[k]) for k in ARKIT_NAMES} == face["blendshapes"]
-        rounded = {k: round(v, 3) for k, v in found.face.blendshapes.items()}
+        rounded = {k: round(v, 3) for k, v in there(found.face.blendshapes).items()}
         assert rounded == face["blendshapes"]
         assert found.face.expression is not None
     assert rows[0]["source"] == f"photos/{name}"

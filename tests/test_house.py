@@ -55,6 +55,7 @@ def imports_of(module, path):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.module is not None
             within = [f"{node.module}.{alias.name}" for alias in node.names]
             names = [name if name in MODULES else node.module for name in within]
             # The version is set before anything else of the package is loaded.

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.there import there
+
 kernels = pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_ext")
 SOURCES = Path(__file__).parents[1] / "cpp_ext" / "src"
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
@@ -85,7 +87,7 @@ def test_the_build_finds_nvcc_or_says_why_not(tmp_path, name):
         nvcc.chmod(0o755)
     script = SOURCES.parent / "cmake" / "nvcc.cmake"
     run = subprocess.run(
-        [shutil.which("cmake"), f"-DPOSGAN_CUDA_FOLDERS={tmp_path / 'default'}",
+        [there(shutil.which("cmake")), f"-DPOSGAN_CUDA_FOLDERS={tmp_path / 'default'}",
          "-DCMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF", "-P", script],
         capture_output=True, text=True, check=True,
         env={"PATH": str(tmp_path / "path"),
@@ -133,7 +135,7 @@ def test_the_module_holds_code_for_orin_and_ptx_for_what_comes():
             tool = tool or str(found)
     if tool is None:
         pytest.skip("cuobjdump is not installed (pip install nvidia-cuda-cuobjdump)")
-    module = sys.modules["posgan_edge_kernels._native"].__file__
+    module = there(sys.modules["posgan_edge_kernels._native"].__file__)
     inside = {
         kind: subprocess.run([tool, option, module], capture_output=True, text=True).stdout
         for kind, option in (("code", "--list-elf"), ("ptx", "--list-ptx"))

@@ -22,6 +22,7 @@ from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.live.sinks import Result, live_page
 from posgan_edge.live.sinks.live_page import LivePageSink, is_loopback, parse_address
 from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.there import there
 
 
 def get(url, path="/", headers=None, method="GET"):
@@ -223,15 +224,16 @@ def served(tmp_path):
          "--serve", "0", "--no-window", "--json", str(tmp_path / "a.jsonl")],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
+    stderr = there(process.stderr)
     try:
-        for line in process.stderr:
+        for line in stderr:
             if found := re.search(r"live page: (\S+)", line):
                 yield found[1], process, tmp_path
                 break
     finally:
         process.kill()
         process.wait()
-        process.stderr.close()
+        stderr.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from posgan_edge.models.unet import Discriminator, UNetGenerator
 from posgan_edge.training.basis import scalar_modes
 from posgan_edge.training.datasets import PackMaps
 from tests.helpers.data import real_data, write_pack
+from tests.helpers.there import there
 
 
 def original_checkpoint(path, ngf, **extra):
@@ -21,8 +22,8 @@ def original_checkpoint(path, ngf, **extra):
     generator, discriminator = UNetGenerator(ngf), Discriminator(ngf)
     for module in generator.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
+            there(module.running_mean).normal_(0, 0.1)
+            there(module.running_var).uniform_(0.5, 2)
     content = {
         "epoch": 180,
         "k_t": 0.01,

@@ -15,6 +15,7 @@ from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.pose import rotation_from_angles
 from posgan_edge.training.pack import PackOptions, make_pack
 from tests.helpers.data import real_data
+from tests.helpers.there import there
 
 SIZE = 64
 
@@ -87,8 +88,8 @@ def test_maps_pictures_and_angles_come_back(tmp_path):
             # Faces of the basis come back; those held back as far as 34 others span them.
             assert np.abs(coded[index] - given).max() * SIZE < (0.05 if split == "train" else 1)
             assert pack.yaw[index] == pytest.approx(angles[int(name[1:])], abs=6)
-        assert pack.eyes.shape == (count, 2)
-        assert pack.mouth.shape == (count,)
+        assert there(pack.eyes).shape == (count, 2)
+        assert there(pack.mouth).shape == (count,)
         seen += names
     assert sorted(seen) == [f"f{i:02}" for i in range(40)]
 

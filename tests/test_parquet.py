@@ -22,6 +22,7 @@ from posgan_edge.live.sinks import Result
 from posgan_edge.models.edge import EdgeGenerator
 from posgan_edge.models.unet import UNetGenerator
 from tests.helpers.data import PORTRAIT, PORTRAIT_BOX, read_lines, write_constant_model
+from tests.helpers.there import there
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 BOX = FaceBox(*PORTRAIT_BOX)
@@ -126,12 +127,12 @@ def test_smoothed_maps_come_back(tmp_path, engine, portrait, settings, apart):
 def test_maps_outside_the_span_are_kept_as_they_are(tmp_path, engine, portrait):
     with FacePipeline(engine) as pipeline:
         (face,) = pipeline.process(portrait, [BOX])
-    xyz = face.position_map.xyz.copy()
+    xyz = face.dense_map.xyz.copy()
     xyz[1, 5, 64] += 0.01  # the forehead
-    object.__setattr__(face, "position_map", PositionMap(xyz, face.position_map.layout))
+    object.__setattr__(face, "position_map", PositionMap(xyz, face.dense_map.layout))
     path = write(tmp_path / "faces.parquet", engine, (portrait, [face]))
     (found,) = read_faces(path)
-    assert np.array_equal(found.position_map.xyz, xyz)
+    assert np.array_equal(found.dense_map.xyz, xyz)
 
 
 def test_a_network_without_modes(tmp_path, portrait):
@@ -142,7 +143,7 @@ def test_a_network_without_modes(tmp_path, portrait):
         path = write(tmp_path / "faces.parquet", engine, (portrait, faces))
     (found,) = read_faces(path)
     assert_same(found, faces[0])
-    assert np.array_equal(found.position_map.xyz, faces[0].position_map.xyz)
+    assert np.array_equal(found.dense_map.xyz, faces[0].dense_map.xyz)
     assert "map_coefficients" not in pq.read_schema(path).names
 
 
@@ -154,7 +155,7 @@ def test_blendshapes_come_back(tmp_path, engine, portrait):
     path = write(tmp_path / "faces.parquet", engine, (portrait, faces))
     without, found = read_faces(path)
     assert without.expression is None
-    assert np.array_equal(found.expression, values)
+    assert np.array_equal(there(found.expression), values)
 
 
 def test_a_face_without_a_map(tmp_path, engine, portrait):
@@ -248,8 +249,8 @@ def test_modes_are_those_of_the_file(tmp_path, engine):
     generator.modes.normal_(0, 0.05)
     export_onnx(generator, tmp_path / "small.onnx")
     with load_engine(tmp_path / "small.onnx") as small:
-        assert np.array_equal(small.modes(), generator.modes.numpy())
-    assert np.array_equal(TorchEngine(generator, "t").modes(), generator.modes.numpy())
+        assert np.array_equal(there(small.modes()), generator.modes.numpy())
+    assert np.array_equal(there(TorchEngine(generator, "t").modes()), generator.modes.numpy())
     assert TorchEngine(UNetGenerator(2), "u").modes() is None
 
 

@@ -145,9 +145,9 @@ def test_mirrored_average_is_symmetric(portrait):
     (face,) = pipeline.process(frame, [FaceBox(x, y, w, h)])
     flipped = Frame(np.ascontiguousarray(frame.image[:, ::-1]))
     (again,) = pipeline.process(flipped, [FaceBox(width - x - w, y, w, h)])
-    expected = again.position_map.xyz[:, :, ::-1].copy()
+    expected = again.dense_map.xyz[:, :, ::-1].copy()
     expected[0] = 1 - expected[0]
-    assert face.position_map.xyz == pytest.approx(expected, abs=2e-3)
+    assert face.dense_map.xyz == pytest.approx(expected, abs=2e-3)
 
 
 def test_boxes_go_through_in_one_batch(portrait):

@@ -393,7 +393,7 @@ def test_a_still_face_is_three_times_steadier():
         given.append(face.landmarks)
         shown.append(smoother(face, n / 30))
     raw, steady = np.array(given[30:]), np.array([f.landmarks for f in shown[30:]])
-    maps = np.array([f.crop.to_frame(LAYOUT.landmarks(f.position_map.xyz)) for f in shown[30:]])
+    maps = np.array([f.crop.to_frame(LAYOUT.landmarks(f.dense_map.xyz)) for f in shown[30:]])
     rms = [np.sqrt(np.square(a - a.mean(0)).sum(-1).mean()) for a in (raw, steady, maps)]
     assert rms[1] < rms[0] / 3
     assert rms[2] < rms[0] / 3
@@ -427,7 +427,7 @@ def test_the_filter_keeps_a_first_face_as_it_is():
     face = turned_face(30)
     shown = FaceSmoother()(face, 0.0)
     assert np.abs(shown.landmarks - face.landmarks).max() < 1e-3
-    assert np.abs(shown.position_map.xyz - face.position_map.xyz).max() < 1e-5
+    assert np.abs(shown.dense_map.xyz - face.dense_map.xyz).max() < 1e-5
     assert shown.pose.yaw == pytest.approx(face.pose.yaw)
     plain = replace(face, position_map=None)
     assert FaceSmoother()(plain, 0.0).position_map is None

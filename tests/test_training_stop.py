@@ -17,6 +17,7 @@ from posgan_edge.training.recipe import Adversarial, Optimizer, Recipe
 from posgan_edge.training.run_folder import check_unused
 from posgan_edge.training.trainer import Trainer
 from tests.helpers.data import write_pack
+from tests.helpers.there import there
 
 TINY = {"name": "edge", "modes": 13, "map_size": 16, "stem": [8, 8], "neck": 4, "hidden": 16,
         "stages": [[1, 8, 2, 1, True], [1, 8, 2, 1, False], [1, 8, 2, 1, False]]}  # fmt: skip
@@ -49,7 +50,7 @@ class Watched(PackMaps):
     def image(self, index):
         self.drawn.append(index)
         if len(self.drawn) == self.stop_after:
-            self.trainer.request_stop(signal.SIGTERM)
+            there(self.trainer).request_stop(signal.SIGTERM)
         return super().image(index)
 
 
@@ -125,7 +126,7 @@ def test_a_stop_in_the_validation_keeps_the_epoch_open(tmp_path, pack, monkeypat
     monkeypatch.undo()
     resumed = Trainer(recipe, pack, validation)
     resumed.resume(tmp_path / "last.pth")
-    assert resumed.train() == resumed.history[0]["val_nme"] > 0
+    assert there(resumed.train()) == there(resumed.history[0]["val_nme"]) > 0
     assert (resumed.done, resumed.step) == (True, 6)
 
 
@@ -273,7 +274,7 @@ def _started(tmp_path, processes, workers=0):
     )  # fmt: skip
     deadline = time.monotonic() + 240
     while not (tmp_path / "out" / "history.json").exists():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, there(process.stderr).read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return command, process

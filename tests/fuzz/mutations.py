@@ -134,7 +134,7 @@ def odd_array(draw: st.DrawFn, array: NDArray[Any]) -> NDArray[Any] | None:
 @st.composite
 def odd_arrays(draw: st.DrawFn, arrays: dict[str, NDArray[Any]], *names: str) -> dict[str, Any]:
     """Arrays of which one or two are odd."""
-    out = dict(arrays)
+    out: dict[str, NDArray[Any] | None] = dict(arrays)
     for _ in range(draw(st.integers(1, 2))):
         name = draw(st.sampled_from(names or sorted(arrays)))
         if out.get(name) is not None:

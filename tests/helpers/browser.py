@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import time
 
+from tests.helpers.there import there
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
@@ -25,7 +27,7 @@ class Browser:
         flags = [*FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}"]
         command = f'exec "$@" 3<&{to_read} 4>&{to_write}'
         self._process = subprocess.Popen(
-            ["bash", "-c", command, "browser", CHROMIUM, *flags, "about:blank"],
+            ["bash", "-c", command, "browser", there(CHROMIUM), *flags, "about:blank"],
             pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(to_read)
