@@ -1,6 +1,8 @@
 """Small ONNX files, right and wrong, for tests of what is loaded."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,14 +16,14 @@ SHAPE = ("batch", 3, 16, 16)
 
 def write_network(
     path: Path,
-    shape=SHAPE,
-    maps=SHAPE,
-    type_=FLOAT,
-    names=("image", "position_map"),
-    extra=(),
-    metadata=(("layout", "ict"),),
-    nodes=None,
-    weights=(),
+    shape: Sequence[str | int | None] = SHAPE,
+    maps: Sequence[str | int | None] = SHAPE,
+    type_: int = FLOAT,
+    names: Sequence[str] = ("image", "position_map"),
+    extra: Sequence[str] = (),
+    metadata: Iterable[tuple[str, str]] = (("layout", "ict"),),
+    nodes: Sequence[onnx.NodeProto] | None = None,
+    weights: Sequence[onnx.TensorProto] = (),
 ) -> Path:
     """A network that returns its input, or what ``nodes`` make of it."""
     inputs = [helper.make_tensor_value_info(names[0], type_, shape)]
@@ -89,7 +91,7 @@ def write_with_weights_beside(path: Path) -> Path:
     return path
 
 
-def write_convolution(path: Path, value: float = 1.0, **values) -> Path:
+def write_convolution(path: Path, value: float = 1.0, **values: Any) -> Path:
     """A network of one convolution, whose weights are all ``value``."""
     type_ = np.float16 if values.get("type_") == HALF else np.float32
     weights = numpy_helper.from_array(np.full((3, 3, 1, 1), value, type_), "weights")
