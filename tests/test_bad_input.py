@@ -200,7 +200,7 @@ def test_sizes_below_one_or_absurd_are_refused(size):
 
 
 #: Values that are neither True nor False.
-NO_FLAGS = [None, "yes", 2, 1.0, [], np.zeros(3), np.array(True), BOX]
+NO_FLAGS: list[object] = [None, "yes", 2, 1.0, [], np.zeros(3), np.array(True), BOX]
 
 
 @pytest.mark.parametrize("value", NO_FLAGS, ids=arrays.described)

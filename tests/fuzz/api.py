@@ -334,6 +334,7 @@ def _special() -> dict[str, Callable[[], Any]]:
     from tests.test_bad_input import TinyEngine, holed
 
     picture, face = _picture(), _face()
+    nothing: Any = None
     return {
         "pillow": lambda: Pillow.fromarray(picture),
         "tensor": lambda: torch.zeros(48, 64, 3, dtype=torch.uint8),
@@ -359,7 +360,7 @@ def _special() -> dict[str, Callable[[], Any]]:
         "channels first": lambda: np.zeros((3, 48, 64), np.uint8),
         "16 bits": lambda: picture.astype(np.uint16),
         "frame": lambda: pe.Frame(picture),
-        "frame of nothing": lambda: pe.Frame(None),
+        "frame of nothing": lambda: pe.Frame(nothing),
         "frame of floats": lambda: pe.Frame(picture.astype(np.float32)),
         "frame of bad time": lambda: pe.Frame(picture, timestamp=math.nan),
         "face": lambda: face,
