@@ -218,7 +218,7 @@ def test_every_input_is_labelled_once_and_bad_pictures_are_named(connected, tmp_
         (face,) = pipeline.process(read_image(PORTRAIT), [BOX])
     for row in read_rows(out):
         assert np.array_equal(row.face.landmarks, face.landmarks)
-        off = np.abs(row.face.position_map.xyz - face.position_map.xyz).max() * face.crop.side
+        off = np.abs(row.face.dense_map.xyz - face.dense_map.xyz).max() * face.crop.side
         assert off <= 1e-4
         assert (row.width, row.height, row.frame) == (512, 512, 0)
     # Other programs read it as a folder of Parquet files.
