@@ -15,7 +15,7 @@ kernels = pytest.importorskip("posgan_edge_kernels", reason="pip install ./cpp_e
 CASES = 150 * int(os.environ.get("POSGAN_FAULTS", "1"))
 VALUES = [0.0, 1.0, -1.0, 0.5, 1e-30, 1e9, -1e17, 1e18, 1e30, np.nan, np.inf, -np.inf]
 TYPES = ["f4", "f4", "f4", "f2", "f8", "u1", "u1", "i4", "u2", "c8", "?", ">f4"]
-NO_ARRAYS = [None, 3, "x", [], [[0.0]], {}, b"abc"]
+NO_ARRAYS: list[object] = [None, 3, "x", [], [[0.0]], {}, b"abc"]
 SIZES = [-1, 0, 1, 2, 7, 16, 64, 256, 4097, 1 << 31, 1 << 62, 2.5, "8", None]
 
 
