@@ -84,7 +84,10 @@ class Engine(ABC):
         return self._infer(images)
 
     def infer_all(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``infer`` of any number of images, in as many batches as the engine needs."""
+        """``infer`` of any number of images, in as many batches as the engine needs.
+
+        Raises BadInput as ``infer`` does.
+        """
         if not isinstance(images, np.ndarray) or not images.ndim:
             return self.infer(images)  # which refuses it
         return in_batches(self.infer, images, self.info.batch or len(images))

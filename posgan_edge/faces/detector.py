@@ -84,6 +84,8 @@ def detected(detector: Detector, frame: Image, max_faces: int) -> list[FaceBox]:
 class GivenBoxes:
     """A detector that returns the given boxes for every frame.
 
+    Raises BadInput for what is no sequence of boxes; ``detect`` for a count that is not above 0.
+
     >>> import numpy as np
     >>> from posgan_edge import FaceBox, GivenBoxes
     >>> detector = GivenBoxes([FaceBox(179, 88, 97, 90)])

@@ -104,7 +104,10 @@ class UvLayout:
         return not self.mask.all()
 
     def landmarks(self, maps: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """The 68 landmarks of maps (..., 3, M, M) -> (..., 68, 3), in the maps' units."""
+        """The 68 landmarks of maps (..., 3, M, M) -> (..., 68, 3), in the maps' units.
+
+        Raises BadInput for other shapes.
+        """
         return sample_map(maps, self.landmark_uv)
 
     @property
@@ -132,7 +135,10 @@ class UvLayout:
         return replace(self, landmark_uv=self.landmark_sets[name])
 
     def mask_at(self, resolution: int) -> NDArray[np.bool_]:
-        """The face mask at another resolution (1 to 8192), nearest pixel centre."""
+        """The face mask (M, M) at another resolution M, nearest pixel centre.
+
+        Raises BadInput for a resolution that is no whole number from 1 to 8192.
+        """
         resolution = arrays.whole(resolution, "resolution", 1, LARGEST_MAP)
         index = ((np.arange(resolution) + 0.5) / resolution * self.resolution).astype(int)
         mask: NDArray[np.bool_] = self.mask[np.ix_(index, index)]
@@ -142,7 +148,7 @@ class UvLayout:
         """Map weights (M, M) for training: landmarks 16, eyes, nose and mouth 4, face 3, else 0.
 
         The weights are those of the original system. The regions are polygons of this layout's
-        landmarks.
+        landmarks. Raises BadInput for a resolution that is no whole number from 1 to 8192.
         """
         size = self.resolution if resolution is None else resolution
         size = arrays.whole(size, "resolution", 1, LARGEST_MAP)

@@ -49,6 +49,7 @@ class FaceBox:
 
     @property
     def center(self) -> tuple[float, float]:
+        """The middle (x, y) in frame pixels."""
         return self.x + self.width / 2, self.y + self.height / 2
 
     def iou(self, other: FaceBox) -> float:
@@ -99,6 +100,7 @@ class PositionMap:
 
     @property
     def resolution(self) -> int:
+        """M, the side of the map in pixels."""
         return int(self.xyz.shape[-1])
 
     def landmarks(self, name: str | None = None) -> NDArray[np.float32]:
