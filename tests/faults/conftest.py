@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +14,13 @@ SEED = os.environ.get("POSGAN_FAULTS_SEED", "0")
 class World:
     """The files that all commands read, and what each command does when nothing disturbs it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._whole: dict[str, tuple[Place, Ended, int]] = {}
         self.path = made(folder / "world")
         write_key(self.path / "key.pem")
 
-    def place(self, folder) -> Place:
+    def place(self, folder: Path) -> Place:
         return Place(self.path, folder)
 
     def whole(self, command: Command) -> tuple[Place, Ended, int]:

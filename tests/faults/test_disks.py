@@ -32,7 +32,7 @@ def with_mine(place: Place) -> None:
         (place.out / name).write_bytes(content)
 
 
-def refused(ended) -> None:
+def refused(ended):
     assert ended.code == 4, ended
     assert "Traceback" not in ended.err
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]

@@ -17,7 +17,6 @@ from posgan_edge.engines.signing import signed_manifest
 from tests.faults.commands import (
     LEFT,
     SOON,
-    Command,
     Place,
     contents,
     files_of,
@@ -33,7 +32,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 CACHES = ("torchinductor_root", "torchinductor_user")
 
 
-def disturbed(world, command: Command, number: int, trial: int, folder):
+def disturbed(world, command, number, trial, folder):
     """(place, how it ended, what was done) of a run that gets a signal at a random moment."""
     _, whole, events = world.whole(command)
     rng = random.Random(f"{SEED} {command.name} {number} {trial}")
@@ -66,7 +65,7 @@ def check_files(place: Place, killed: bool = False) -> None:
         assert not temporary(place.out)
 
 
-def state_of(place: Place):
+def state_of(place):
     """What a training run has learned, without its clock; None before anything was saved."""
     path = place.out / "run" / "last.pth"
     if not path.exists():
@@ -77,7 +76,7 @@ def state_of(place: Place):
     return weights, history, state["step"]
 
 
-def check_next(world, command: Command, place: Place) -> None:
+def check_next(world, command, place):
     """The same command does its whole work in the folder that a stopped one left."""
     whole, _, _ = world.whole(command)
     resumed = command.name != "train" or state_of(place) is not None
