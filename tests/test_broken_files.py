@@ -288,13 +288,22 @@ def test_a_foreign_layout_is_not_calibrated(model):
         calibrate(model, some_faces(), "bfm")
 
 
-@pytest.mark.parametrize("value", ["0", "nan", "-1", "101", "inf"])
+@pytest.mark.parametrize("value", ["0", "-1", "101"])
 def test_percentiles_that_there_are_not(run, tmp_path, value):
     code, _, err = run(
         "calibrate", "--images", tmp_path, "--percentile", value, "--output", tmp_path / "r.json"
     )
     assert (code, len(err.splitlines())) == (4, 1)
     assert f"percentile: {value} is not above 0" in err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_percentiles_that_are_no_numbers(run, tmp_path, value):
+    code, _, err = run(
+        "calibrate", "--images", tmp_path, "--percentile", value, "--output", tmp_path / "r.json"
+    )
+    assert code == 2
+    assert f"'--percentile': {value} is not a finite number" in err
 
 
 def test_calibrate_leaves_out_broken_pictures(run, tmp_path):

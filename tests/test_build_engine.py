@@ -79,9 +79,10 @@ def record(faces, tmp_path_factory):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_onnxruntime_engines(run, tmp_path, faces, record, precision):
     output = tmp_path / "edge.onnx"
+    given = ["--calibration", record(EDGE, 128, "ict"), "--calibration-images", faces]
     code, out, err = run(
         "build-engine", "--precision", precision, "--output", output, "--even-if-slower",
-        "--calibration", record(EDGE, 128, "ict"), "--calibration-images", faces,
+        *(given if precision == "int8" else []),
     )  # fmt: skip
     assert code == 0, err
     manifest = checked_manifest(output)
@@ -144,8 +145,10 @@ def test_real_rtx_engines(run, tmp_path, faces, record, unet, name, precision):
     model, size, layout = (EDGE, 128, "ict") if name == "edge" else (unet, 256, "prnet")
     arguments = [
         "build-engine", "--model", model, "--precision", precision, "--target", "tensorrt-rtx",
-        "--compute-capability", "8.9", "--calibration", record(model, size, layout),
+        "--compute-capability", "8.9",
     ]  # fmt: skip
+    if precision == "int8":
+        arguments += ["--calibration", record(model, size, layout)]
     code, _, err = run(*arguments, "--output", tmp_path / "a.engine")
     assert code == 0, err
     manifest = checked_manifest(tmp_path / "a.engine")
@@ -192,11 +195,11 @@ def test_builder_errors_come_through(run, tmp_path, arguments, code, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def engine_file(folder):
+def engine_file(folder, name="a.engine"):
     """A file that passes for a plan, with its manifest."""
     import posgan_edge.engines.manifest as m
 
-    path = folder / "a.engine"
+    path = folder / name
     path.write_bytes(b"vtrt" + bytes(20) + bytes([1, 7, 1, 116]) + bytes(100))
     m.Manifest(
         engine_sha256=sha256(path), onnx_sha256="0", runtime="tensorrt-rtx",
@@ -251,7 +254,8 @@ def test_manifest_names_the_command_that_rebuilds(tmp_path):
         (["--recipe", "absent.yaml"], 4, "absent.yaml: cannot be read"),
         (["--recipe", "half.yaml"], 4, "half.yaml: not a valid build recipe: batch: expected int"),
         (["--recipe", "nan.yaml"], 4, "max-nme: nan is not a finite number"),
-        (["--max-nme", "nan"], 4, "budget: nme = nan"),
+        (["--max-nme", "nan"], 2, "'--max-nme': nan is not a finite number"),
+        (["--calibration", "other.json"], 2, "a calibration record and pictures are for int8"),
         (["--fp16-io"], 2, "see --fp16-io"),
         (["--output", "x" * 300 + ".onnx"], 4, "cannot be written (File name too long)"),
         (["--output", "a\0b.onnx"], 4, "cannot be written (embedded null byte)"),
@@ -271,14 +275,15 @@ def test_bad_input_leaves_what_was_there(run, tmp_path, monkeypatch, arguments, 
     (tmp_path / "half.yaml").write_text("batch: 1.5")
     (tmp_path / "nan.yaml").write_text("max-nme: .nan")
     (tmp_path / "few").mkdir()
-    (tmp_path / "out.onnx").write_text("earlier")
+    earlier = engine_file(tmp_path, "out.onnx")
+    kept = earlier.read_bytes(), (tmp_path / "out.onnx.json").read_bytes()
     from posgan_edge.build.calibration import CalibrationRecord
 
     CalibrationRecord("0" * 64, "mse", 99.9, "ict", (), {"x": (0.0, 1.0)}).save("other.json")
     found, _, err = run("build-engine", "--output", "out.onnx", *arguments)
     assert (found, message in err) == (code, True), err
     assert "Traceback" not in err
-    assert (tmp_path / "out.onnx").read_text() == "earlier"
+    assert (earlier.read_bytes(), (tmp_path / "out.onnx.json").read_bytes()) == kept
 
 
 def test_unreachable_budget_exits_with_one(run, tmp_path, faces):
