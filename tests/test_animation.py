@@ -12,6 +12,9 @@ import pytest
 from posgan_edge import ARKIT_NAMES, FaceBox, FaceTracker, face_mesh
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.faces.detector import GivenBoxes
+from posgan_edge.faces.expression_basis import load_basis
+from posgan_edge.geometry.layout import load_layout
+from posgan_edge.geometry.mesh import grid_triangles
 from posgan_edge.live.sinks import Outputs, Result
 from posgan_edge.live.sinks.animation import AnimationSink
 from posgan_edge.live.sources import open_source
@@ -152,14 +155,23 @@ def test_played_back_it_is_the_face_that_was_seen(recorded):
     assert (places[:, 2] == 0).all()
 
 
+def towards_z(points, corners):
+    """The mean z of the triangles' unit normals, by their areas."""
+    a, b, c = (points[corners[:, i]] for i in range(3))
+    normals = np.cross(b - a, c - a)
+    return normals[:, 2].sum() / np.linalg.norm(normals, axis=1).sum()
+
+
 def test_faces_look_out_of_the_mesh(recorded):
     document, values = read(recorded[0])
     (primitive,) = document.meshes[0].primitives
     points = values(primitive.attributes.POSITION)
-    corners = values(primitive.indices).reshape(-1, 3)
-    a, b, c = (points[corners[:, i]] for i in range(3))
-    normals = np.cross(b - a, c - a)
-    assert normals[:, 2].sum() > 0.5 * np.linalg.norm(normals, axis=1).sum()
+    found = towards_z(points, values(primitive.indices).reshape(-1, 3))
+    neutral = load_basis().neutral
+    index, corners = grid_triangles(load_layout("ict"), neutral.shape[-1])
+    expected = -towards_z(neutral.reshape(3, -1)[:, index].T, corners)  # y down there
+    assert 0.5 < expected < 0.53
+    assert found == pytest.approx(expected, abs=0.03)
     own = values(primitive.attributes.NORMAL)
     np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1, atol=1e-4)
     assert own[:, 2].mean() > 0.5
