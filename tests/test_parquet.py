@@ -213,7 +213,7 @@ def cut(path):
         (foreign, r"holds no faces of posgan-edge run --parquet \(columns: city, people\)"),
         (cut, "not a Parquet file that can be read"),
         (lambda p: p.write_text("hello"), "not a Parquet file that can be read"),
-        (lambda p: None, "not a Parquet file that can be read"),
+        (lambda p: None, "x.parquet: no such Parquet file"),
         (lambda p: p.mkdir(), "not a Parquet file that can be read"),
     ],
 )

@@ -401,7 +401,8 @@ def test_names_that_are_not_utf8(tmp_path):
     moving = ["synthetic:?width=320&height=320", "--max-frames", "1"]
     assert call(*moving, "--save", tmp_path / f"{name}.mp4")[0] == 2
     assert call("--video", picture)[0] == 4
-    assert call(picture, "--mask", tmp_path / "mask.png", "--uv-mask", picture)[0] == 2
+    assert call(picture, "--mask", tmp_path / "mask.png", "--uv-mask", picture)[0] == 0
+    assert cv2.imread(str(tmp_path / "mask.png")) is not None
 
 
 def test_a_list_names_no_list(run, tmp_path):

@@ -15,6 +15,7 @@ from posgan_edge.live.clock import SteadyClock
 from posgan_edge.live.sources import Source, SourceLost, is_picture, open_source
 from posgan_edge.live.sources.opencv import OpenCvSource
 from posgan_edge.live.sources.raw import RawSource
+from posgan_edge.live.sources.rtsp import RtspSource, has_av
 from posgan_edge.live.sources.synthetic import SyntheticSource
 from tests.helpers.data import PORTRAIT
 from tests.helpers.there import there
@@ -27,7 +28,7 @@ from tests.helpers.there import there
         ("/dev/video3", OpenCvSource, True),
         ("v4l2:///dev/video3", OpenCvSource, True),
         ("csi://1", OpenCvSource, True),
-        ("rtsp://host/stream", OpenCvSource, True),
+        ("rtsp://host/stream", RtspSource if has_av() else OpenCvSource, True),
         ("http://host:80/video", OpenCvSource, True),
         (str(PORTRAIT), OpenCvSource, False),
         (f"file://{PORTRAIT}", OpenCvSource, False),

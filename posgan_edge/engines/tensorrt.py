@@ -142,8 +142,8 @@ class TensorRtEngine(DeviceEngine):
         return made
 
     def _drop_executions(self) -> None:
-        for execution in list(self._executions):
-            execution.close()
+        for made in list(self._executions):
+            made.close()
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -195,13 +195,13 @@ class _Execution:
         self, alive: set[_Execution], execution: Any, stream: int, runtime: RtxRuntime
     ) -> None:
         self._alive, self._execution = alive, execution
-        self._stream, self._runtime = stream, runtime
+        self._stream, self._rtx = stream, runtime
 
     def enqueue(self) -> bool:
         return bool(self._execution.execute_async_v3(self._stream))
 
     def capturable(self) -> bool:
-        return self._runtime.capturable(self._execution, self._stream)
+        return self._rtx.capturable(self._execution, self._stream)
 
     def close(self) -> None:
         self._execution = None
