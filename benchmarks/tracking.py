@@ -110,16 +110,20 @@ def one_and_four(frames: list[NDArray[Any]], rounds: int) -> dict[str, Any]:
 def in_turns(
     calls: dict[str, Any], pictures: dict[str, Any], rounds: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns milliseconds of each call on each frame, in turns, after one round to warm up."""
+    """Returns milliseconds of each call on each frame, in turns, after one round to warm up.
+
+    The order is drawn anew for each frame: a call is slower after one that used much memory.
+    """
+    rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in calls}
     found = dict.fromkeys(calls, 0)
     stamp = 0.0
     for round_ in range(-1, rounds):
         for index in range(len(next(iter(pictures.values())))):
             stamp += 1 / 30
-            for name, call in calls.items():
+            for name in rng.permutation(list(calls)):
                 start = time.perf_counter()
-                faces = call(pictures[name][index], stamp)
+                faces = calls[name](pictures[name][index], stamp)
                 if round_ >= 0:
                     times[name].append((time.perf_counter() - start) * 1e3)
                     found[name] += faces
