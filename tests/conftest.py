@@ -1,8 +1,13 @@
+import os
 import sys
 
 import pytest
 
 from posgan_edge.cli import main
+
+# FFmpeg in OpenCV reads this once in a process. Tests that use OpenCV themselves may come before
+# the package sets it.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @pytest.fixture
