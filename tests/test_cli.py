@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -246,6 +247,39 @@ def test_video_whose_header_promises_too_much(run, tmp_path):
     assert code == 0
     assert "its header promises 158" in out
     assert len(read_lines(tmp_path / "a.jsonl")) == 55
+
+
+TURNED = """
+import os, sys
+from posgan_edge import cli
+from posgan_edge.errors import MissingRuntime
+
+def stopped(*_, **__):
+    try:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    except BaseException as error:
+        raise MissingRuntime("a library is not installed") from error
+
+cli.cli = stopped
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (signal.SIGINT, 130, "interrupted: files that were open are finished"),
+        (signal.SIGTERM, 143, ""),
+    ],
+)
+def test_a_signal_that_a_library_turns_into_an_error_of_its_own(number, code, message):
+    """As an extension module does that is being imported when the signal comes."""
+    done = subprocess.run(
+        [sys.executable, "-c", TURNED, str(int(number))], capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert "not installed" not in done.stderr
+    assert message in done.stderr
 
 
 def test_interrupt_finishes_files(tmp_path):

@@ -70,17 +70,31 @@ def cli() -> None:
 def main() -> None:
     """The console entry point. Prints an error as one line and exits with its code."""
     _hold_closed_streams()
+    received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, partial(_stopped, os.getpid()))
-    sys.exit(_code())
+        signal.signal(number, partial(_stopped, os.getpid(), received))
+    sys.exit(_code(received))
 
 
-def _code() -> int:
-    """Runs the command. Returns its exit code."""
+def _run(received: list[int]) -> None:
+    """Runs the command. ``received``: signals that came."""
     try:
         cli(standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except Exception:
+        # A library that is being imported turns the exception of a signal into one of its own.
+        if not received:
+            raise
+        if received[0] == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        sys.exit(128 + received[0])
+
+
+def _code(received: list[int]) -> int:
+    """Runs the command. Returns its exit code."""
+    try:
+        _run(received)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _print_error("interrupted: files that were open are finished")
         return 130
@@ -123,9 +137,10 @@ def _drop_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _stopped(process: int, number: int, _: FrameType | None) -> None:
+def _stopped(process: int, received: list[int], number: int, _: FrameType | None) -> None:
     if os.getpid() != process:  # a fork, which has nothing to finish
         os._exit(128 + number)
+    received.append(number)
     # Exceptions, so that open files are finished or removed on the way out. That takes no second
     # signal, and not long: a library that swallows the exception does not keep the process.
     for one in (signal.SIGINT, signal.SIGTERM):
