@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from posgan_edge.cli import main
+from tests.helpers.browser import CHROMIUM, Browser
 
 # FFmpeg in OpenCV reads this once in a process. Tests that use OpenCV themselves may come before
 # the package sets it.
@@ -24,3 +25,12 @@ def run(monkeypatch, capfd):
         return int(exit_.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    made = Browser(tmp_path / "profile")
+    yield made
+    made.close()

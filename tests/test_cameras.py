@@ -22,7 +22,6 @@ from posgan_edge.live.sinks import Outputs, Result, SharedSink
 from posgan_edge.live.sinks.live_page import LivePageSink
 from posgan_edge.live.sources import names_camera, open_source
 from posgan_edge.live.sources.synthetic import SyntheticSource
-from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.data import PORTRAIT, read_lines
 from tests.test_live import Keeper, Still, start
 
@@ -375,15 +374,6 @@ def test_the_live_page_shows_all_cameras_and_each():
         finally:
             stop.set()
             writer.join()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    made = Browser(tmp_path / "profile")
-    yield made
-    made.close()
 
 
 @pytest.mark.slow

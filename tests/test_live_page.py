@@ -21,7 +21,6 @@ from posgan_edge import Frame
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.live.sinks import Result, live_page
 from posgan_edge.live.sinks.live_page import LivePageSink, is_loopback, parse_address
-from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.there import there
 
 
@@ -234,15 +233,6 @@ def served(tmp_path):
         process.kill()
         process.wait()
         stderr.close()
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    made = Browser(tmp_path / "profile")
-    yield made
-    made.close()
 
 
 OVERLAY = """(() => {

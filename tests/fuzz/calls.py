@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +14,7 @@ from hypothesis import strategies as st
 from posgan_edge.errors import BadInput
 from tests.fuzz.files import REPOSITORY, world, written
 from tests.fuzz.mutations import damaged
-from tests.fuzz.targets import Target
+from tests.fuzz.targets import Target, command_line
 from tests.helpers import data
 
 TEXTS = ["", "x", "-", "0", "-1", "1", "1.5", "nan", "inf", "1e300", "1e-300", "99999999999",
@@ -120,32 +117,22 @@ def _files(folder: Path) -> dict[Path, bytes]:
 
 
 def _line(case: tuple[str, ...], folder: Path) -> None:
-    from posgan_edge.cli import main
-
     (folder / "photos").mkdir()
     picture = data.PORTRAIT.read_bytes()
     (folder / "photos" / "a.jpg").write_bytes(picture)
     for name in ("out.png", "a.json", "a.xyz", "a.mp4", "a.jpg"):
         (folder / name).write_bytes(b"somebody's")
     before = _files(folder)
-    argv, sys.argv = sys.argv, ["posgan-edge", *case]
-    error = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(error):
-            main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = argv
+    code, error = command_line(case)
     after = _files(folder)
     lost = [str(p) for p, content in before.items() if after.get(p) != content]
     assert not lost or "--overwrite" in case, f"lost {lost}"
     left = [p.name for p in after if ".part" in p.name]
     assert not left, f"left {left}"
     assert code in (0, 1, 2, 3, 4), f"exit {code}"
-    assert "Traceback" not in error.getvalue()
+    assert "Traceback" not in error
     if code:
-        said = [t for t in error.getvalue().splitlines() if t.lower().startswith("error")]
+        said = [t for t in error.splitlines() if t.lower().startswith("error")]
         # Each picture that cannot be read has its line.
         assert 1 <= len(said) <= len(case), f"{len(said)} lines of errors"
         raise BadInput(said[0])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -21,7 +19,7 @@ from posgan_edge.errors import BadInput
 from tests.fuzz import binaries, files
 from tests.fuzz.files import REPOSITORY
 from tests.fuzz.materials import CLASSES, fingerprint, good, put, restore
-from tests.fuzz.targets import Target
+from tests.fuzz.targets import Target, command_line
 
 
 @dataclass(frozen=True)
@@ -324,20 +322,8 @@ def _judged(case: Invocation, folder: Path, before: dict[str, Any], code: int, s
 
 def _inside(case: Invocation, folder: Path) -> None:
     """Runs a case in this process."""
-    from posgan_edge.cli import main
-
     before = _prepared(case, folder)
-    error = io.StringIO()
-    argv, sys.argv = sys.argv, ["posgan-edge", *case.words]
-    code = 0
-    try:
-        with contextlib.redirect_stderr(error):
-            main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = argv
-    _judged(case, folder, before, code, error.getvalue())
+    _judged(case, folder, before, *command_line(case.words))
 
 
 def _process(case: Invocation, folder: Path) -> None:

@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import io
 import os
+import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,20 @@ def _place(error: BaseException) -> str:
 def digest(case: Any) -> str:
     """The same for equal cases."""
     return hashlib.sha256(repr(case).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def command_line(words: Sequence[str]) -> tuple[int, str]:
+    """Runs the command line in this process. Returns its exit code and standard error."""
+    from posgan_edge.cli import main
+
+    error = io.StringIO()
+    argv, sys.argv = sys.argv, ["posgan-edge", *words]
+    code = 0
+    try:
+        with contextlib.redirect_stderr(error):
+            main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = argv
+    return code, error.getvalue()
