@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,19 @@ class EngineInfo:
     threads: int = 0
 
 
+@dataclass(frozen=True)
+class Coefficients:
+    """A network without its last step, the product with its modes.
+
+    ``modes`` is (K, M * M) float32. ``infer`` takes images as ``Engine.infer`` does, of any number,
+    and returns coefficients (N, 3, K) float32; their product with the modes is the map. It raises
+    BadInput as ``Engine.infer`` does.
+    """
+
+    modes: NDArray[np.float32]
+    infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
 class Engine(ABC):
     """Images (N, 3, S, S) float32 RGB in [0, 1] -> position maps (N, 3, M, M) float32.
 
@@ -67,6 +81,13 @@ class Engine(ABC):
         Raises BadInput if the shape or the data type is wrong, if the batch is larger than
         ``info.batch``, or if the engine is closed.
         """
+        self._check(images)
+        if len(images) == 0:
+            return np.empty((0, 3, self.info.map_size, self.info.map_size), np.float32)
+        return self._infer(images)
+
+    def _check(self, images: NDArray[np.float32]) -> None:
+        """Raises BadInput if the engine is closed or cannot take the images."""
         self.check_open()
         size = self.info.input_size
         if not isinstance(images, np.ndarray):
@@ -79,9 +100,6 @@ class Engine(ABC):
         if self.info.batch and len(images) > self.info.batch:
             most = self.info.batch
             raise BadInput(f"{self.info.name}: {len(images)} images, the engine takes {most}")
-        if len(images) == 0:
-            return np.empty((0, 3, self.info.map_size, self.info.map_size), np.float32)
-        return self._infer(images)
 
     def infer_all(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """``infer`` of any number of images, in as many batches as the engine needs.
@@ -104,6 +122,11 @@ class Engine(ABC):
         from posgan_edge.engines.modes import onnx_modes
 
         return onnx_modes(self.file, self.info.map_size)
+
+    def coefficients(self) -> Coefficients | None:
+        """The network without its last step, for those who read only a few points of its maps;
+        None where the engine cannot leave that step out."""
+        return None
 
     def warm_up(self, batch: int = 1) -> None:
         """Runs once on random input, so that the first real call is not slow."""

@@ -1,4 +1,4 @@
-"""The modes of a network, read from its ONNX file without the ``onnx`` package.
+"""The modes of a network, and the network without them, from its ONNX file without ``onnx``.
 
 A network that ends in ``coefficients @ modes`` returns maps that all lie in the span of its K
 modes. The modes are a constant of the file, so the map can be kept as 3 x K coefficients.
@@ -6,17 +6,19 @@ modes. The modes are a constant of the file, so the map can be kept as 3 x K coe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.errors import BadInput
 
-# Fields of ModelProto, GraphProto and TensorProto, as the ONNX standard numbers them.
+# Fields of ModelProto, GraphProto, TensorProto and NodeProto, as the ONNX standard numbers them.
 _GRAPH, _INITIALIZER, _DIMS, _TYPE, _NAME, _RAW = 7, 5, 1, 2, 8, 9
+_NODE, _OUTPUT, _SHAPES = 1, 12, 13
+_NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _ATTRIBUTE, _INNER_GRAPHS = 1, 2, 4, 5, (6, 11)
 _TYPES = {1: "<f4", 3: "<i1", 10: "<f2"}
 #: Constants that the modes are made of: as exported, or as the INT8 build splits them.
 _WHOLE, _SPLIT = "modes", ("modes_fp16", "modes_int8", "modes_scale")
@@ -32,9 +34,14 @@ def onnx_modes(path: str | Path, map_size: int) -> NDArray[np.float32] | None:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        found = dict(_tensors(memoryview(data), {_WHOLE, *_SPLIT}))
+        return modes_of(data, map_size)
     except (IndexError, ValueError) as error:
         raise BadInput(f"{path}: not an ONNX file") from error
+
+
+def modes_of(model: bytes, map_size: int) -> NDArray[np.float32] | None:
+    """``onnx_modes`` of a file's bytes. Raises ValueError or IndexError if it is broken."""
+    found = dict(_tensors(memoryview(model), {_WHOLE, *_SPLIT}))
     modes = found.get(_WHOLE)
     if modes is None and all(name in found for name in _SPLIT):
         high, low, scale = (found[name].astype(np.float32) for name in _SPLIT)
@@ -44,21 +51,84 @@ def onnx_modes(path: str | Path, map_size: int) -> NDArray[np.float32] | None:
     return np.ascontiguousarray(modes, np.float32)
 
 
+def coefficient_model(model: bytes, modes: int) -> tuple[bytes, str] | None:
+    """An ONNX model whose only output is the coefficients (N, 3, K), and the output's name.
+
+    ``model`` is changed in this way only: what is not needed for the coefficients is left out.
+    ``modes`` is K. Returns None if ``position_map`` is not the product of something with modes, or
+    if a step holds a graph of its own. Raises ValueError or IndexError if the file is broken.
+    """
+    graphs = [graph for number, _, graph in _parts(memoryview(model)) if number == _GRAPH]
+    nodes = [_Node.of(part) for n, whole, part in _all(graphs) if n == _NODE]
+    made = {name: node for node in nodes for name in node.outputs}
+    reshape = made.get("position_map")
+    product = made.get(reshape.inputs[0]) if reshape and reshape.inputs else None
+    if (
+        reshape is None
+        or product is None
+        or (reshape.kind, product.kind, len(product.inputs)) != ("Reshape", "MatMul", 2)
+        or any(node.nested for node in nodes)
+    ):
+        return None
+    output = product.inputs[0]
+    needed, left = {output}, [output]
+    while left:
+        node = made.get(left.pop())
+        fresh = set(node.inputs) - needed if node is not None else set()
+        needed |= fresh
+        left += fresh
+    kept = b""
+    for number, whole, part in _all(graphs):
+        if number == _NODE:
+            wanted = not needed.isdisjoint(_Node.of(part).outputs)
+        elif number == _INITIALIZER:
+            wanted = _text(part, _NAME) in needed
+        else:
+            wanted = number not in (_OUTPUT, _SHAPES)
+        kept += bytes(whole) if wanted else b""
+    sizes = b"".join(_field(1, b"\x08" + _number(size)) for size in (3, modes))
+    tensor = b"\x08\x01" + _field(2, _field(1, _field(2, b"batch")) + sizes)  # 1: float32
+    kept += _field(_OUTPUT, _field(1, output.encode()) + _field(2, _field(1, tensor)))
+    rest = b"".join(bytes(w) for number, w, _ in _parts(memoryview(model)) if number != _GRAPH)
+    return rest + _field(_GRAPH, kept), output
+
+
+class _Node(NamedTuple):
+    """A step of a network; ``nested``: it holds a graph of its own."""
+
+    kind: str
+    inputs: list[str]
+    outputs: list[str]
+    nested: bool
+
+    @classmethod
+    def of(cls, message: memoryview) -> _Node:
+        names: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _NODE_TYPE: []}
+        nested = False
+        for number, _, part in _parts(message):
+            if number in names:
+                names[number].append(bytes(part).decode())
+            elif number == _ATTRIBUTE:
+                nested |= any(inner in _INNER_GRAPHS for inner, _, _ in _parts(part))
+        return cls("".join(names[_NODE_TYPE]), names[_NODE_INPUT], names[_NODE_OUTPUT], nested)
+
+
 def _tensors(model: memoryview, names: set[str]) -> Iterator[tuple[str, NDArray[Any]]]:
     """(name, array) of the constants of these names."""
-    for number, graph in _fields(model):
-        for inner, tensor in _fields(graph) if number == _GRAPH else ():
-            if inner == _INITIALIZER:
-                parts = list(_fields(tensor))
-                name = b"".join(bytes(value) for key, value in parts if key == _NAME).decode()
-                if name in names:
-                    yield name, _array(parts)
+    graphs = [graph for number, _, graph in _parts(model) if number == _GRAPH]
+    for number, _, tensor in _all(graphs):
+        if number == _INITIALIZER and (name := _text(tensor, _NAME)) in names:
+            yield name, _array(tensor)
 
 
-def _array(parts: list[tuple[int, memoryview]]) -> NDArray[Any]:
+def _text(message: memoryview, field: int) -> str:
+    return b"".join(bytes(part) for number, _, part in _parts(message) if number == field).decode()
+
+
+def _array(tensor: memoryview) -> NDArray[Any]:
     shape: list[int] = []
     kind, raw = 0, memoryview(b"")
-    for key, value in parts:
+    for key, _, value in _parts(tensor):
         if key == _DIMS:  # packed or one by one: both are varints in a row
             position = 0
             while position < len(value):
@@ -73,10 +143,17 @@ def _array(parts: list[tuple[int, memoryview]]) -> NDArray[Any]:
     return np.frombuffer(raw, _TYPES[kind]).reshape(shape)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(field number, its bytes) of a protocol buffer message, in order."""
+def _all(messages: Sequence[memoryview]) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """``_parts`` of several pieces of one message."""
+    for message in messages:
+        yield from _parts(message)
+
+
+def _parts(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """(field number, the whole field, its value) of a protocol buffer message, in order."""
     position = 0
     while position < len(message):
+        first = position
         key, position = _varint(message, position)
         start, wire = position, key & 7
         if wire == 0:
@@ -90,7 +167,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError(f"wire type {wire}")
         if position > len(message):
             raise ValueError("ends early")
-        yield key >> 3, message[start:position]
+        yield key >> 3, message[first:position], message[start:position]
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
@@ -104,3 +181,17 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
             return value, position
         if shift > 63:
             raise ValueError("a number without an end")
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field that has a length: its key, the length and the bytes."""
+    return _number(number << 3 | 2) + _number(len(content)) + content
+
+
+def _number(value: int) -> bytes:
+    """A varint."""
+    found = b""
+    while value > 127:
+        found += bytes([value & 127 | 128])
+        value >>= 7
+    return found + bytes([value])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines import onnxruntime_gpu as gpu
-from posgan_edge.engines.base import Engine, EngineInfo
+from posgan_edge.engines.base import Coefficients, Engine, EngineInfo
 from posgan_edge.engines.manifest import Manifest, has_manifest, vouched
+from posgan_edge.engines.modes import coefficient_model, modes_of
 from posgan_edge.engines.signature import Port, Signature, check_signature, check_threads
 from posgan_edge.errors import BadInput, MissingRuntime, missing, one_line
 from posgan_edge.files import sha256
@@ -43,6 +45,7 @@ class OnnxRuntimeEngine(Engine):
     """
 
     _bound: gpu.Bound | None = None
+    _cut: ort.InferenceSession | None = None
 
     def __init__(
         self,
@@ -98,16 +101,10 @@ class OnnxRuntimeEngine(Engine):
         chosen: dict[str, str] | None = None,
     ) -> Signature:
         """Makes the session. Returns what the network takes and returns, once checked."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads that wait in a busy loop would take the cores that capture and detection need.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(
                 model,
-                options,
+                _options(threads),
                 providers=[(PROVIDERS[provider], chosen or {})],
                 enable_fallback=0,
             )
@@ -146,26 +143,76 @@ class OnnxRuntimeEngine(Engine):
                 f"(1, 3, {info.map_size}, {info.map_size})"
             )
 
+    def coefficients(self) -> Coefficients | None:
+        """See ``Engine``; None on a GPU, and if the file has changed since it was loaded. Raises
+        BadInput if the engine is closed."""
+        self.check_open()
+        if self.on_gpu or self._fixed or self._type != np.float32 or self.file is None:
+            return None
+        try:
+            model = self.file.read_bytes()
+            modes = modes_of(model, self.info.map_size)
+            cut = None if modes is None else coefficient_model(model, len(modes))
+        except (OSError, IndexError, ValueError):
+            return None
+        if (
+            modes is None
+            or cut is None
+            or hashlib.sha256(model).hexdigest() != self.info.model_hash
+        ):
+            return None
+        contents, name = cut
+
+        def infer(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            self._check(images)
+            return np.asarray(self._run(self._cut, name, images), np.float32)
+
+        image = np.random.default_rng(0).random((1, 3, *[self.info.input_size] * 2), np.float32)
+        try:
+            self._cut = self._cut or ort.InferenceSession(
+                contents, _options(self.info.threads), providers=[PROVIDERS["cpu"]]
+            )
+            maps = (infer(image) @ modes).reshape(1, 3, *[self.info.map_size] * 2)
+            # A file may use these names for something else.
+            same = np.allclose(maps, self.infer(image), rtol=1e-4, atol=1e-5)
+        except Exception:  # onnxruntime's own classes derive from Exception alone
+            same = False
+        return Coefficients(modes, infer) if same else None
+
     def _infer(self, images: NDArray[np.float32], options: Any = None) -> NDArray[np.float32]:
         count = len(images)
         fed = images.astype(self._type, copy=False)
         if self._fixed > count:
             fed = np.concatenate([fed, np.zeros((self._fixed - count, *fed.shape[1:]), fed.dtype)])
+        maps = self._run(self._session, "position_map", fed, options)
+        return np.asarray(maps, np.float32)[:count]
+
+    def _run(self, session: Any, output: str, images: NDArray[Any], options: Any = None) -> Any:
         try:
             if self._bound is not None:
-                maps = self._bound.run(fed)
-            else:
-                (maps,) = self._session.run(["position_map"], {"image": fed}, options)
+                return self._bound.run(images)
+            return session.run([output], {"image": images}, options)[0]
         except Exception as error:  # onnxruntime's own classes derive from Exception alone
             raise BadInput(
-                f"{self.info.name}: onnxruntime cannot run a batch of {count}: {one_line(error)}"
+                f"{self.info.name}: onnxruntime cannot run a batch of {len(images)}: "
+                f"{one_line(error)}"
             ) from error
-        return np.asarray(maps, np.float32)[:count]
 
     def _release(self) -> None:
         if self._bound is not None:
             self._bound.close()
+        self._cut = None
         del self._session
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that wait in a busy loop would take the cores that capture and detection need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _ports(found: Any) -> list[Port]:

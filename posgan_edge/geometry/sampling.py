@@ -67,10 +67,24 @@ def surface_facing(maps: FloatArray, uv: FloatArray) -> NDArray[np.float32]:
     differences over ``FACING_STEP`` to either side, wide enough to pass over the folds of lids
     and lips and the map's edge, where neighbouring pixels say nothing of the face.
     """
+    right, left, below, above = np.split(sample_map(maps, facing_uv(uv)), 4, axis=-2)
+    return facing_of(np.swapaxes(np.concatenate([right - left, below - above], axis=-2), -1, -2))
+
+
+def facing_uv(uv: FloatArray) -> NDArray[np.float32]:
+    """Where ``surface_facing`` reads a map for uv (P, 2): (4 * P, 2), the points to the right of
+    the P, then those to the left, below and above."""
     steps = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32) * np.float32(FACING_STEP)
-    around = np.clip(np.asarray(uv, np.float32) + steps[:, None], 0, 1).reshape(-1, 2)
-    right, left, below, above = np.split(sample_map(maps, around), 4, axis=-2)
-    (ax, ay, az), (bx, by, bz) = (np.moveaxis(d, -1, 0) for d in (right - left, below - above))
+    return np.clip(np.asarray(uv, np.float32) + steps[:, None], 0, 1).reshape(-1, 2)
+
+
+def facing_of(across: FloatArray) -> NDArray[np.float32]:
+    """``surface_facing`` from differences of what is read there: (..., 3, 2 * P), first the P of
+    right minus left, then those of below minus above. Returns (..., P) float32."""
+    half = across.shape[-1] // 2
+    (ax, ay, az), (bx, by, bz) = (
+        np.moveaxis(across[..., part], -2, 0) for part in (slice(half), slice(half, None))
+    )
     x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
     length = np.sqrt(x * x + y * y + z * z)
     return np.asarray(z / np.where(length == 0, 1, length), np.float32)

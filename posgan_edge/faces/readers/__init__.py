@@ -44,8 +44,11 @@ def make_reader(
         return DeviceReader(device, layout, dense)
     on_host = host_kernels() if name in ("host", None) else None
     if on_host is not None:
-        from posgan_edge.faces.readers.host import KernelReader
+        from posgan_edge.faces.readers.host import CoefficientReader, KernelReader
 
+        coefficients = None if dense or mirror else engine.coefficients()
+        if coefficients is not None:
+            return CoefficientReader(engine, layout, on_host, coefficients, workers)
         return KernelReader(engine, layout, on_host, dense=dense, mirror=mirror, workers=workers)
     if name == "host":
         raise MissingRuntime("the kernels are not installed: pip install ./cpp_ext")

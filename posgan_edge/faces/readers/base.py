@@ -173,6 +173,11 @@ class HostReader:
         parts = [extract_crop(image, crop, size) for image, crop in places]
         inputs = np.stack(parts) if len(parts) > 1 else parts[0][None]
         cut = time.perf_counter()
+        found = self._run(inputs)
+        return found, (cut - start) * 1e3, (time.perf_counter() - cut) * 1e3
+
+    def _run(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the network returns for crops (N, 3, S, S): maps (N, 3, M, M)."""
         if self.mirror:
             inputs = np.concatenate([inputs, inputs[..., ::-1]])
         maps = arrays.maps(self.engine.infer_all(inputs), f"{self.engine.info.name}: the map")
@@ -181,9 +186,7 @@ class HostReader:
                 f"{self.engine.info.name}: maps are {maps.shape} for {len(inputs)} crops: "
                 "an engine returns (N, 3, M, M)"
             )
-        network = time.perf_counter()
-        maps = _averaged(maps) if self.mirror else maps
-        return maps, (cut - start) * 1e3, (network - cut) * 1e3
+        return _averaged(maps) if self.mirror else maps
 
 
 def _averaged(maps: NDArray[np.float32]) -> NDArray[np.float32]:
