@@ -101,8 +101,8 @@ def _page_of(path: Path) -> str | None:
     return PAGES.get(str(path.relative_to(ROOT))) if ROOT in path.parents else None
 
 
-#: Headings of the Python API by the room that a name comes from.
-ROOMS = {
+#: Headings of the Python API by the folder that a name comes from.
+FOLDERS = {
     "faces": "Faces",
     "engines": "Engines",
     "geometry": "Geometry",
@@ -114,9 +114,9 @@ ROOMS = {
 
 
 def python_api() -> str:
-    """Every name of ``posgan_edge.__all__``, under the room it comes from."""
+    """Every name of ``posgan_edge.__all__``, under the folder it comes from."""
     package = import_module("posgan_edge")
-    rooms: dict[str, list[str]] = {}
+    folders: dict[str, list[str]] = {}
     for name in package.__all__:
         if name == "__version__":
             continue
@@ -124,11 +124,13 @@ def python_api() -> str:
         entry = f"::: {place}.{name}\n"
         if not callable(getattr(package, name)):
             entry += f"    options: {{show_if_no_docstring: true}}\n\n{_comment(place, name)}\n"
-        rooms.setdefault(place.split(".")[1], []).append(entry)
+        folders.setdefault(place.split(".")[1], []).append(entry)
     parts = []
-    for room in sorted(rooms, key=lambda r: list(ROOMS).index(r) if r in ROOMS else len(ROOMS)):
-        parts.append(f"## {ROOMS.get(room, room.capitalize())}\n")
-        parts += rooms[room]
+    for folder in sorted(
+        folders, key=lambda r: list(FOLDERS).index(r) if r in FOLDERS else len(FOLDERS)
+    ):
+        parts.append(f"## {FOLDERS.get(folder, folder.capitalize())}\n")
+        parts += folders[folder]
     return "\n".join(parts)
 
 

@@ -182,7 +182,7 @@ def test_an_interrupted_run_goes_on(photos, whole, tmp_path, processes, number, 
     refused = done_in(tmp_path, *words)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == (
-        "error: .a.jsonl.progress: an unfinished run is there (--resume goes on with it, "
+        "error: .a.jsonl.progress: an unfinished run is there (--resume continues it, "
         "--overwrite replaces it)\n"
     )
     resumed = done_in(tmp_path, *words, "--resume")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from posgan_edge import system
-from posgan_edge.cli import run_pictures
+from posgan_edge.cli import pictures as picture_run
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.faces.expression_basis import ARKIT_NAMES
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES
@@ -218,7 +218,7 @@ def test_an_output_that_is_there_is_kept(photos, run, more):
     [
         (["synthetic:", "--resume"], "--resume is for pictures"),
         (["synthetic:", "--processes", 2], "--processes is for pictures"),
-        (["photos", "--resume", "--json", "-"], "--resume cannot go on with standard output"),
+        (["photos", "--resume", "--json", "-"], "--resume cannot continue standard output"),
         (
             ["photos", "--processes", 2, "--serve", 0],
             "--processes is for files alone, not",
@@ -256,12 +256,12 @@ def test_limits_are_exact(photos, run, processes):
     ],
 )
 def test_how_many_processes(monkeypatch, cores, pictures, given, portable, on_gpu, expected):
-    monkeypatch.setattr(run_pictures, "usable_cores", lambda: cores)
+    monkeypatch.setattr(picture_run, "usable_cores", lambda: cores)
     network = type("N", (), {"processes": given})()
     engine = type("E", (), {"on_gpu": on_gpu})()
     sink = Sink()
     sink.portable = portable
-    assert run_pictures._processes(network, engine, [sink], pictures) == expected
+    assert picture_run._processes(network, engine, [sink], pictures) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "posgan_edge"
 
 #: Top to bottom, as docs/architecture.md draws them.
-FLOORS = (
+LAYERS = (
     ("cli",),
     ("training", "evaluation", "jobs"),
     ("build", "live"),
@@ -27,8 +27,8 @@ FLOORS = (
     ("files", "progress", "assets", "archives"),
     ("errors", "arrays"),
 )
-FLOOR = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}
-#: Rooms of one floor, of which the first may import the second.
+LAYER = {folder: -number for number, folders in enumerate(LAYERS) for folder in folders}
+#: Folders of one layer, of which the first may import the second.
 BESIDE = {
     ("training", "evaluation"),
     ("jobs", "evaluation"),
@@ -69,30 +69,30 @@ def imports_of(module, path):
 IMPORTS = {module: set(imports_of(module, path)) for module, path in MODULES.items()}
 
 
-def room_of(module):
+def folder_of(module):
     return module.split(".")[1] if "." in module else None
 
 
-def test_every_room_has_a_floor():
-    rooms = {room_of(module) for module in MODULES} - {None, "__main__"}
-    assert rooms <= set(FLOOR), rooms - set(FLOOR)
+def test_every_folder_has_a_layer():
+    folders = {folder_of(module) for module in MODULES} - {None, "__main__"}
+    assert folders <= set(LAYER), folders - set(LAYER)
 
 
-def test_the_document_draws_these_floors():
+def test_the_document_draws_these_layers():
     text = (ROOT / "docs" / "architecture.md").read_text()
-    drawing = text.partition("## The floors")[2].partition("```text")[2].partition("```")[0]
+    drawing = text.partition("## The layers")[2].partition("```text")[2].partition("```")[0]
     drawn = [set(line.split()[1:]) for line in drawing.strip().splitlines()]
-    assert drawn == [set(rooms) & (set(map(room_of, MODULES))) for rooms in FLOORS]
+    assert drawn == [set(folders) & (set(map(folder_of, MODULES))) for folders in LAYERS]
 
 
 def test_imports_go_down():
     upward = []
     for module, targets in IMPORTS.items():
-        room = room_of(module)
-        for target in targets if room not in (None, "__main__") else ():
-            below = room_of(target)  # None: the package's own __init__, above all rooms
-            if below != room and (room, below) not in BESIDE:
-                upward += [(module, target)] * (FLOOR.get(below, 1) >= FLOOR[room])
+        folder = folder_of(module)
+        for target in targets if folder not in (None, "__main__") else ():
+            below = folder_of(target)  # None: the package's own __init__, above all folders
+            if below != folder and (folder, below) not in BESIDE:
+                upward += [(module, target)] * (LAYER.get(below, 1) >= LAYER[folder])
     assert not upward
 
 

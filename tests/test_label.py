@@ -258,7 +258,7 @@ class QuietHandler(BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["in", "--output", "taken"], 2, "taken: is there already (--resume goes on with it)"),
+        (["in", "--output", "taken"], 2, "taken: is there already (--resume continues it)"),
         (["in", "--output", "in/a.jpg"], 2, "in/a.jpg: is there already, and is no folder"),
         (["in", "--output", "taken", "--resume"], 4, "taken: holds something else than labels"),
         (["none", "--output", "o"], 4, "none: give pictures, a folder, a pattern"),

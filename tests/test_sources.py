@@ -84,8 +84,9 @@ def test_what_is_a_picture(tmp_path):
     assert not is_picture("a.mp4")
 
 
-def test_passwords_are_not_shown():
-    assert open_source("rtsp://me:secret@host/a").name == "rtsp://***@host/a"
+@pytest.mark.parametrize("password", ["secret", "se@cret", "se?cret", "se#cret"])
+def test_passwords_are_not_shown(password):
+    assert open_source(f"rtsp://me:{password}@host/a").name == "rtsp://***@host/a"
 
 
 def test_frame_patterns_are_videos(tmp_path):

@@ -145,7 +145,7 @@ def test_a_server_that_is_away_is_one_line(run):
         "--model", f"triton://127.0.0.1:{port}/edge",
     )  # fmt: skip
     assert code == 4
-    assert f"no Triton server answers at 127.0.0.1:{port}" in err
+    assert f"no Triton server responds at 127.0.0.1:{port}" in err
     assert len(err.strip().splitlines()) == 1
     assert 3 < time.monotonic() - start < 30
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from posgan_edge.cli.groups import Finite
+from posgan_edge.cli.groups import Finite, Group, option, takes
 from posgan_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from posgan_edge.build.engine import BuildRequest
 
 #: Option to name in an error, for each field that a UsageError can name.
 _FLAGS = {
@@ -26,92 +30,93 @@ _FLAGS = {
 }
 
 
-@click.command()
-@click.option("--model", default="edge", show_default=True, help="Shipped name, ONNX, checkpoint.")
-@click.option(
-    "--output", required=True, type=Path, help="Engine file; its manifest is written beside it."
-)
-@click.option("--recipe", type=Path, help="YAML file of these options (see export/).")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32",
-              show_default=True)  # fmt: skip
-@click.option("--target", default="onnxruntime", show_default=True, type=click.Choice(
-              ["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]))  # fmt: skip
-@click.option("--calibration", type=Path, help="Record made by posgan-edge calibrate.")
-@click.option(
-    "--calibration-images", type=Path, help="Faces to calibrate on and to measure the cost on."
-)
-@click.option("--calibration-names", type=Path, help="File of names to take, one per line.")
-@click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]), default="mse",
-              show_default=True)  # fmt: skip
-@click.option("--keep-fp16", default="", metavar="REGEX", help="Layers that stay in float.")
-@click.option(
-    "--max-nme",
-    default=0.05,
-    show_default=True,
-    type=Finite(0),
-    help="Budget: NME in points above FP32.",
-)
-@click.option(
-    "--max-pixels",
-    default=0.5,
-    show_default=True,
-    type=Finite(0),
-    help="Budget: mean deviation in px of 256.",
-)
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1, 8))
-@click.option("--tuned-for", default=1, show_default=True, type=click.IntRange(1, 8),
-              help="Batch whose speed matters most; TensorRT only.")  # fmt: skip
-@click.option(
-    "--workspace",
-    default=0,
-    type=click.IntRange(0),
-    help="MiB for the builder; 0: no limit; TensorRT only.",
-)
-@click.option(
-    "--compute-capability", default="", metavar="CC", help="For example 8.9; tensorrt-rtx only."
-)
-@click.option("--timing-cache", type=Path, help="Read and written; tensorrt only.")
-@click.option("--fp16-io", is_flag=True, help="Inputs and outputs in FP16 too (onnxruntime).")
-@click.option("--even-if-slower", is_flag=True,
-              help="Keep INT8 on onnxruntime and openvino if FP32 is faster here.")  # fmt: skip
-@click.option("--sign", type=Path, metavar="KEY", help="Sign the manifest: Ed25519 key, PEM.")
-@click.pass_context
-def command(context: click.Context, /, recipe: Path | None, **options: Any) -> None:
-    """Build an engine: export, convert, calibrate and build, as far as needed."""
-    from posgan_edge.build.engine import BuildRequest, build_engine
-    from posgan_edge.build.sensitivity import Budget
-    from posgan_edge.build.tensorrt import PlanOptions
-    from posgan_edge.cli.progress import reporting
-    from posgan_edge.evaluation.aflw2000 import landmark_labels
-    from posgan_edge.files import read_names
+@dataclass(frozen=True)
+class BuildOptions(Group):
+    """What is built from what. The fields are the keys of a recipe."""
 
-    if recipe is not None:
-        _apply_recipe(context, recipe, options)
-    images = options["calibration_images"]
-    request = BuildRequest(
-        model=options["model"],
-        output=options["output"],
-        precision=options["precision"],
-        target=options["target"],
-        record=options["calibration"],
-        images=images,
-        labels=landmark_labels(images) if images is not None else {},
-        names=read_names(options["calibration_names"]),
-        method=options["method"],
-        keep_float=options["keep_fp16"],
-        budget=Budget(options["max_nme"], options["max_pixels"]),
-        plan=PlanOptions(
-            options["batch"],
-            options["workspace"],
-            options["compute_capability"],
-            tuned_for=options["tuned_for"],
-        ),
-        timing_cache=options["timing_cache"],
-        fp16_io=options["fp16_io"],
-        faster_only=not options["even_if_slower"],
-        sign=options["sign"],
-        command=shlex.join(["posgan-edge", *sys.argv[1:]]),
-    )
+    # fmt: off
+    recipe: Path | None = option("--recipe", type=Path,
+        help="YAML file of these options (see export/).")
+    model: str = option("--model", default="edge", show_default=True,
+        help="Shipped name, ONNX, checkpoint.")
+    output: Path = option("--output", required=True, type=Path,
+        help="Engine file; its manifest is written beside it.")
+    precision: str = option("--precision", type=click.Choice(["fp32", "fp16", "int8"]),
+        default="fp32", show_default=True, help="Numbers that the network computes with.")
+    target: str = option("--target", default="onnxruntime", show_default=True,
+        type=click.Choice(["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]),
+        help="Runtime that the engine is for.")
+    calibration: Path | None = option("--calibration", type=Path,
+        help="Record made by posgan-edge calibrate.")
+    calibration_images: Path | None = option("--calibration-images", type=Path,
+        help="Faces to calibrate on and to measure the cost on.")
+    calibration_names: Path | None = option("--calibration-names", type=Path,
+        help="File of names to take, one per line.")
+    method: str = option("--method", type=click.Choice(["minmax", "percentile", "mse"]),
+        default="mse", show_default=True, help="How ranges are chosen; see calibrate.")
+    keep_fp16: str = option("--keep-fp16", default="", metavar="REGEX",
+        help="Layers that stay in float.")
+    max_nme: float = option("--max-nme", default=0.05, show_default=True, type=Finite(0),
+        help="Budget: NME in points above FP32.")
+    max_pixels: float = option("--max-pixels", default=0.5, show_default=True, type=Finite(0),
+        help="Budget: mean deviation in px of 256.")
+    batch: int = option("--batch", default=1, show_default=True, type=click.IntRange(1, 8),
+        help="Largest batch, in faces; TensorRT only.")
+    tuned_for: int = option("--tuned-for", default=1, show_default=True, type=click.IntRange(1, 8),
+        help="Batch whose speed matters most; TensorRT only.")
+    workspace: int = option("--workspace", default=0, type=click.IntRange(0),
+        help="MiB for the builder; 0: no limit; TensorRT only.")
+    compute_capability: str = option("--compute-capability", default="", metavar="CC",
+        help="For example 8.9; tensorrt-rtx only.")
+    timing_cache: Path | None = option("--timing-cache", type=Path,
+        help="Read and written; tensorrt only.")
+    fp16_io: bool = option("--fp16-io", is_flag=True,
+        help="Inputs and outputs in FP16 too (onnxruntime).")
+    even_if_slower: bool = option("--even-if-slower", is_flag=True,
+        help="Keep INT8 on onnxruntime and openvino if FP32 is faster here.")
+    sign: Path | None = option("--sign", type=Path, metavar="KEY",
+        help="Sign the manifest: Ed25519 key, PEM.")
+    # fmt: on
+
+    def request(self) -> BuildRequest:
+        """Returns what the library is asked to build. Raises BadInput for a file that cannot be
+        read."""
+        from posgan_edge.build.engine import BuildRequest
+        from posgan_edge.build.sensitivity import Budget
+        from posgan_edge.build.tensorrt import PlanOptions
+        from posgan_edge.evaluation.aflw2000 import landmark_labels
+        from posgan_edge.files import read_names
+
+        images, capability = self.calibration_images, self.compute_capability
+        return BuildRequest(
+            model=self.model,
+            output=self.output,
+            precision=self.precision,
+            target=self.target,
+            record=self.calibration,
+            images=images,
+            labels=landmark_labels(images) if images is not None else {},
+            names=read_names(self.calibration_names),
+            method=self.method,
+            keep_float=self.keep_fp16,
+            budget=Budget(self.max_nme, self.max_pixels),
+            plan=PlanOptions(self.batch, self.workspace, capability, tuned_for=self.tuned_for),
+            timing_cache=self.timing_cache,
+            fp16_io=self.fp16_io,
+            faster_only=not self.even_if_slower,
+            sign=self.sign,
+            command=shlex.join(["posgan-edge", *sys.argv[1:]]),
+        )
+
+
+@click.command()
+@takes(BuildOptions)
+def command(asked: BuildOptions) -> None:
+    """Build an engine: export, convert, calibrate and build, as far as needed."""
+    from posgan_edge.build.engine import build_engine
+    from posgan_edge.cli.progress import reporting
+
+    request = (asked if asked.recipe is None else _with_recipe(asked, asked.recipe)).request()
     try:
         with reporting() as progress:
             manifest = build_engine(request, progress)
@@ -138,16 +143,19 @@ def command(context: click.Context, /, recipe: Path | None, **options: Any) -> N
         )
 
 
-def _apply_recipe(context: click.Context, recipe: Path, options: dict[str, Any]) -> None:
+def _with_recipe(asked: BuildOptions, recipe: Path) -> BuildOptions:
     """Takes from the recipe the options that the command line does not set."""
     from posgan_edge.build.recipe import load_build_recipe
 
-    loaded = load_build_recipe(recipe)
+    context, loaded = click.get_current_context(), load_build_recipe(recipe)
     parameters = {p.name: p for p in context.command.params}
-    for name in loaded.__struct_fields__:
-        value = getattr(loaded, name)
-        if value is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT:
-            options[name] = parameters[name].type_cast_value(context, value)
+    values = {name: getattr(loaded, name) for name in loaded.__struct_fields__}
+    given = {
+        name: parameters[name].type_cast_value(context, value)
+        for name, value in values.items()
+        if value is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT
+    }
+    return replace(asked, **given)
 
 
 def _with_flags(error: UsageError) -> UsageError:

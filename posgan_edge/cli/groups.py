@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 
 
 class Group:
-    """Options that belong together.
-
-    ``declared`` holds click's decorators; the fields of a subclass hold the values.
-    """
+    """Options that belong together: a dataclass whose fields are made by ``option`` and
+    ``argument``, or are in ``declared``, which holds click's decorators."""
 
     declared: ClassVar[Sequence[Callable[..., Any]]] = ()
+
+
+def option(*names: str, **settings: Any) -> Any:
+    """A field of a group that is an option of the command, as ``click.option`` declares it."""
+    return field(metadata={"click": click.option(*names, **settings)})
+
+
+def argument(*names: str, **settings: Any) -> Any:
+    """A field of a group that is an argument of the command."""
+    return field(metadata={"click": click.argument(*names, **settings)})
 
 
 class Finite(click.FloatRange):
@@ -62,7 +70,11 @@ def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[...,
             made = [group(**{f.name: values[f.name] for f in fields(group)}) for group in groups]  # type: ignore[arg-type]
             function(*made)
 
-        for declare in reversed([d for group in groups for d in group.declared]):
+        declared = [
+            *(d for group in groups for d in group.declared),
+            *(f.metadata["click"] for g in groups for f in fields(g) if f.metadata),  # type: ignore[arg-type]
+        ]
+        for declare in reversed(declared):
             call = declare(call)
         return call
 
@@ -72,7 +84,7 @@ def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[...,
 #: What to say about each field that a UsageError of the library can name.
 _FLAGS = {
     "overwrite": "--overwrite replaces it",
-    "resume": "--resume goes on with it",
+    "resume": "--resume continues it",
     "size": "--size WIDTHxHEIGHT",
 }
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import click
 
 from posgan_edge.cli.groups import Group, numbers, with_flags
+from posgan_edge.cli.progress import tell
 from posgan_edge.errors import UsageError
 from posgan_edge.files import check_writable, uninterrupted
 from posgan_edge.system import has_display
@@ -74,7 +75,7 @@ class OutputOptions(Group):
         click.option("--overwrite", is_flag=True,
                      help="Replace existing files (never one that the run reads)."),
         click.option("--resume", is_flag=True,
-                     help="Pictures: go on with a run that was interrupted."),
+                     help="Pictures: continue a run that was interrupted."),
         click.option("--blendshapes", is_flag=True,
                      help="ARKit blendshapes in --json, --csv, --npz, --parquet and on the page of "
                           "--serve."),
@@ -98,7 +99,7 @@ class OutputOptions(Group):
         if self.blendshapes and not any(value is not None for value in shown):
             raise UsageError("--blendshapes needs --json, --csv, --npz, --parquet or --serve")
         if self.resume and self.lines_to_stdout:
-            raise UsageError("--resume cannot go on with standard output: give --json FILE")
+            raise UsageError("--resume cannot continue standard output: give --json FILE")
         self.camera()
 
     @property
@@ -202,7 +203,7 @@ class OutputOptions(Group):
                 video = sinks.VideoSink(self.save, rate, outputs)
                 yield video
                 if video.note:
-                    click.echo(f"note: {video.note}", err=True)
+                    tell(video.note)
             else:
                 yield sinks.ImagesSink(self.save, outputs)
         if self.json is not None:
@@ -229,7 +230,7 @@ class OutputOptions(Group):
         if self.osc is not None:
             from posgan_edge.live.sinks.osc import OscSink
 
-            yield OscSink(self.osc, lambda line: click.echo(f"note: {line}", err=True))
+            yield OscSink(self.osc, tell)
         if self.serve is not None:
             from posgan_edge.live.sinks.live_page import LivePageSink
 

@@ -1,27 +1,93 @@
-"""What all runs of ``posgan-edge run`` share: notes, the progress bar and the end."""
+"""What all runs of ``posgan-edge run`` share: the options, what is opened, and the end."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import click
-
+from posgan_edge.cli.options import DrawingOptions, EngineOptions, FaceOptions, SourceOptions
+from posgan_edge.cli.run_outputs import OutputOptions
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import replaced
 
 if TYPE_CHECKING:
-    from posgan_edge.cli.options import DrawingOptions
-    from posgan_edge.cli.run_outputs import OutputOptions
     from posgan_edge.engines.base import Engine
     from posgan_edge.geometry.layout import UvLayout
     from posgan_edge.live.loop import LiveSummary
-    from posgan_edge.live.sinks import Sink
+    from posgan_edge.live.sinks import Outputs, Sink
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of a run, by group."""
+
+    source: SourceOptions
+    output: OutputOptions
+    faces: FaceOptions
+    network: EngineOptions
+    drawn: DrawingOptions
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The engine of a run, its layout, and the sinks of each source. ``dense`` and
+    ``expressions``: whether the sinks need position maps and blendshapes."""
+
+    engine: Engine
+    layout: UvLayout
+    sinks: list[list[Sink]]
+    dense: bool
+    expressions: bool
+
+
+class Job(Protocol):
+    """What a run works on: pictures, or cameras, streams and videos.
+
+    ``sources`` are their names, and rates in frames a second, for the sinks.
+    """
+
+    outputs: Outputs
+    sources: list[tuple[str, float]]
+
+    def run(self, opened: Opened, stack: ExitStack) -> list[LiveSummary]:
+        """Runs to the end. Returns a summary for each source; ``stack`` closes what is opened."""
+        ...
+
+    def report(self, summaries: Sequence[LiveSummary]) -> None:
+        """Prints what was done."""
+        ...
+
+    def check(self, summaries: Sequence[LiveSummary]) -> None:
+        """Raises BadInput if the sources are not as they should be: a picture failed, for
+        example."""
+        ...
+
+
+def opened(asked: Asked, sinks: list[list[Sink]], stack: ExitStack) -> Opened:
+    """Loads the engine and starts the sinks. ``stack`` closes the engine.
+
+    Raises PosganError if it cannot be loaded, and UsageError if the sinks need blendshapes and the
+    engine has none.
+    """
+    every = [sink for made in sinks for sink in made]
+    engine = stack.enter_context(asked.network.engine())
+    layout = asked.network.layout(engine.info.layout, asked.output.masked())
+    dense = any(sink.dense or (sink.draws and not asked.drawn.no_dense) for sink in every)
+    expressions = any(sink.expressions for sink in every)
+    if expressions and layout.name != "ict":
+        raise UsageError(
+            f"blendshapes need a model of UV layout 'ict', and {engine.info.name} has "
+            f"{layout.name!r}: use --model edge, or leave out --blendshapes, --osc and a "
+            "video's FILE.glb"
+        )
+    for sink in every:
+        sink.start(engine, layout)
+    return Opened(engine, layout, sinks, dense, expressions)
 
 
 def conclude(summaries: Sequence[LiveSummary], output: OutputOptions) -> None:
@@ -41,56 +107,3 @@ def conclude(summaries: Sequence[LiveSummary], output: OutputOptions) -> None:
         raise KeyboardInterrupt
     if received:
         sys.exit(128 + received)
-
-
-def needs(
-    sinks: Sequence[Sink], drawn: DrawingOptions, engine: Engine, layout: UvLayout
-) -> tuple[bool, bool]:
-    """Returns whether the sinks need position maps, and whether they need blendshapes.
-
-    Raises UsageError if they need blendshapes and the engine has none.
-    """
-    dense = any(sink.dense or (sink.draws and not drawn.no_dense) for sink in sinks)
-    expressions = any(sink.expressions for sink in sinks)
-    if expressions and layout.name != "ict":
-        raise UsageError(
-            f"blendshapes need a model of UV layout 'ict', and {engine.info.name} has "
-            f"{layout.name!r}: use --model edge, or leave out --blendshapes, --osc and a "
-            "video's FILE.glb"
-        )
-    return dense, expressions
-
-
-def tell(line: str) -> None:
-    """Prints a note as one line on standard error."""
-    click.echo(f"note: {' '.join(line.split())}", err=True)
-
-
-@contextmanager
-def progress_bar(
-    name: str, total: int | None, quiet: bool = False, done: int = 0, unit: str = "frames"
-) -> Iterator[Callable[[int], None]]:
-    """Yields a function that is called with how much is done of ``total``.
-
-    Shows it with the rate and the time left, if standard error is a terminal and not ``quiet``.
-    ``done``: what was done before.
-    """
-    if quiet or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-    from rich.text import Text
-
-    class Rate(bars.ProgressColumn):
-        def render(self, task: bars.Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.1f} {unit} a second")
-
-    with bars.Progress(
-        bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), Rate(),
-        bars.TimeRemainingColumn(), bars.TextColumn("left"),
-        console=Console(stderr=True), transient=True,
-    ) as progress:  # fmt: skip
-        task: Any = progress.add_task(name, total=total, completed=done)
-        yield lambda count: progress.update(task, completed=count)

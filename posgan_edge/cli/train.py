@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from posgan_edge.cli.groups import Group, argument, option, takes
 from posgan_edge.errors import missing
 
 if TYPE_CHECKING:
@@ -18,24 +20,26 @@ if TYPE_CHECKING:
     from posgan_edge.training.trainer import Trainer
 
 
+@dataclass(frozen=True)
+class TrainOptions(Group):
+    """What is trained on what."""
+
+    # fmt: off
+    recipe: str = argument("recipe")
+    data: str = option("--data", required=True, help="Folder of the training set.")
+    output: Path = option("--output", required=True, type=Path,
+        help="Folder for checkpoints, plots and logs.")
+    aflw2000: str | None = option("--aflw2000",
+        help="AFLW2000-3D folder to score each checkpoint on.")
+    resume: bool = option("--resume", is_flag=True, help="Continue from OUTPUT/last.pth.")
+    overrides: tuple[str, ...] = option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+        help="Change a value of the recipe.")
+    # fmt: on
+
+
 @click.command()
-@click.argument("recipe")
-@click.option("--data", required=True, help="Folder of the training set.")
-@click.option("--output", required=True, type=Path,
-              help="Folder for checkpoints, plots and logs.")  # fmt: skip
-@click.option("--aflw2000", default=None, help="AFLW2000-3D folder to score each checkpoint on.")
-@click.option("--resume", is_flag=True, help="Continue from OUTPUT/last.pth.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe."
-)
-def command(
-    recipe: str,
-    data: str,
-    output: Path,
-    aflw2000: str | None,
-    resume: bool,
-    overrides: tuple[str, ...],
-) -> None:
+@takes(TrainOptions)
+def command(asked: TrainOptions) -> None:
     """Train a generator with RECIPE (a YAML file, or 'edge' or 'unet').
 
     Ctrl-C and SIGTERM stop it after the current step; --resume continues from there.
@@ -48,15 +52,15 @@ def command(
     from posgan_edge.training.recipe import load_recipe
     from posgan_edge.training.run_folder import RunFolder, check_unused
 
-    loaded = load_recipe(recipe, overrides)
-    if not resume:
-        check_unused(output)
-    training = open_maps(data, loaded.data_format)
-    validation = open_maps(data, loaded.data_format, "val")
+    loaded = load_recipe(asked.recipe, asked.overrides)
+    if not asked.resume:
+        check_unused(asked.output)
+    training = open_maps(asked.data, loaded.data_format)
+    validation = open_maps(asked.data, loaded.data_format, "val")
     trainer = Trainer(loaded, training, validation)
-    if resume:
-        trainer.resume(output / "last.pth")
-    with RunFolder(trainer, output, aflw2000) as folder:
+    if asked.resume:
+        trainer.resume(asked.output / "last.pth")
+    with RunFolder(trainer, asked.output, asked.aflw2000) as folder:
         _train(trainer, folder)
 
 

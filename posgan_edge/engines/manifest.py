@@ -101,10 +101,10 @@ def manifest_of(content: Any, path: Path) -> Manifest:
 
 def checked_manifest(engine: str | Path) -> Manifest:
     """The manifest, once the file's hash and the version in its header agree with it."""
-    return vouched(engine)[0]
+    return read_checked(engine)[0]
 
 
-def vouched(engine: str | Path, manifest: Manifest | None = None) -> tuple[Manifest, bytes]:
+def read_checked(engine: str | Path, manifest: Manifest | None = None) -> tuple[Manifest, bytes]:
     """The manifest of an engine file and the file's bytes, read once and checked against it.
 
     ``manifest`` is one that was read, and whose signature was checked, before.

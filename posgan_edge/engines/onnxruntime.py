@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines import onnxruntime_gpu as gpu
 from posgan_edge.engines.base import Coefficients, Engine, EngineInfo
-from posgan_edge.engines.manifest import Manifest, has_manifest, vouched
+from posgan_edge.engines.manifest import Manifest, has_manifest, read_checked
 from posgan_edge.engines.modes import coefficient_model, modes_of
 from posgan_edge.engines.signature import Port, Signature, check_signature, check_threads
 from posgan_edge.errors import BadInput, MissingRuntime, missing, one_line
@@ -60,7 +60,7 @@ class OnnxRuntimeEngine(Engine):
         # path, because its weights may be in files beside it.
         model: str | bytes = str(path)
         if manifest is not None or has_manifest(path):
-            manifest, model = vouched(path, manifest)
+            manifest, model = read_checked(path, manifest)
             digest = manifest.engine_sha256
         else:
             digest = sha256(path)

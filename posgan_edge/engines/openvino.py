@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine, EngineInfo
-from posgan_edge.engines.manifest import Manifest, has_manifest, vouched
+from posgan_edge.engines.manifest import Manifest, has_manifest, read_checked
 from posgan_edge.engines.signature import Port, check_signature, check_threads
 from posgan_edge.errors import BadInput, missing, one_line
 from posgan_edge.files import sha256
@@ -41,7 +41,7 @@ class OpenVinoEngine(Engine):
         self._threads = threads or DEFAULT_THREADS
         try:
             if manifest is not None or has_manifest(path):
-                manifest, data = vouched(path, manifest)
+                manifest, data = read_checked(path, manifest)
                 digest, self._model = manifest.engine_sha256, self._core.read_model(data)
             else:
                 digest, self._model = sha256(path), self._core.read_model(str(path))

@@ -21,7 +21,7 @@ from posgan_edge.engines.device import (
     one_line_errors,
 )
 from posgan_edge.engines.kernels import Graphs, device_kernels
-from posgan_edge.engines.manifest import Manifest, vouched
+from posgan_edge.engines.manifest import Manifest, read_checked
 from posgan_edge.engines.rtx import RtxRuntime
 from posgan_edge.engines.runtimes import MODULES, load_tensorrt, runtime_version
 from posgan_edge.engines.signature import MOST_IMAGES
@@ -46,7 +46,7 @@ class TensorRtEngine(DeviceEngine):
 
     def __init__(self, path: str | Path, manifest: Manifest | None = None) -> None:
         path = Path(path)
-        manifest, plan = vouched(path, manifest)
+        manifest, plan = read_checked(path, manifest)
         trt = _matching_runtime(path, manifest)
         if not 1 <= manifest.batch <= MOST_IMAGES:
             raise BadInput(f"{path}: its manifest says a batch of {manifest.batch}")

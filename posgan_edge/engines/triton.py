@@ -18,7 +18,6 @@ from posgan_edge.engines.triton_memory import Region, is_here
 from posgan_edge.errors import BadInput, PosganError, missing, one_line
 
 _log = logging.getLogger(__name__)
-SCHEME = "triton://"
 #: Seconds for which a server that is away is asked again, and those that one call may take.
 PATIENCE_SECONDS, CALL_SECONDS = 5.0, 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
@@ -171,7 +170,7 @@ class TritonEngine(Engine):
                     raise BadInput(f"{self._address}: {one_line(error)}") from error
                 if time.monotonic() + pause > end:
                     raise PosganError(
-                        f"{self._address}: no Triton server answers at {self._host} "
+                        f"{self._address}: no Triton server responds at {self._host} "
                         f"({one_line(error, 80)}): start it, or give its gRPC port"
                     ) from error
             time.sleep(pause)

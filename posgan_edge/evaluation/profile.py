@@ -49,9 +49,9 @@ def engines_in_turns(
     return take_turns(calls, rounds, 10, progress)
 
 
-def summed_up(sittings: Sequence[Mapping[str, NDArray[np.float64]]]) -> Turns:
+def summed_up(blocks: Sequence[Mapping[str, NDArray[np.float64]]]) -> Turns:
     """Returns the statistics of several results of ``engines_in_turns`` taken together."""
-    times = {name: np.concatenate([s[name] for s in sittings]) for name in sittings[0]}
+    times = {name: np.concatenate([s[name] for s in blocks]) for name in blocks[0]}
     base = list(times.values())[-1]
     return Turns(
         times=times,

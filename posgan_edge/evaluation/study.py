@@ -76,7 +76,7 @@ def run_study(
     # One thread each, so that times do not depend on the load of the other cores.
     engines = {name: load_engine(model, threads=1) for name, model in models.items()}
     # The speed of a machine changes over minutes, so the engines are timed at three moments.
-    sittings = [_sitting(engines, settings, progress)]
+    blocks = [_timed_block(engines, settings, progress)]
     unreadable: dict[str, str] = {}
     layouts = {name: scored_layout(engine, settings) for name, engine in engines.items()}
     predictions = {
@@ -114,7 +114,7 @@ def run_study(
     )
     study = Study(document, faces, predictions)
     if settings.rounds:
-        _measure(study, settings, models, engines, detector, sittings, progress)
+        _measure(study, settings, models, engines, detector, blocks, progress)
     for engine in engines.values():
         engine.close()
     return study
@@ -181,11 +181,11 @@ def _measure(
     models: dict[str, str],
     engines: dict[str, Engine],
     detector: Detector | None,
-    sittings: list[dict[str, NDArray[np.float64]]],
+    blocks: list[dict[str, NDArray[np.float64]]],
     progress: Progress,
 ) -> None:
     """Adds latency, jitter, memory and energy to the document."""
-    sittings.append(_sitting(engines, settings, progress))
+    blocks.append(_timed_block(engines, settings, progress))
     some = [f for f in study.faces if f.name not in study.document.unreadable]
     some = some[:: max(1, len(some) // SOME)][:SOME]
     rows: dict[str, EngineRow] = {}
@@ -204,8 +204,8 @@ def _measure(
             **on_gpu,
         )
     progress("stages, sweeps, memory", len(engines), len(engines))
-    sittings.append(_sitting(engines, settings, progress))
-    turns = profile.summed_up(sittings)
+    blocks.append(_timed_block(engines, settings, progress))
+    turns = profile.summed_up(blocks)
     study.times = turns.times
     for name, row in rows.items():
         latency = turns.latency[name]
@@ -219,7 +219,7 @@ def _measure(
     study.document = replace(study.document, engines=rows)
 
 
-def _sitting(
+def _timed_block(
     engines: dict[str, Engine], settings: Settings, progress: Progress
 ) -> dict[str, NDArray[np.float64]]:
     """Times the engines for a third of the rounds."""

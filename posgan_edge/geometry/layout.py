@@ -33,7 +33,6 @@ REGIONS: dict[str, tuple[int, ...]] = {
 CLOSED_REGIONS = ("right_eye", "left_eye", "outer_lips", "inner_lips")
 #: The landmark set that every layout has, and that of people's points (only of ``ict``).
 DEFAULT_SET, HUMAN_SET = "aflw", "300w"
-LANDMARK_SETS = (DEFAULT_SET, HUMAN_SET)
 #: The layouts that are shipped.
 BUILT_IN = ("ict", "prnet")
 _INNER_POLYGONS = (

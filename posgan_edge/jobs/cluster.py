@@ -12,7 +12,7 @@ from posgan_edge.arrays import number, whole
 from posgan_edge.errors import BadInput, UsageError, missing, one_line
 from posgan_edge.faces.detector import quiet_stderr
 
-#: Logical CPUs that Ray's filter of finished pictures takes in a run that goes on. If the actors
+#: Logical CPUs that Ray's filter of finished pictures takes in a resumed run. If the actors
 #: took all, it would wait for ever.
 FILTER_CPUS = 1
 #: Bytes of shared memory for a Ray that is started here: names and results alone go through it.

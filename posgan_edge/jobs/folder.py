@@ -19,7 +19,7 @@ from posgan_edge.jobs.pool import Pool
 from posgan_edge.live.capture import CaptureCounts
 from posgan_edge.live.finder import Finder
 from posgan_edge.live.loop import Limits, LiveSummary, find_in, stop_on_signals
-from posgan_edge.live.sinks import Done, FilesSink, Journal, Sink
+from posgan_edge.live.sinks import FilesSink, Journal, Sink
 from posgan_edge.live.sources.pictures import Picture, PictureReader
 from posgan_edge.live.stages import StageTimes
 from posgan_edge.live.worker import Canvas, Drawing, failure_line
@@ -217,10 +217,8 @@ class _Run:
                 except (PosganError, OSError) as error:
                     self._fail(number, failure_line(sink, error))
         if self._journal is not None and not run.failures:
-            done = self._journal.done
-            processed = done.processed + (made.faces is not None)
-            with_face = done.with_face + bool(made.faces)
-            self._journal.commit(Done(made.index + 1, processed, with_face))
+            read, face = made.faces is not None, bool(made.faces)
+            self._journal.commit(self._journal.done.after(made.index, read, face))
 
     def _fail(self, number: int, line: str) -> None:
         self.summary.failures.append(line)

@@ -18,7 +18,7 @@ from posgan_edge.live.sources.pictures import Picture
 class Names(Datasource):
     """Columns ``source`` (name), ``path`` (bytes of the path) and ``member``, ``each`` in a block.
 
-    Not Ray's ``read_images``: it ends the run at the first damaged picture, and a run that goes on
+    Not Ray's ``read_images``: it ends the run at the first damaged picture, and a resumed run
     would read all pictures again before the finished ones are left out.
     """
 

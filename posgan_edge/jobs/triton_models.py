@@ -42,7 +42,7 @@ class NetworkModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Returns a response for each request; requests are not joined to one batch."""
-        return [_answered(self._utils, self._maps, request) for request in requests]
+        return [_response(self._utils, self._maps, request) for request in requests]
 
     def _maps(self, request: Any) -> dict[str, NDArray[Any]]:
         images = self._utils.get_input_tensor_by_name(request, "image").as_numpy()
@@ -69,7 +69,7 @@ class FacesModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Returns a response for each request."""
-        return [_answered(self._utils, self._faces, request) for request in requests]
+        return [_response(self._utils, self._faces, request) for request in requests]
 
     def _faces(self, request: Any) -> dict[str, NDArray[Any]]:
         from posgan_edge.images import decode_image
@@ -158,7 +158,7 @@ class _ServedEngine(Engine):
         return np.array(maps, np.float32)
 
 
-def _answered(utils: Any, make: Any, request: Any) -> Any:
+def _response(utils: Any, make: Any, request: Any) -> Any:
     """Returns the response to a request. An error is returned to the sender of this request
     only."""
     try:

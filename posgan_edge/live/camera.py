@@ -118,7 +118,7 @@ class RunningCamera:
 
     def held(self) -> bool:
         """Shows the frame in each window that holds it until a key is typed. Returns whether the
-        run goes on."""
+        run continues."""
         holding = [window for window in self.windows if window.hold]
         if holding:
             self._worker.wait()

@@ -103,7 +103,7 @@ def _process(
     limits: Limits,
     on_frame: Callable[[LiveSummary, Result], None],
 ) -> bool:
-    """Finds the faces of frames and hands them on. Returns whether the run goes on."""
+    """Finds the faces of frames and hands them on. Returns whether the run continues."""
     found = update_all([one.camera.finder for one, _ in ready], [frame for _, frame in ready])
     goes_on = True
     for (one, frame), faces in zip(ready, found, strict=True):
@@ -125,7 +125,7 @@ def find_in(frame: Frame, finder: Finder, taken: float) -> Result | None:
 
 
 def _let_go(gone: Sequence[RunningCamera], others: bool, notify: Callable[[str], None]) -> None:
-    """Finishes the outputs of cameras that ended while others go on, and says why they ended."""
+    """Finishes the outputs of cameras that ended while others continue, and says why they ended."""
     for one in gone if others else ():
         for line in one.summary.failures:
             notify(f"{line}; the other cameras continue")

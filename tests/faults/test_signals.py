@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from posgan_edge.engines.manifest import vouched
+from posgan_edge.engines.manifest import read_checked
 from posgan_edge.engines.signing import signed_manifest
 from tests.faults.commands import (
     LEFT,
@@ -60,7 +60,7 @@ def check_files(place: Place, killed: bool = False) -> None:
     else:
         if (place.out / "e.onnx.json").exists():
             manifest = signed_manifest(place.out / "e.onnx", place.world / "key.pub")
-            vouched(place.out / "e.onnx", manifest)
+            read_checked(place.out / "e.onnx", manifest)
         assert not left
         assert not temporary(place.out)
 

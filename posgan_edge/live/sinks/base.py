@@ -156,7 +156,8 @@ class RecordSink(FileSink):
 
     ``collected``: the suffix of that file, from which ``finish`` makes the output. If it is empty,
     the records are the output. If the run has a journal, the file is kept until the run is
-    complete, so that an interrupted run can go on. Raises as ``FileSink`` and ``Journal.stream``.
+    complete, so that an interrupted run can be resumed. Raises as ``FileSink`` and
+    ``Journal.stream``.
     """
 
     portable = True

@@ -8,7 +8,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: Connections at one time; more are closed without an answer.
+#: Connections at one time; more are closed without a response.
 _MOST_CONNECTIONS = 64
 
 

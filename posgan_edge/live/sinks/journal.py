@@ -1,4 +1,4 @@
-"""The journal of a run over many pictures, from which an interrupted run goes on."""
+"""The journal of a run over many pictures, from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -32,13 +32,18 @@ class Done:
     processed: int = 0
     with_face: int = 0
 
+    def after(self, index: int, read: bool, face: bool) -> Done:
+        """How far the run is once the picture at ``index`` is done too. ``read``: it could be read;
+        ``face``: it has a face."""
+        return Done(index + 1, self.processed + read, self.with_face + face)
+
 
 class Journal:
     """A file that says which pictures of a run are done, and how long each output was then.
 
     ``path`` is the journal's file, ``run`` what must not change when the run is resumed. The first
     line of the file holds ``run``. A line ``[next, processed, with_face, size, ...]`` follows after
-    each picture, with the sizes of the streams. ``resume``: go on with an unfinished run, if there
+    each picture, with the sizes of the streams. ``resume``: continue an unfinished run, if there
     is one. ``notify`` is called with one line if the journal itself cannot be written.
 
     Raises UsageError if an unfinished run is there that is neither resumed nor overwritten, or that
@@ -88,8 +93,8 @@ class Journal:
         """Opens ``kept``, in which the records of the output ``path`` are collected, for appending.
 
         What was written after the last picture that is done is cut off. ``renamed``: the file is
-        renamed to ``path`` at the end, and back if the run goes on. Raises BadInput if records are
-        missing.
+        renamed to ``path`` at the end, and back if the run is resumed. Raises BadInput if records
+        are missing.
         """
         number = len(self._streams)
         size = self._sizes[number] if number < len(self._sizes) else 0
@@ -226,7 +231,7 @@ class Journal:
         with suppress(OSError):
             self._file.truncate(whole)
         self._notify(
-            f"{self.path}: cannot be written ({reason}): --resume will go on after picture "
+            f"{self.path}: cannot be written ({reason}): --resume will continue after picture "
             f"{self.done.next}"
         )
 

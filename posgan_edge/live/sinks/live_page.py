@@ -175,11 +175,11 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         refusal = self._refusal(parse_qs(url.query).get("token", [""])[0])
         if refusal is not None:
-            self._answer(*refusal)
+            self._respond(*refusal)
         elif url.path == "/" and self.server.sink.cameras:
             self._page("cameras.html", {"cameras": self.server.sink.cameras})
         elif (found := self._channel(url.path)) is None:
-            self._answer(HTTPStatus.NOT_FOUND, "nothing here")
+            self._respond(HTTPStatus.NOT_FOUND, "nothing here")
         elif found[1] == "":
             regions = {name: list(indices) for name, indices in REGIONS.items()}
             self._page("live.html", {"regions": regions, "closed": CLOSED_REGIONS})
@@ -219,9 +219,9 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in values.items():
             # A name in it must not end the script.
             page = page.replace(f"{{{{{key}}}}}", json.dumps(value).replace("<", "\\u003c"))
-        self._answer(HTTPStatus.OK, page, "text/html; charset=utf-8", _POLICY.format(nonce=nonce))
+        self._respond(HTTPStatus.OK, page, "text/html; charset=utf-8", _POLICY.format(nonce=nonce))
 
-    def _answer(
+    def _respond(
         self, status: HTTPStatus, text: str, kind: str = "text/plain; charset=utf-8",
         policy: str = "default-src 'none'",
     ) -> None:  # fmt: skip
@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, channel: Channel, name: str) -> None:
         if not channel.enter():
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "too many viewers")
+            self._respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many viewers")
             return
         try:
             if name == "frame.jpg":
@@ -274,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _picture(self, newest: tuple[int, bytes, bytes] | None) -> None:
         if newest is None or not newest[0]:
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "no frame yet")
+            self._respond(HTTPStatus.SERVICE_UNAVAILABLE, "no frame yet")
             return
         self.send_response(HTTPStatus.OK)
         self._common_headers("image/jpeg")

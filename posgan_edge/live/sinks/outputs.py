@@ -26,7 +26,7 @@ class Outputs:
     through a symbolic or hard link. Two outputs never share a file. With ``overwrite`` False, no
     existing file is replaced. ``pictures``: the pictures that the run reads, if it reads single
     pictures; files are then named after them, otherwise by the frame's number. ``journal``: says
-    how far the run is; files of a run that goes on are its own and may be replaced.
+    how far the run is; files of a resumed run are its own and may be replaced.
     """
 
     def __init__(

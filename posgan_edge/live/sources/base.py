@@ -20,13 +20,8 @@ def is_web(uri: str) -> bool:
 
 
 def shown(uri: str) -> str:
-    """An address without its user name and password."""
-    return re.sub(r"(?<=://)[^/?#]*@", "***@", uri)
-
-
-def without_login(address: str) -> str:
-    """An address to be shown: a user and a password in it are left out."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", address)
+    """An address as it may be printed: without its user name and password."""
+    return re.sub(r"(?<=://)[^/]*@", "***@", uri)
 
 
 class SourceLost(BadInput):

@@ -14,7 +14,7 @@ from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput, MissingRuntime
 from posgan_edge.files import is_utf8
 from posgan_edge.images import quiet_ffmpeg
-from posgan_edge.live.sources.base import Source, SourceLost, without_login
+from posgan_edge.live.sources.base import Source, SourceLost, shown
 from posgan_edge.system import has_gstreamer
 
 #: How long a network stream may take to open and to give a frame, ms.
@@ -35,7 +35,7 @@ class OpenCvSource(Source):
     stream's address. A camera is asked for ``rate`` frames a second where that is given."""
 
     def __init__(self, target: str, live: bool, rate: float | None = None) -> None:
-        self.name = without_login(target)
+        self.name = shown(target)
         self.live = live
         self._target, self._asked = target, rate
         self._capture: cv2.VideoCapture | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
-from posgan_edge.live.sources.base import Source, SourceLost, without_login
+from posgan_edge.live.sources.base import Source, SourceLost, shown
 
 #: Seconds in which a stream must open, and in which the next packet must come.
 _OPEN, _READ = 8.0, 3.0
@@ -39,7 +39,7 @@ class RtspSource(Source):
     live = True
 
     def __init__(self, target: str, rate: float | None = None) -> None:
-        self.name = without_login(target)
+        self.name = shown(target)
         self._target, self._asked = target, rate
         self._container: Any = None
         self._packets: Iterator[Any] = iter(())

@@ -69,7 +69,7 @@ def _body(stream: HTTPResponse, largest: int, end: float) -> bytes:
 
 
 def _opener(connections: list[HTTPConnection]) -> request.OpenerDirector:
-    """Opens http and https alone, also where an answer leads to another address. Connections are
+    """Opens http and https alone, also after a redirect. Connections are
     added to the list when they are made."""
 
     def connection(kind: type[HTTPConnection], host: str, **options: Any) -> HTTPConnection:
