@@ -107,23 +107,21 @@ class EdgeGenerator(nn.Module):
         self.coefficient_mean.copy_(mean.reshape(-1))
         self.coefficient_std.copy_(std.reshape(-1))
 
-    def coefficients(self, image: Tensor) -> Tensor:
-        """Returns the coefficients (N, 3 * K) of the modes; computed in FP32 from ``fc1`` on."""
-        return full_precision(self._coefficients, self._features(image))
-
-    def forward(self, image: Tensor) -> Tensor:
-        return full_precision(self._maps, self._features(image))
-
-    def _features(self, image: Tensor) -> Tensor:
+    def features(self, image: Tensor) -> Tensor:
+        """The inputs (N, F) of the first fully connected layer."""
         fine = self.encoder[: self.fine]((image - 0.5) * 2.0)
         x = self.neck(self.encoder[self.fine :](fine)).flatten(1)
         return x if self.skip is None else torch.cat([x, self.skip(fine).flatten(1)], 1)
 
-    def _coefficients(self, features: Tensor) -> Tensor:
+    def coefficients(self, features: Tensor) -> Tensor:
+        """The coefficients (N, 3 * K) of the modes: K for x, then for y and for z."""
         x = self.fc2(torch.relu(self.fc1(features)))
         out: Tensor = x * self.coefficient_std + self.coefficient_mean
         return out
 
+    def forward(self, image: Tensor) -> Tensor:
+        return full_precision(self._maps, self.features(image))
+
     def _maps(self, features: Tensor) -> Tensor:
-        c = self._coefficients(features).reshape(-1, 3, self.modes.shape[0])
+        c = self.coefficients(features).reshape(-1, 3, self.modes.shape[0])
         return (c @ self.modes).reshape(-1, 3, self.map_size, self.map_size)
