@@ -14,7 +14,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, one_line
 
 #: Most bytes that the arrays of one file may take.
 LIMIT = 16 << 30
@@ -50,8 +50,7 @@ def read_arrays(
     except BadInput:
         raise
     except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(f"{path}: a broken .npz file, or none: {reason}") from error
+        raise BadInput(f"{path}: a broken .npz file, or none: {one_line(error)}") from error
 
 
 def read_array(path: str | Path) -> NDArray[Any]:
@@ -63,8 +62,7 @@ def read_array(path: str | Path) -> NDArray[Any]:
         array = np.load(path)
     except _BROKEN as error:
         reason = error.strerror if isinstance(error, OSError) else None
-        reason = reason or " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(f"{path}: not a .npy array: {reason}") from error
+        raise BadInput(f"{path}: not a .npy array: {reason or one_line(error)}") from error
     if not isinstance(array, np.ndarray):
         raise BadInput(f"{path}: not a .npy array: holds many")
     return array

@@ -333,7 +333,7 @@ def test_the_live_page_shows_all_cameras_and_each():
 
     def get(path):
         parts = urlsplit(sink.url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=10)
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer

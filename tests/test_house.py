@@ -25,7 +25,7 @@ LAYERS = (
     ("geometry",),
     ("system", "documents", "images", "timing"),
     ("files", "progress", "assets", "archives"),
-    ("errors", "arrays"),
+    ("errors", "arrays", "closing"),
 )
 LAYER = {folder: -number for number, folders in enumerate(LAYERS) for folder in folders}
 #: Folders of one layer, of which the first may import the second.

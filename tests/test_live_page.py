@@ -92,6 +92,7 @@ def test_only_this_machine_and_this_origin_without_a_token():
 def test_beyond_loopback_a_token_is_needed():
     with LivePageSink("0.0.0.0:0") as sink:
         local = f"http://127.0.0.1:{urlsplit(sink.url).port}/"
+        assert sink.token is not None
         assert len(sink.token) >= 32
         for path in ("/", "/stream.mjpg", "/events"):
             assert get(local, path)[0] == 401
@@ -200,11 +201,16 @@ def test_a_hundred_clients_neither_slow_the_run_nor_stay(monkeypatch):
         # The work of a frame does not depend on the viewers, and nobody is waited for.
         assert np.median(crowd) < 2 * np.median(alone) + 0.002
         assert np.median(waits) < 0.5
+
         # Who takes no picture is dropped, and makes room for others.
-        assert until(lambda: sink.write(result) or channel._viewers < 8)
+        def viewers():
+            sink.write(result)
+            return channel._viewers
+
+        assert until(lambda: viewers() < 8)
         for client in clients:
             client.close()
-        assert until(lambda: sink.write(result) or channel._viewers == 0)
+        assert until(lambda: viewers() == 0)
         assert get(sink.url)[0] == 200
         silent = [socket.create_connection((host, port), 5) for _ in range(10)]
     assert until(lambda: threading.active_count() <= threads)

@@ -6,16 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import described, in_batches, whole
+from posgan_edge.closing import Closing
 from posgan_edge.errors import BadInput
-
-_Self = TypeVar("_Self", bound="Engine")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Coefficients:
     infer: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-class Engine(ABC):
+class Engine(Closing, ABC):
     """Images (N, 3, S, S) float32 RGB in [0, 1] -> position maps (N, 3, M, M) float32.
 
     Maps are in units of the crop's side: x right, y down, z towards the camera. An engine is a
@@ -153,16 +150,5 @@ class Engine(ABC):
             self.closed = True
             self._release()
 
-    def _release(self) -> None:  # noqa: B027
+    def _release(self) -> None:
         """Frees what the runtime holds; called once."""
-
-    def __enter__(self: _Self) -> _Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

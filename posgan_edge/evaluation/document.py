@@ -12,7 +12,7 @@ from posgan_edge.documents import Document, load, nan_to_none
 from posgan_edge.engines.base import EngineInfo
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.expression import Agreement, Roc
-from posgan_edge.evaluation.latency import Latency, Ratio
+from posgan_edge.evaluation.latency import Latency, Timing
 from posgan_edge.evaluation.power import Energy
 from posgan_edge.evaluation.probe import ColdStart
 from posgan_edge.evaluation.scoring import LabelScores
@@ -43,24 +43,6 @@ class Settings:
     seed: int | None = None  # random seed of the sample
     rounds: int = 0  # timed calls of each engine; 0: no latency is measured
     landmarks: str | None = None
-
-
-class Timing(Document, frozen=True):
-    """Latency of one image (see ``Latency``), and its ratio to the last engine's."""
-
-    clock: str
-    n: int
-    warm_up: int
-    min: float
-    median: float
-    mean: float
-    p90: float
-    p95: float
-    p99: float | None
-    max: float
-    variation: float
-    unstable: bool
-    ratio: Ratio
 
 
 class Openness(Document, frozen=True):

@@ -23,11 +23,11 @@ P99_SAMPLES = 662
 BLOCKS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Latency:
     """Times of one call in milliseconds; ``p99`` is None below ``P99_SAMPLES`` samples.
 
-    ``variation`` is the standard deviation over the mean.
+    ``variation`` is the standard deviation over the mean; ``unstable``: it is above ``UNSTABLE``.
     """
 
     n: int
@@ -40,16 +40,13 @@ class Latency:
     p99: float | None
     max: float
     variation: float
-
-    @property
-    def unstable(self) -> bool:
-        """Whether ``variation`` is above ``UNSTABLE``."""
-        return self.variation > UNSTABLE
+    unstable: bool = False
 
     @classmethod
     def of(cls, times: NDArray[np.float64], warm_up: int = 0) -> Latency:
         """Returns the statistics of times (n,) in milliseconds."""
         p90, p95, p99 = (float(v) for v in np.percentile(times, [90, 95, 99]))
+        variation = float(times.std() / times.mean())
         return cls(
             n=len(times),
             warm_up=warm_up,
@@ -60,7 +57,8 @@ class Latency:
             p95=p95,
             p99=p99 if len(times) >= P99_SAMPLES else None,
             max=float(times.max()),
-            variation=float(times.std() / times.mean()),
+            variation=variation,
+            unstable=variation > UNSTABLE,
         )
 
 
@@ -87,3 +85,11 @@ class Ratio:
         medians = np.median(times[drawn], 1) / np.median(reference[drawn], 1)
         low, high = np.percentile(medians, [2.5, 97.5])
         return cls(float(np.median(times) / np.median(reference)), float(low), float(high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing(Latency):
+    """A latency, the clock that measured it, and its ratio to the last engine's."""
+
+    clock: str
+    ratio: Ratio

@@ -16,10 +16,10 @@ from posgan_edge.engines.loader import model_path
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.evaluation import profile
 from posgan_edge.evaluation.aflw2000 import LabelledFace
-from posgan_edge.evaluation.document import Benchmark, EngineRow, Openness, Settings, Timing
+from posgan_edge.evaluation.document import Benchmark, EngineRow, Openness, Settings
 from posgan_edge.evaluation.expression import score_expression
 from posgan_edge.evaluation.human68 import HUMAN
-from posgan_edge.evaluation.latency import Latency
+from posgan_edge.evaluation.latency import Latency, Timing
 from posgan_edge.evaluation.power import measure_energy
 from posgan_edge.evaluation.probe import cold_start
 from posgan_edge.evaluation.scoring import (
@@ -212,7 +212,6 @@ def _measure(
         timing = Timing(
             clock="host, end to end, batch 1",
             **asdict(latency),
-            unstable=latency.unstable,
             ratio=turns.ratios[name],
         )
         rows[name] = replace(row, latency_ms=timing)

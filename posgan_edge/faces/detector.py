@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, Protocol
 
 import cv2
@@ -14,7 +13,8 @@ import numpy as np
 
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
-from posgan_edge.errors import BadInput, PosganError, missing
+from posgan_edge.closing import Closing
+from posgan_edge.errors import BadInput, PosganError, missing, one_line
 from posgan_edge.faces.tiles import moved, scaled, shrunk, starts, unturned
 from posgan_edge.geometry.values import FaceBox
 
@@ -73,8 +73,7 @@ def detected(detector: Detector, frame: Image, max_faces: int) -> list[FaceBox]:
     except PosganError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
-        raise PosganError(f"{name} failed: {type(error).__name__}: {reason}") from error
+        raise PosganError(f"{name} failed: {type(error).__name__}: {one_line(error)}") from error
     try:
         return list(arrays.instances(boxes, FaceBox, "boxes"))[:max_faces]
     except BadInput as error:
@@ -101,7 +100,7 @@ class GivenBoxes:
         return self.boxes[: arrays.whole(max_faces, "max_faces", 1, MOST_FACES)]
 
 
-class MediaPipeDetector:
+class MediaPipeDetector(Closing):
     """MediaPipe's two face detectors, tried in turn until a face is found with a high score.
 
     The short-range model looks first, then the full-range one, then both at turned, padded and
@@ -168,17 +167,6 @@ class MediaPipeDetector:
         for model in self._models.values():
             model.close()
         self._models.clear()
-
-    def __enter__(self) -> MediaPipeDetector:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _turned(self, rgb: Image, degrees: Sequence[int]) -> list[FaceBox]:
         height, width = rgb.shape[:2]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias, cast
 
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
+from posgan_edge.closing import Closing
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.loader import load_engine
 from posgan_edge.errors import BadInput
@@ -27,7 +27,7 @@ from posgan_edge.geometry.values import FaceBox, PositionMap
 Part: TypeAlias = tuple[Frame | Image, Sequence[Crop], Sequence[float] | None]
 
 
-class FacePipeline:
+class FacePipeline(Closing):
     """The faces of single frames.
 
     Options:
@@ -46,6 +46,10 @@ class FacePipeline:
     of the last call: ``crop``, ``network``, ``landmarks``, ``total``, and ``detect`` after
     ``process``. ``rejected`` counts the crops so far that held no face (see ``process``). A
     pipeline is a context manager; it closes the engine only if it loaded it.
+
+    Raises BadInput for an option of another type or value, for an engine that cannot be loaded, for
+    a layout whose name is not that of the engine's maps, and for a reader that does not exist;
+    MissingRuntime for an engine or a reader that needs something to be installed.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FacePipeline, GivenBoxes, read_image
@@ -240,17 +244,6 @@ class FacePipeline:
         self._reader.close()
         if self._owned is not None:
             self._owned.close()
-
-    def __enter__(self) -> FacePipeline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _size(frame: Frame) -> tuple[int, int]:

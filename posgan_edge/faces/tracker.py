@@ -13,6 +13,7 @@ import numpy as np
 
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
+from posgan_edge.closing import Closing
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.assignment import assign
@@ -38,7 +39,7 @@ MOST_MISSES = 3
 LEAST_IOU = 0.2
 
 
-class FaceTracker:
+class FaceTracker(Closing):
     """Faces of a video, each with an id that stays.
 
     In each frame, each face takes one crop and one pass of the network, at the place that its last
@@ -61,6 +62,10 @@ class FaceTracker:
     ``landmarks``, ``total``; empty if no crop was read), and ``detect_ms`` those of the detection
     whose result it used, 0 if none. A tracker is a context manager; it closes the engine and the
     detector only if it made them.
+
+    Raises BadInput for an option of another type or value, for what ``FacePipeline`` refuses, and
+    for ``expressions`` with another UV layout than ``ict``; MissingRuntime without MediaPipe if
+    ``detector`` is None.
 
     >>> from importlib.resources import files
     >>> from posgan_edge import FaceBox, FaceTracker, GivenBoxes, read_image
@@ -290,9 +295,3 @@ class FaceTracker:
         self.pipeline.close()
         if self._made_detector is not None:
             self._made_detector.close()
-
-    def __enter__(self) -> FaceTracker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

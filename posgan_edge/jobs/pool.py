@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+from posgan_edge.closing import Closing
 from posgan_edge.errors import BadInput, PosganError
 
 Task = TypeVar("Task")
@@ -32,7 +33,7 @@ class _Process:
     ready: bool = False
 
 
-class Pool(Generic[Task, Made]):
+class Pool(Closing, Generic[Task, Made]):
     """Processes that each make a worker by ``open_worker()`` and call it with one task after the
     other.
 
@@ -105,12 +106,6 @@ class Pool(Generic[Task, Made]):
                 process.process.kill()
                 process.process.join()
         self._processes = []
-
-    def __enter__(self) -> Pool[Task, Made]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _start(self) -> _Process:
         here, there = self._context.Pipe()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posgan_edge.arrays import Image
+from posgan_edge.closing import Closing
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.faces.readers.base import FrameMemory
 from posgan_edge.faces.values import Frame
@@ -42,7 +43,7 @@ class CaptureCounts:
     resized: int = 0
 
 
-class Capture:
+class Capture(Closing):
     """Iterates over the frames of a source that a thread reads ahead.
 
     With ``drop`` (the default for live sources), at most one frame waits and a newer one replaces
@@ -132,9 +133,6 @@ class Capture:
     def __enter__(self) -> Capture:
         self.open()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the thread. Frames that still wait are taken out of ``counts.captured``. A second

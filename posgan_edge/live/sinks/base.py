@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from posgan_edge.arrays import Image
+from posgan_edge.closing import Closing
 from posgan_edge.engines.base import Engine
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Face, Frame
@@ -49,7 +50,7 @@ class Result:
         return self.canvas
 
 
-class Sink:
+class Sink(Closing):
     """Takes results one after the other. ``draws``: it needs the canvas; ``dense``: it needs
     position maps; ``expressions``: it needs blendshapes. ``write`` raises BadInput or OSError if it
     cannot write; the caller then closes the sink and continues without it. The memory of frame and
@@ -87,12 +88,6 @@ class Sink:
 
     def close(self) -> None:
         """Finishes the output. Raises BadInput if that fails."""
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _size_limit() -> int | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from posgan_edge.closing import Closing
 from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import check_writable
 
@@ -38,7 +39,7 @@ class Done:
         return Done(index + 1, self.processed + read, self.with_face + face)
 
 
-class Journal:
+class Journal(Closing):
     """A file that says which pictures of a run are done, and how long each output was then.
 
     ``path`` is the journal's file, ``run`` what must not change when the run is resumed. The first
@@ -153,12 +154,6 @@ class Journal:
             for path in (self.path, *self._kept):
                 path.unlink(missing_ok=True)
         self._file.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _lock(self) -> None:
         if fcntl is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from posgan_edge.arrays import Image
+from posgan_edge.closing import Closing
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.values import Frame
 from posgan_edge.images import read_image
@@ -28,7 +29,7 @@ class SourceLost(BadInput):
     """Raised if a live source gives no frames any more."""
 
 
-class Source:
+class Source(Closing):
     """Gives pictures one after the other; a context manager that opens and closes, and an iterator.
 
     ``live``: frames arrive whether they are read or not. ``still``: they are single pictures, not a
@@ -84,9 +85,6 @@ class Source:
     def __enter__(self) -> Source:
         self.open()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def picture_frame(path: str | Path) -> Frame:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from posgan_edge.arrays import Image
+from posgan_edge.closing import Closing
 from posgan_edge.errors import BadInput, PosganError
 from posgan_edge.files import is_temporary, read_names
 from posgan_edge.images import LARGEST_FILE, decode_image, read_image
@@ -137,7 +138,7 @@ def _zipped(path: str) -> list[Picture]:
     return found
 
 
-class PictureReader:
+class PictureReader(Closing):
     """Reads pictures from files, archives and web addresses. A context manager."""
 
     def __init__(self) -> None:
@@ -166,12 +167,6 @@ class PictureReader:
         if self._archive is not None:
             self._archive.close()
             self._archive = None
-
-    def __enter__(self) -> PictureReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class PicturesSource(Source):

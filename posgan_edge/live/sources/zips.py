@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
+from posgan_edge.closing import Closing
 from posgan_edge.errors import BadInput, one_line
 
 _UTF8 = 0x800  # flag of a member: its name is UTF-8
@@ -13,7 +14,7 @@ _UTF8 = 0x800  # flag of a member: its name is UTF-8
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, BadZipFile, zlib.error)
 
 
-class ZipPictures:
+class ZipPictures(Closing):
     """An open zip archive: its files by name. A context manager.
 
     Names are UTF-8 where the archive says so or where they can be; otherwise code page 437, as the
@@ -48,12 +49,6 @@ class ZipPictures:
     def close(self) -> None:
         """Closes the archive."""
         self._archive.close()
-
-    def __enter__(self) -> ZipPictures:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _name(member: ZipInfo) -> str:
