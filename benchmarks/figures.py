@@ -10,12 +10,14 @@ fails if a section or the plot is out of date.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import steadiness_figures
+from records import RESULTS, record, table
 
 from posgan_edge.build.export import weights_digest
 from posgan_edge.evaluation.peers import load_peers
@@ -24,7 +26,7 @@ from posgan_edge.files import replaced, sha256
 from posgan_edge.models.checkpoints import load_generator
 
 ROOT = Path(__file__).parents[1]
-RESULTS, ASSETS = ROOT / "benchmarks" / "results", ROOT / "posgan_edge" / "assets"
+ASSETS = ROOT / "posgan_edge" / "assets"
 DOCUMENTS = (
     ROOT / "README.md", ROOT / "docs" / "live.md", ROOT / "docs" / "scale.md",
     ASSETS / "MODEL_CARD.md",
@@ -32,17 +34,6 @@ DOCUMENTS = (
 PEERS, PICTURE = RESULTS / "peers.json", ROOT / "docs" / "peers.svg"
 OTHERS = {"FaceMesh": "MediaPipe FaceMesh, refined"}
 _SECTION = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def record(name: str) -> Any:
-    """A recorded document of ``benchmarks/results``."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
 
 
 def edge(name: str) -> Any:
@@ -175,6 +166,16 @@ def helen() -> str:
     )
 
 
+def aflw() -> str:
+    """Expression with the landmark set ``aflw``, for the README."""
+    found = edge("helen-edge-aflw")["expression"]
+    return (
+        "With the default landmark set `aflw`, `edge` has an NME of "
+        f"{found['nme']['inner']:.2f} % at the inner points of HELEN,\n"
+        f"and its openness of the eyes correlates by {found['eyes']['r']:.3f}.\n"
+    )
+
+
 #: Assumptions of ``billion``: pictures with one face each, kB of a picture, at most kB of a face
 #: in the output (a test checks it), pictures in an archive, cores of a machine and of the cluster;
 #: dollars for a core for an hour, for a million reads, and for a TB in the store for a month.
@@ -243,7 +244,24 @@ def hashes() -> str:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     f.__name__: f
-    for f in (accuracy, rest, peers, precision, live, loop, card, helen, hashes, billion)
+    for f in (
+        accuracy,
+        rest,
+        peers,
+        precision,
+        live,
+        loop,
+        card,
+        helen,
+        aflw,
+        hashes,
+        billion,
+        steadiness_figures.filters,
+        steadiness_figures.still,
+        steadiness_figures.lag,
+        steadiness_figures.blink,
+        steadiness_figures.lids,
+    )
 }
 
 
