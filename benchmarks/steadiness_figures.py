@@ -44,14 +44,14 @@ def lag() -> str:
         next(s for s in found["sweep"] if (s["at_rest"], s["per_speed"]) == (1, factor))
         for factor in (1, 2)
     )
-    more = faster["jitter_px"] / used["jitter_px"] - 1
+    more = 100 * (faster["jitter_px"] / used["jitter_px"] - 1)
     late = found["lag_ms"]
     return (
         f"Lag at {found['degrees_a_second']:.0f} degrees a second: "
         f"{late['roll, whole tracker']:.1f} ms (roll, through the whole tracker), "
         f"{late['yaw, filter alone']:.1f} ms (yaw, through the\nfilter alone). With twice the "
-        f"speed term, the first is {faster['lag_roll_ms']:.1f} ms and the jitter is {more * 100:.0f} % "
-        "higher.\n"
+        f"speed term, the first is {faster['lag_roll_ms']:.1f} ms and the jitter is {more:.0f} "
+        "% higher.\n"
     )
 
 
