@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import scale_figures
 import steadiness_figures
 from records import RESULTS, record, table
 
@@ -176,63 +177,6 @@ def aflw() -> str:
     )
 
 
-#: Assumptions of ``billion``: pictures with one face each, kB of a picture, at most kB of a face
-#: in the output (a test checks it), pictures in an archive, cores of a machine and of the cluster;
-#: dollars for a core for an hour, for a million reads, and for a TB in the store for a month.
-FACES, PICTURE_KB, FACE_KB, ARCHIVE, MACHINE, CLUSTER = 1e9, 100, 3, 10_000, 32, 1_000
-CORE_HOUR, MILLION_READS, TB_MONTH = 0.04, 0.40, 23
-
-
-def billion() -> str:
-    """Cost and time of a billion faces, on paper."""
-    stages = record("tracking")["live, 30 frames a second"]["report"]["stages"]
-    parts = {name: stages[name]["mean"] for name in ("crop", "network", "landmarks")}
-    one = sum(parts.values())
-    detect = record("soak")["report"]["stages"]["detect (beside)"]["mean"]
-    found, given = detect + 2 * one, 2 * one
-    listed = ", ".join(f"`{name}` {ms:.2f}" for name, ms in parts.items())
-    assumed = "assumption"
-    values = [
-        ["*N*, pictures, one face each", f"{FACES:,.0f}", assumed],
-        ["*d*, finding the face, core-milliseconds", f"{detect:.1f}",
-         "`benchmarks/results/soak.json`, mean of `detect (beside)`: a video, on a busy machine"],
-        ["*f*, one pass, core-milliseconds", f"{one:.2f}",
-         f"`benchmarks/results/tracking.json`, means of {listed}"],
-        ["*p*, passes", "2", "default of `label`"],
-        ["*b*, size of a picture, kB", f"{PICTURE_KB}", assumed],
-        ["*o*, size of a face in the output, kB", f"{FACE_KB}",
-         "at most, as `tests/test_parquet.py` checks"],
-        ["*c*, price of a core for an hour", f"{CORE_HOUR:.2f} $", assumed],
-        ["*g*, price of a million reads from the store", f"{MILLION_READS:.2f} $", assumed],
-        ["*s*, price of 1 TB in the store for a month", f"{TB_MONTH} $", assumed],
-    ]  # fmt: skip
-    hours, reads = FACES * found / 3.6e6, FACES / 1e6 * MILLION_READS
-    per_second = MACHINE * 1e3 / found, MACHINE * 1e3 / given
-    out = FACES * FACE_KB / 1e9
-    sums = [
-        ["time of a picture on a core", "*t* = *d* + *p f*", f"{found:.1f} ms"],
-        ["of this in the detector", "*d* / *t*", f"{detect / found:.0%}"],
-        ["work", "*N t*", f"{hours:,.0f} core-hours"],
-        ["price of the cores", "*N t c*", f"{hours * CORE_HOUR:,.0f} $"],
-        [f"time on {CLUSTER:,} cores", f"*N t* / {CLUSTER:,}", f"{hours / CLUSTER:.1f} hours"],
-        ["work where the boxes are known", "*N p f*", f"{FACES * given / 3.6e6:,.0f} core-hours"],
-        [f"a machine of {MACHINE} cores reads", f"{MACHINE} *b* / *t*", _flow(per_second[0])],
-        ["the same, where the boxes are known", f"{MACHINE} *b* / (*p f*)", _flow(per_second[1])],
-        ["reads, a file for each picture", "*N g*", f"{reads:,.0f} $"],
-        [f"reads, archives of {ARCHIVE:,} pictures", f"*N g* / {ARCHIVE:,}",
-         f"{reads / ARCHIVE:.2f} $"],
-        ["input", "*N b*", f"{FACES * PICTURE_KB / 1e9:,.0f} TB"],
-        ["output", "*N o*, *N o s*", f"{out:,.0f} TB, {out * TB_MONTH:,.0f} $ a month"],
-    ]  # fmt: skip
-    return (
-        f"{table(['name', 'value', 'from'], values)}\n{table(['what', 'formula', 'value'], sums)}"
-    )
-
-
-def _flow(pictures: float) -> str:
-    return f"{pictures:,.0f} pictures a second, {pictures * PICTURE_KB * 8 / 1e6:.1f} Gbit/s"
-
-
 def hashes() -> str:
     """Digests of the shipped files."""
     rows = [["weights (SHA-256 over them; also in the ONNX metadata)",
@@ -255,7 +199,10 @@ SECTIONS: dict[str, Callable[[], str]] = {
         helen,
         aflw,
         hashes,
-        billion,
+        scale_figures.billion,
+        scale_figures.pictures,
+        scale_figures.folder,
+        scale_figures.served,
         steadiness_figures.filters,
         steadiness_figures.still,
         steadiness_figures.lag,

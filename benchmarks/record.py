@@ -172,6 +172,13 @@ def steps() -> list[Step]:
             timed=True,
         ),
         Step(
+            "pictures",
+            f"python benchmarks/pictures.py {{aflw2000}} --json {RESULTS}/pictures.json",
+            ("aflw2000",),
+            timed=True,
+        ),
+        Step("serving", f"python benchmarks/serving.py --json {RESULTS}/serving.json", timed=True),
+        Step(
             "cold-start",
             "python benchmarks/cold_start.py --model edge --model "
             f"{ASSETS}/edge.safetensors --json {RESULTS}/cold-start.json",

@@ -151,6 +151,7 @@ def files_here():
         (["photos/p0.jpg"], "had pictures 6, now 7"),
         (["--model", "edge-int8"], "had --model edge, now edge-int8"),
         (["--max-faces", "2"], "had --max-faces none, now 2"),
+        (["--landmarks", "300w"], "had --landmarks aflw, now 300w"),
     ],
 )
 def test_another_run_is_not_resumed(photos, run, monkeypatch, given, message):

@@ -85,6 +85,18 @@ def test_faces_come_back_as_they_were(tmp_path, portrait, model):
     assert max(stored["map_error_px"].to_pylist()) <= 1e-4
 
 
+@pytest.mark.parametrize("name", ["aflw", "300w"])
+def test_landmark_sets_come_back(tmp_path, engine, portrait, name):
+    layout = load_layout("ict").with_landmarks(name)
+    with FacePipeline(engine, layout=layout) as pipeline:
+        (face,) = pipeline.process(portrait, [BOX])
+    (found,) = read_faces(write(tmp_path / "faces.parquet", engine, (portrait, [face])))
+    assert found.dense_map.layout.landmark_set == name
+    for other in ("aflw", "300w"):
+        expected = face.dense_map.landmarks(other)
+        assert found.dense_map.landmarks(other) == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_face_takes_kilobytes(tmp_path, engine, portrait):
     with FacePipeline(engine) as pipeline:
         faces = [pipeline.process(portrait, [FaceBox(179 + i / 50, 88, 97, 90)])[0]

@@ -20,7 +20,7 @@ from posgan_edge.evaluation.peers import load_peers
 from posgan_edge.evaluation.report.peers import peers_plot, peers_table
 from tests.helpers.data import write_aflw2000, write_constant_model, write_human_npz
 from tests.helpers.networks import write_network
-from tests.helpers.peers import write_bfm, write_prnet, write_tddfa
+from tests.helpers.peers import BFM_VERTICES, write_bfm, write_prnet, write_tddfa
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -305,6 +305,24 @@ def test_arrays_of_every_pickle(tmp_path, networks, protocol):
     found = networks.read_arrays(tmp_path / "a.pkl", ("u", "k"))
     assert np.array_equal(found["u"], wanted["u"])
     assert found["k"].dtype == np.int32
+
+
+def test_a_model_of_the_published_size(tmp_path, networks):
+    """115,095 numbers with 50 modes, pickled as Python 2 could read it, the triangles apart."""
+    points = np.random.default_rng(2).normal(0, 30, (68, 3))
+    path = write_bfm(tmp_path, points, extra=BFM_VERTICES - 68)
+    content = pickle.loads(path.read_bytes())
+    del content["tri"]  # configs/tri.pkl
+    content["w_shp"] = np.asfortranarray(content["w_shp"])
+    path.write_bytes(pickle.dumps(content, 2))
+    assert content["u"].shape == (115_095, 1)
+    assert content["keypoints"].dtype == np.int64
+    network = write_tddfa(tmp_path / "a.onnx", numbers(UNIT, shape=3))
+    peer = networks.Tddfa(str(network), str(path), None)
+    found = peer.find(np.zeros((300, 300, 3), np.uint8), labelled((100, 100, 120 / 2**0.5, 9)), "")
+    corner = np.array([100 + 60 / 2**0.5 - 60, 104.5 - 60])
+    expected = corner + np.column_stack([points[:, 0] + 3 + 20 - 1, 120 - points[:, 1] - 30])
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 def write_bfm_of(path, **change):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
@@ -14,6 +15,11 @@ from posgan_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from posgan_edge.geometry.values import FaceBox
+
+#: Largest number of faces in a picture, and the default for pictures.
+ALL_FACES = 64
 
 
 class Group:
@@ -105,3 +111,60 @@ def numbers(option: str, text: str, what: str) -> tuple[float, float, float, flo
     except ValueError as error:
         raise UsageError(f"{option} {text}: give four numbers {what}") from error
     return a, b, c, d
+
+
+@dataclass(frozen=True)
+class ModelOptions(Group):
+    """The network, and what is read from its maps."""
+
+    model: str = option(
+        "--model", default="edge", show_default=True, help="Shipped name or model file."
+    )
+    provider: str | None = option(
+        "--provider", type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
+        help="Runtime for an ONNX model.  [default: the one it was built for]",
+    )  # fmt: skip
+    verify: Path | None = option(
+        "--verify", type=Path, help="Public key; an engine must be signed by it."
+    )
+    uv_mask: Path | None = option(
+        "--uv-mask", type=Path, help="Face mask of the UV layout, for layouts without one."
+    )
+    landmarks: str = option(
+        "--landmarks", type=click.Choice(["aflw", "300w"]), default="aflw", show_default=True,
+        help="Landmark set: that of AFLW2000-3D, or where people put the 68 points.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SearchOptions(Group):
+    """Which faces are looked for in pictures, and how."""
+
+    max_faces: int | None = option(
+        "--max-faces", default=None, type=click.IntRange(1, ALL_FACES),
+        help=f"[default: all ({ALL_FACES}) in pictures, 1 in videos and cameras]",
+    )  # fmt: skip
+    box: str | None = option(
+        "--box", metavar="X,Y,W,H", help="Face box, used instead of the detector."
+    )
+    passes: int | None = option(
+        "--passes", default=None, type=click.IntRange(1, 3),
+        help="Pictures: network runs, each on a crop around the last result.  [default: 2]",
+    )  # fmt: skip
+    mirror: bool = option(
+        "--mirror", is_flag=True, help="Average with the mirrored crop; takes twice the time."
+    )
+
+    def boxes(self) -> list[FaceBox] | None:
+        """Returns --box as a list with one box in pixels; None if it is not given.
+
+        Raises UsageError if it is not a box.
+        """
+        if self.box is None:
+            return None
+        from posgan_edge.geometry.values import FaceBox
+
+        x, y, width, height = numbers("--box", self.box, "X,Y,W,H in pixels")
+        if not (width > 0 and height > 0):
+            raise UsageError(f"--box {self.box}: width and height must be above zero")
+        return [FaceBox(x, y, width, height)]

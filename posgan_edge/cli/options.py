@@ -6,12 +6,19 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from posgan_edge.cli.groups import Finite, Group, numbers, with_flags
+from posgan_edge.cli.groups import (
+    ALL_FACES,
+    Finite,
+    Group,
+    ModelOptions,
+    SearchOptions,
+    option,
+    with_flags,
+)
 from posgan_edge.errors import MissingRuntime, UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +26,9 @@ if TYPE_CHECKING:
     from posgan_edge.faces.detector import Detector
     from posgan_edge.faces.tracker import FaceTracker
     from posgan_edge.geometry.layout import UvLayout
-    from posgan_edge.geometry.values import FaceBox
     from posgan_edge.live.finder import Finder
     from posgan_edge.live.loop import Drawing, Limits
     from posgan_edge.live.sources import Source
-
-#: Largest number of faces in a picture, and the default for pictures.
-ALL_FACES = 64
 
 
 @dataclass(frozen=True)
@@ -123,33 +126,16 @@ class SourceOptions(Group):
 
 
 @dataclass(frozen=True)
-class EngineOptions(Group):
+class EngineOptions(ModelOptions):
     """The network and where it runs."""
 
-    model: str
-    threads: int | None
-    processes: int | None
-    provider: str | None
-    verify: Path | None
-    uv_mask: Path | None
-    landmarks: str
-
-    declared = (
-        click.option("--model", default="edge", show_default=True,
-                     help="Shipped name or model file."),
-        click.option("--threads", default=None, type=click.IntRange(1, 256),
-                     help="Network threads."),
-        click.option("--processes", default=None, type=click.IntRange(1, 256),
-                     help="Pictures: processes, each with a network of its own.  [default: one "
-                          "for each core, for many pictures]"),
-        click.option("--provider", type=click.Choice(["cpu", "cuda", "tensorrt", "openvino"]),
-                     help="Runtime for an ONNX model.  [default: the one it was built for]"),
-        click.option("--verify", type=Path, help="Public key; an engine must be signed by it."),
-        click.option("--uv-mask", type=Path,
-                     help="Face mask of the UV layout, for layouts without one."),
-        click.option("--landmarks", type=click.Choice(["aflw", "300w"]), default="aflw",
-                     show_default=True,
-                     help="Landmark set: that of AFLW2000-3D, or where people put the 68 points."),
+    threads: int | None = option(
+        "--threads", default=None, type=click.IntRange(1, 256), help="Network threads."
+    )
+    processes: int | None = option(
+        "--processes", default=None, type=click.IntRange(1, 256),
+        help="Pictures: processes, each with a network of its own.  [default: one for each core, "
+             "for many pictures]",
     )  # fmt: skip
 
     def engine(self) -> Engine:
@@ -178,43 +164,14 @@ class EngineOptions(Group):
 
 
 @dataclass(frozen=True)
-class FaceOptions(Group):
-    """Which faces are looked for, and how."""
+class FaceOptions(SearchOptions):
+    """Which faces are looked for, and how they are followed."""
 
-    max_faces: int | None
-    box: str | None
-    passes: int | None
-    mirror: bool
-    redetect: float
-    no_smooth: bool
-
-    declared = (
-        click.option("--max-faces", default=None, type=click.IntRange(1, ALL_FACES),
-                     help=f"[default: all ({ALL_FACES}) in pictures, 1 in videos and cameras]"),
-        click.option("--box", metavar="X,Y,W,H", help="Face box, used instead of the detector."),
-        click.option("--passes", default=None, type=click.IntRange(1, 3),
-                     help="Pictures: network runs, each on a crop around the last result.  "
-                          "[default: 2]"),
-        click.option("--mirror", is_flag=True,
-                     help="Average with the mirrored crop; takes twice the time."),
-        click.option("--redetect", default=1.0, show_default=True, type=Finite(0),
-                     help="Videos: seconds between searches for new faces."),
-        click.option("--no-smooth", is_flag=True, help="Do not smooth over time."),
+    redetect: float = option(
+        "--redetect", default=1.0, show_default=True, type=Finite(0),
+        help="Videos: seconds between searches for new faces.",
     )  # fmt: skip
-
-    def boxes(self) -> list[FaceBox] | None:
-        """Returns --box as a list with one box in pixels; None if it is not given.
-
-        Raises UsageError if it is not a box.
-        """
-        if self.box is None:
-            return None
-        from posgan_edge.geometry.values import FaceBox
-
-        x, y, width, height = numbers("--box", self.box, "X,Y,W,H in pixels")
-        if not (width > 0 and height > 0):
-            raise UsageError(f"--box {self.box}: width and height must be above zero")
-        return [FaceBox(x, y, width, height)]
+    no_smooth: bool = option("--no-smooth", is_flag=True, help="Do not smooth over time.")
 
     def pictures(
         self, engine: Engine, layout: UvLayout, dense: bool, notify: Callable[[str], None],

@@ -34,9 +34,9 @@ from posgan_edge.system import usable_cores
 _WORTH = 32
 #: Options that change what is written, with those of the outputs.
 _SAME = (
-    "max_faces", "box", "passes", "mirror", "model", "provider", "uv_mask", "overlay", "scale",
-    "no_dense", "json", "csv", "npz", "parquet", "save", "mesh", "depth", "mask", "texture",
-    "mirror_texture", "intrinsics", "blendshapes",
+    "max_faces", "box", "passes", "mirror", "model", "provider", "uv_mask", "landmarks", "overlay",
+    "scale", "no_dense", "json", "csv", "npz", "parquet", "save", "mesh", "depth", "mask",
+    "texture", "mirror_texture", "intrinsics", "blendshapes",
 )  # fmt: skip
 
 

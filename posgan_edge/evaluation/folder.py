@@ -1,4 +1,4 @@
-"""The record of benchmarks/folder.py: how fast many pictures are done, and in how much memory."""
+"""Records of benchmarks/folder.py and pictures.py: how fast pictures are done, in which memory."""
 
 from __future__ import annotations
 
@@ -39,3 +39,28 @@ class Folder(Document, frozen=True):
     rounds: int
     rates: list[Rate]
     memory: Memory | None
+
+
+class PictureCost(Document, frozen=True):
+    """Means over pictures of one kind, ``name``: ``faces`` in a picture, its size, and the
+    milliseconds of one core that its stages take."""
+
+    name: str
+    pictures: int
+    faces: float
+    kilobytes: float
+    megapixels: float
+    decode_ms: float
+    detect_ms: float
+    read_ms: float
+    rows_ms: float
+
+
+class PictureCosts(Document, frozen=True):
+    """What pictures cost on one core."""
+
+    kind: ClassVar[str] = "record of what pictures cost"
+
+    machine: dict[str, Any]
+    rounds: int
+    kinds: list[PictureCost]

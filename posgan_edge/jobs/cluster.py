@@ -17,6 +17,8 @@ from posgan_edge.faces.detector import quiet_stderr
 FILTER_CPUS = 1
 #: Bytes of shared memory for a Ray that is started here: names and results alone go through it.
 STORE_BYTES = 256 << 20
+#: Ray's variable that makes it send a token to a cluster at HOST:PORT.
+_TOKENS = "RAY_AUTH_MODE"
 #: How an HTTP/2 connection begins, and an empty SETTINGS frame. Ray's head, a gRPC server, sends a
 #: SETTINGS frame (type 4) too.
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
@@ -95,8 +97,17 @@ def connect(ray: Any, address: str | None) -> bool:
                 "no Ray cluster was found on this machine: start one with ray start --head, or "
                 "give the address of another one"
             ) from error
-        raise BadInput(f"{address}: no Ray cluster that can be used: {one_line(error)}") from error
+        raise BadInput(
+            f"{address}: no Ray cluster that can be used: {one_line(error)} ({_about_tokens()})"
+        ) from error
     return True
+
+
+def _about_tokens() -> str:
+    """What to do if a cluster asks for a token, which Ray's error does not say."""
+    if os.environ.get(_TOKENS) == "token":
+        return "if its token is another one, give that: ray get-auth-token shows it at the head"
+    return f"if it asks for a token, set {_TOKENS}=token: ray get-auth-token shows the token"
 
 
 def _reach(address: str) -> None:

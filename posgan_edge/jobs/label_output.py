@@ -76,7 +76,8 @@ class Output:
         """Makes the folder; ``code`` is the text of a ``MapCode``. Raises BadInput if it cannot be
         written, or if it was begun with other work."""
         doing = asdict(work)
-        del doing["provider"]
+        for name in ("provider", "verify"):  # faces are the same with others
+            del doing[name]
         described = json.dumps(doing, sort_keys=True)
         if self._there():
             before = pq.read_metadata(f"{self._path}/{COMMON}", filesystem=self.filesystem).metadata

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posgan_edge.arrays import Image
-from posgan_edge.errors import BadInput, PosganError, one_line
+from posgan_edge.errors import BadInput, PosganError, UsageError, one_line
 from posgan_edge.faces.detector import MediaPipeDetector
 from posgan_edge.faces.values import Frame
+from posgan_edge.geometry.layout import DEFAULT_SET, UvLayout, load_layout
 from posgan_edge.geometry.values import FaceBox
 from posgan_edge.images import LARGEST_FILE, decode_image
 from posgan_edge.jobs.columns import CODE_KEY, face_row, load_pyarrow, map_code, schema, table
@@ -37,7 +38,8 @@ FACES, FAILURE = "_faces", "_failure"
 class Work:
     """What is done with each picture; as the options of ``run`` for pictures.
 
-    ``boxes`` are used instead of a detector.
+    ``boxes`` are used instead of a detector. ``landmarks`` is the landmark set. ``uv_mask`` and
+    ``verify`` are files: a mask of the UV layout, and the public key of a signed engine.
     """
 
     model: str = "edge"
@@ -46,22 +48,37 @@ class Work:
     max_faces: int = 64
     passes: int = 2
     mirror: bool = False
+    landmarks: str = DEFAULT_SET
+    blendshapes: bool = False
+    uv_mask: str | None = None
+    verify: str | None = None
 
     def checked(self) -> str:
         """Returns the text of the code for the model's maps.
 
-        Raises PosganError if the model or the detector cannot be loaded. No GPU is used for an ONNX
-        model, because this machine may have none.
+        Raises PosganError if the model or the detector cannot be loaded, and UsageError for
+        blendshapes of a model that has none. No GPU is used for an ONNX model, because this machine
+        may have none.
         """
         from posgan_edge.engines import load_engine
 
         provider = "cpu" if self.provider in ("cuda", "tensorrt") else self.provider
-        with load_engine(self.model, provider=provider) as engine, ExitStack() as stack:
+        with load_engine(self.model, None, provider, self.verify) as engine, ExitStack() as stack:
             if self.boxes is None:
                 stack.enter_context(MediaPipeDetector())
-            return map_code(engine).to_text()
+            layout = load_layout(engine.info.layout).with_landmarks(self.landmarks)
+            if self.blendshapes and layout.name != "ict":
+                raise UsageError(
+                    f"blendshapes need a model of UV layout 'ict', and {engine.info.name} has "
+                    f"{layout.name!r}"
+                )
+            if self.uv_mask is not None:
+                layout = layout.with_mask_file(self.uv_mask)
+            return map_code(engine, layout).to_text()
 
-    def finder(self, threads: int | None, stack: ExitStack, lines: list[str]) -> PictureFinder:
+    def finder(
+        self, threads: int | None, layout: UvLayout, stack: ExitStack, lines: list[str]
+    ) -> PictureFinder:
         """Returns the finder; ``stack`` closes it, ``lines`` gets a line for each failure.
 
         Raises PosganError if the model or the detector cannot be loaded.
@@ -70,9 +87,10 @@ class Work:
         from posgan_edge.faces.pipeline import FacePipeline
         from posgan_edge.live.finder import PictureFinder
 
-        engine = stack.enter_context(load_engine(self.model, threads, self.provider))
+        engine = load_engine(self.model, threads, self.provider, self.verify)
+        stack.enter_context(engine)
         detector = None if self.boxes else stack.enter_context(MediaPipeDetector())
-        pipeline = FacePipeline(engine, detector, self.passes, self.mirror)
+        pipeline = FacePipeline(engine, detector, self.passes, self.mirror, layout=layout)
         stack.enter_context(pipeline)
         return PictureFinder(pipeline, self.boxes, self.max_faces, lines.append)
 
@@ -94,9 +112,10 @@ class Labeler:
     ) -> None:
         self._lines: list[str] = []
         self._stack = ExitStack()
-        self._finder = work.finder(threads, self._stack, self._lines)
-        self._reader = self._stack.enter_context(PictureReader())
         self._code = read_code(common)
+        self._finder = work.finder(threads, self._code.layout, self._stack, self._lines)
+        self._reader = self._stack.enter_context(PictureReader())
+        self._blendshapes = work.blendshapes
         self._schema = schema(self._code.count)
         self._columns = name_column, bytes_column
 
@@ -128,7 +147,7 @@ class Labeler:
         try:
             frame = Frame(image(), name=name)
             faces = self._finder.update(frame) or ()
-            rows = [face_row(frame, face, self._code) for face in faces]
+            rows = [face_row(frame, face, self._code, self._blendshapes) for face in faces]
         except PosganError as error:
             self._lines.append(str(error) if name in str(error) else f"{name}: {error}")
         except MemoryError:

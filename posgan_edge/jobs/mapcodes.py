@@ -20,6 +20,8 @@ from posgan_edge.geometry.values import PositionMap
 #: Largest error of a map stored as coefficients: in frame pixels, or in sides of the crop if that
 #: is more (large crops), because the network's own float32 sums are not more exact.
 LIMIT_PX, LIMIT_SIDES = 1e-4, 1e-6
+#: How the names of a layout's landmark sets begin in the text of a code.
+_SET = "landmarks: "
 
 
 def with_shift(modes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,6 +133,7 @@ class MapCode:
             "mean_points": layout.mean_points, "map_size": np.array(self.map_size),
             "name": np.array(layout.name),
         }  # fmt: skip
+        arrays |= {f"{_SET}{name}": uv for name, uv in layout.landmark_sets.items()}
         if self.modes is not None:
             arrays["modes"], arrays["apart"] = self.modes, self._apart
         np.savez_compressed(stream, **arrays)
@@ -148,6 +151,11 @@ class MapCode:
                     mask=data["mask"],
                     mean_uv=data["mean_uv"],
                     mean_points=data["mean_points"],
+                    landmark_sets={
+                        name.removeprefix(_SET): data[name]
+                        for name in data.files
+                        if name.startswith(_SET)
+                    },
                 )
                 return cls(layout, int(data["map_size"]), data.get("modes"), data.get("apart"))
         except (ValueError, LookupError, OSError, EOFError, BadZipFile, zlib.error) as error:

@@ -1,4 +1,9 @@
-"""Stand-ins for 3DDFA_V2's and PRNet's files: their formats, with invented numbers."""
+"""Stand-ins for 3DDFA_V2's and PRNet's files: their formats, with invented numbers.
+
+Names, shapes, data types and the order of numbers are those of the published code: 3DDFA_V2's
+``TDDFA_ONNX.py``, ``bfm/bfm.py``, ``utils/onnx.py`` and ``utils/tddfa_util.py``; PRNet's ``api.py``
+and ``predictor.py``, with tensor names as tf2onnx gives them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+#: PRNet's input and output where tf2onnx converts its TensorFlow graph.
+PRNET_PORTS = "Placeholder:0", "resfcn256/Conv2d_transpose_16/Sigmoid:0"
+#: Vertices of the published ``bfm_noneck_v3.pkl``.
+BFM_VERTICES = 38_365
 
 
 def write_bfm(folder: Path, points: NDArray[Any], extra: int = 10) -> Path:
@@ -50,29 +60,30 @@ def write_tddfa(path: Path, numbers: NDArray[Any], blue: int | None = None) -> P
 
 
 def write_prnet(path: Path, red: float = 0.0) -> Path:
-    """A network ``input`` (1, 256, 256, 3) -> ``output``, a map whose pixel (row, column) lies at
+    """A network (N, 256, 256, 3) -> the same shape, a map whose pixel (row, column) lies at
     (column, row) of the crop. ``red`` times the mean of the crop's red is added to x, in pixels."""
     column, row = np.meshgrid(np.arange(256.0), np.arange(256.0))
     ramp = (np.stack([column, row, 0 * row], -1) / (1.1 * 256)).astype(np.float32)
     weights = np.zeros((3, 3), np.float32)
     weights[0, 0] = red / (1.1 * 256)
     nodes = [
-        helper.make_node("ReduceMean", ["input"], ["colour"], axes=[1, 2], keepdims=1),
+        helper.make_node("ReduceMean", [PRNET_PORTS[0]], ["colour"], axes=[1, 2], keepdims=1),
         helper.make_node("MatMul", ["colour", "weights"], ["added"]),
-        helper.make_node("Add", ["added", "ramp"], ["output"]),
+        helper.make_node("Add", ["added", "ramp"], [PRNET_PORTS[1]]),
     ]
     constants = {"weights": weights, "ramp": ramp[None]}
-    return _write(path, nodes, constants, [1, 256, 256, 3], [1, 256, 256, 3])
+    shape = ["unk__618", 256, 256, 3]
+    return _write(path, nodes, constants, shape, shape, PRNET_PORTS)
 
 
 def _write(
     path: Path, nodes: list[Any], constants: dict[str, NDArray[Any]],
-    taken: list[int], returned: list[int],
+    taken: list[Any], returned: list[Any], ports: tuple[str, str] = ("input", "output"),
 ) -> Path:  # fmt: skip
     graph = helper.make_graph(
         nodes, "stand-in",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, taken)],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, returned)],
+        [helper.make_tensor_value_info(ports[0], TensorProto.FLOAT, taken)],
+        [helper.make_tensor_value_info(ports[1], TensorProto.FLOAT, returned)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
