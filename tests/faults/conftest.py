@@ -11,6 +11,15 @@ TRIALS = int(os.environ.get("POSGAN_FAULTS", "1"))
 SEED = os.environ.get("POSGAN_FAULTS_SEED", "0")
 
 
+def trial_of(item):
+    return item.callspec.params.get("trial", 0) if hasattr(item, "callspec") else 0
+
+
+def pytest_collection_modifyitems(items):
+    """Sorts by trial: a long run that is cut short has then tried every command alike."""
+    items.sort(key=trial_of)
+
+
 class World:
     """The files that all commands read, and what each command does when nothing disturbs it."""
 
