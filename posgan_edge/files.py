@@ -7,6 +7,7 @@ import hashlib
 import mmap
 import os
 import re
+import shutil
 import signal
 import stat
 import tempfile
@@ -134,12 +135,6 @@ def is_temporary(path: Path) -> bool:
     return re.fullmatch(r"\..+\.part(\.\w+)*", path.name) is not None
 
 
-def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for files of this process alone, in the system's place for them. A context manager
-    that removes it."""
-    return tempfile.TemporaryDirectory(prefix="posgan-edge-")
-
-
 @contextmanager
 def uninterrupted() -> Iterator[list[int]]:
     """Holds SIGINT and SIGTERM back while the block runs, and delivers the first one afterwards.
@@ -164,6 +159,24 @@ def uninterrupted() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if came:
             signal.raise_signal(came[0])
+
+
+@contextmanager
+def scratch_folder(prefix: str = "posgan-edge-", inside: Path | None = None) -> Iterator[str]:
+    """Yields a new folder for files of this process alone, and removes it afterwards.
+
+    It is made ``inside`` a folder, or in the system's place for temporary files. A signal at any
+    moment leaves no folder behind.
+    """
+    folder = None
+    try:
+        with uninterrupted():
+            folder = tempfile.mkdtemp(prefix=prefix, dir=inside)
+        yield folder
+    finally:
+        if folder is not None:
+            with uninterrupted():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -39,7 +39,6 @@ _OPTIONAL = (
     ("ray", "labelling on many machines", "ray"),
     ("tritonclient", "asking a Triton server", "triton"),
     ("onnx", "exporting", "export"),
-    ("scipy", "scoring on AFLW2000-3D", "benchmark"),
     ("matplotlib", "plots", "train"),
     ("tensorboard", "training logs", "train"),
 )

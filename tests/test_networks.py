@@ -6,13 +6,15 @@ import threading
 import time
 
 import numpy as np
+import onnx
 import pytest
 
 from posgan_edge import FacePipeline, load_engine
+from posgan_edge.build.graph import tidied
 from posgan_edge.engines import onnxruntime
 from posgan_edge.errors import BadInput
 from tests.helpers import networks
-from tests.helpers.data import PORTRAIT
+from tests.helpers.data import PORTRAIT, write_aflw2000
 from tests.helpers.networks import DOUBLE, HALF, INT8, write_convolution, write_network
 
 PROVIDERS = ["cpu", "openvino"]
@@ -195,6 +197,33 @@ def test_networks_that_cannot_be_converted_are_refused(run, tmp_path, command, w
     code, _, err = run(*arguments)
     assert (code, bool(re.search(message, err)), "Traceback" in err) == (4, True, False), err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["n.onnx", "pictures"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("build-engine", "--output", "o.onnx", "--precision", "int8", "--calibration-images"),
+        ("calibrate", "--output", "r.json", "--sensitivity", "costs", "--images"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_int8_needs_an_opset_that_has_it(run, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    model = onnx.load(write_convolution(tmp_path / "n.onnx"))
+    model.opset_import[0].version = 12
+    onnx.save(model, "n.onnx")
+    write_aflw2000(tmp_path / "faces", 32)
+    code, _, err = run(*words, "faces", "--model", "n.onnx", "--method", "minmax")
+    assert code == 4, err
+    assert "error: the network's ONNX opset is 12, INT8 needs 13: export it again\n" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["faces", "n.onnx"]
+
+
+def test_a_conversion_that_onnx_finds_wrong_is_one_line(tmp_path):
+    model = onnx.load(write_convolution(tmp_path / "n.onnx"))
+    model.graph.node[0].op_type = "QuantizeLinear"
+    with pytest.raises(BadInput, match=r"^the network cannot be converted: \S.*$"):
+        tidied(model)
 
 
 def test_a_float16_input_is_refused_for_plans(run, tmp_path):

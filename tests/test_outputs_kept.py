@@ -1,13 +1,17 @@
 """Outputs of commands never replace a file that is not from an earlier call."""
 
+import io
 import json
 import os
+import shutil
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from posgan_edge.errors import BadInput
-from posgan_edge.files import check_writable
+from posgan_edge.files import check_writable, scratch_folder
 from tests.helpers import data, networks
 
 
@@ -152,3 +156,43 @@ def test_a_seed_is_not_negative(run, command):
     code, _, err = run(command, *words, "--seed", "-1")
     assert code == 2
     assert "--seed" in err
+
+
+@pytest.mark.parametrize("step", ["made", "used", "removed"])
+def test_a_signal_leaves_no_temporary_folder(tmp_path, monkeypatch, step):
+    def then_stopped(function):
+        def called(*args, **options):
+            found = function(*args, **options)
+            signal.raise_signal(signal.SIGINT)
+            return found
+
+        return called
+
+    if step == "made":
+        monkeypatch.setattr(tempfile, "mkdtemp", then_stopped(tempfile.mkdtemp))
+    elif step == "removed":
+        monkeypatch.setattr(shutil, "rmtree", then_stopped(shutil.rmtree))
+
+    def use():
+        with scratch_folder(inside=tmp_path) as folder:
+            (Path(folder) / "a").touch()
+            if step == "used":
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "stream", "message"),
+    [
+        ((data.PORTRAIT, "--box", "179,88,97,90", "--json", "-"), "stdout", "output takes no"),
+        (("-", "--size", "64x64"), "stdin", "input gives no"),
+    ],
+)
+def test_standard_streams_of_a_notebook(run, monkeypatch, words, stream, message):
+    """They are text, without bytes below."""
+    monkeypatch.setattr(f"sys.{stream}", io.StringIO())
+    code, _, err = run("run", *words, "--no-window")
+    assert (code, "\n".join(err.splitlines())) == (4, f"error: -: standard {message} bytes here")

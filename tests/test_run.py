@@ -420,6 +420,23 @@ def test_a_file_in_place_of_a_camera_ends(run, tmp_path):
     assert "trying again" not in err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--camera", "{}"], "a pipe or a socket, not a video: give frames to standard input (-)"),
+        (["--camera", "file://{}"], "no such video file"),
+        (["--camera", "v4l2://{}"], "no such video file"),
+        (["--video", "{}"], "no such video file"),
+        (["{}"], "no such video file"),
+    ],
+)
+def test_a_pipe_in_place_of_a_video_is_refused_at_once(run, tmp_path, words, message):
+    os.mkfifo(tmp_path / "a.mp4")
+    words = [word.format(tmp_path / "a.mp4") for word in words]
+    code, _, err = run("run", *words, "--box", BOX, "--no-window")
+    assert (code, err) == (4, f"error: {tmp_path}/a.mp4: {message}\n")
+
+
 def test_devices_are_not_replaced(run, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     code, _, err = run("run", PORTRAIT, "--box", BOX, "--json", tmp_path / "pipe", "--overwrite")

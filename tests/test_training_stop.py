@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import current_process
 
 import pytest
 import torch
@@ -255,6 +256,18 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, pack, monkeypa
     assert "\n" not in str(error.value)
     assert path.read_bytes() == b"old"
     assert [f.name for f in tmp_path.iterdir() if "part" in f.name] == []
+
+
+def test_a_folder_for_temporary_files_that_takes_no_sockets(tmp_path, pack, monkeypatch):
+    """The name of a socket may have 107 characters."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.delitem(vars(current_process())["_config"], "tempdir", raising=False)
+    message = r"^TMPDIR /.*x: no socket can be made there \(AF_UNIX path too long\): set TMPDIR to"
+    with pytest.raises(BadInput, match=message):
+        Trainer(tiny_recipe(workers=1), pack, None)
+    Trainer(tiny_recipe(workers=0), pack, None)
 
 
 def _started(tmp_path, processes, workers=0):

@@ -121,10 +121,16 @@ def stem(model: onnx.ModelProto) -> list[str]:
     return [n.name for n in nodes[:first]]
 
 
+def opset(model: onnx.ModelProto) -> int:
+    """Returns the version of ONNX's own operators; 0 if the model names none."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a converted model in topological order, with new shapes and types, fully checked.
 
-    onnxruntime's converters append nodes at the end and keep the types from before.
+    onnxruntime's converters append nodes at the end and keep the types from before. Raises
+    BadInput for a model that is then not valid.
     """
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel
@@ -133,6 +139,10 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     sorter.topological_sort()
     model = sorter.model
     del model.graph.value_info[:]
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"the network cannot be converted: {reason}") from error
     return model

@@ -15,11 +15,15 @@ from posgan_edge.build.calibration import (
     CalibrationRecord,
     tensors_range,
 )
-from posgan_edge.build.graph import head, layers, set_props, stem, tidied
+from posgan_edge.build.graph import head, layers, opset, set_props, stem, tidied
+from posgan_edge.errors import BadInput
+from posgan_edge.files import uninterrupted
 
 if TYPE_CHECKING:
     import onnx
 
+#: The first opset whose QuantizeLinear takes a scale for each channel.
+_OPSET = 13
 _OPTIONS: dict[str, Any] = {
     "WeightSymmetric": True,
     "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "ConvTranspose": 1, "Gemm": 0},
@@ -39,6 +43,12 @@ _TENSORRT: dict[str, Any] = {
 #: removed.
 _ONNXRUNTIME: dict[str, Any] = {"QuantizeBias": True, "ActivationSymmetric": False}
 _LINEAR = ("Gemm", "MatMul")
+
+
+def check_opset(model: onnx.ModelProto) -> None:
+    """Raises BadInput for a model whose opset has no INT8 by channels."""
+    if (has := opset(model)) < _OPSET:
+        raise BadInput(f"the network's ONNX opset is {has}, INT8 needs {_OPSET}: export it again")
 
 
 def to_int8(
@@ -64,21 +74,23 @@ def to_int8(
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    check_opset(model)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     unsigned = target == "onnxruntime"
-    quantizer = QDQQuantizer(
-        copy,
-        per_channel=True,
-        reduce_range=unsigned,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8 if unsigned else QuantType.QInt8,
-        tensors_range=tensors_range(_signed(model, record.ranges)),
-        nodes_to_quantize=list(only),
-        nodes_to_exclude=[*stem(model), *_float_head(model, unsigned), *keep_float],
-        op_types_to_quantize=[*QUANTIZED_OPS, "Reshape"] if unsigned else WEIGHTED_OPS,
-        extra_options={**_OPTIONS, **(_ONNXRUNTIME if unsigned else _TENSORRT)},
-    )
+    with uninterrupted():  # it makes a temporary folder, which a signal must not leave behind
+        quantizer = QDQQuantizer(
+            copy,
+            per_channel=True,
+            reduce_range=unsigned,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            tensors_range=tensors_range(_signed(model, record.ranges)),
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=[*stem(model), *_float_head(model, unsigned), *keep_float],
+            op_types_to_quantize=[*QUANTIZED_OPS, "Reshape"] if unsigned else WEIGHTED_OPS,
+            extra_options={**_OPTIONS, **(_ONNXRUNTIME if unsigned else _TENSORRT)},
+        )
     quantizer.quantize_model()
     result: onnx.ModelProto = quantizer.model.model
     if compact:

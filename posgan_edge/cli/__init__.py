@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from functools import partial
@@ -16,6 +17,7 @@ import click
 
 from posgan_edge import __version__
 from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.files import uninterrupted
 
 #: Seconds from a signal to the end of the process, whatever keeps it.
 _LAST = 15.0
@@ -79,6 +81,9 @@ def main() -> None:
 def _run(received: list[int]) -> None:
     """Runs the command. ``received``: signals that came."""
     try:
+        with suppress(OSError), uninterrupted():
+            # It tries the folder with a file, which a signal must not leave behind.
+            tempfile.gettempdir()
         cli(standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -41,6 +41,7 @@ def command(asked: CalibrationOptions) -> None:
     from posgan_edge.build import sensitivity as costs
     from posgan_edge.build.engine import source_model
     from posgan_edge.build.graph import props, sizes
+    from posgan_edge.build.int8 import check_opset
     from posgan_edge.cli.progress import reporting
     from posgan_edge.evaluation.aflw2000 import landmark_labels
     from posgan_edge.files import check_output, read_names
@@ -53,6 +54,8 @@ def command(asked: CalibrationOptions) -> None:
         check_output(asked.sensitivity / "sensitivity.png", b"Matplotlib")
     with reporting() as progress:
         source = source_model(asked.model, progress)
+        if asked.sensitivity is not None:
+            check_opset(source)
         faces = calibration.folder_faces(
             asked.images,
             sizes(source)[0],

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.archives import check_array, read_array
 from posgan_edge.arrays import FARTHEST, Image
-from posgan_edge.errors import BadInput, missing
+from posgan_edge.errors import BadInput
+from posgan_edge.evaluation.matlab import read_matrices
 from posgan_edge.evaluation.reannotation import find_reannotation, load_reannotation
+from posgan_edge.files import scratch_folder
 from posgan_edge.geometry.axes import opencv_matrix
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.values import FaceBox
@@ -76,7 +76,7 @@ def open_dataset(path: str | Path) -> Iterator[Path]:
     if not path.is_file():
         yield path
         return
-    with TemporaryDirectory(prefix="posgan-edge-") as folder:
+    with scratch_folder() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
@@ -176,7 +176,7 @@ def _turn(width: int, height: int, degrees: float) -> tuple[NDArray[np.float64],
 
 def _read(photo: Path, reannotated: NDArray[np.float32] | None) -> LabelledFace:
     path = photo.with_suffix(".mat")
-    content = _load_mat(path, "pt3d_68", "Pose_Para")
+    content = read_matrices(path, "pt3d_68", "Pose_Para")
     points, pose = content["pt3d_68"], content["Pose_Para"].reshape(-1)[:3]
     check_array(points, f"{path}: pt3d_68", (3, 68), "fiu")
     check_array(pose, f"{path}: Pose_Para", (3,), "fiu")
@@ -195,7 +195,7 @@ def _read_cropped(photo: Path) -> LabelledFace:
 
     name = photo.name.removesuffix("_cropped.jpg")
     path = photo.with_name(f"{name}_bbox_info.mat")
-    points = _load_mat(path, "Kpt")["Kpt"]
+    points = read_matrices(path, "Kpt")["Kpt"]
     points = points.T if points.shape[-1] == 68 else points
     check_array(points, f"{path}: Kpt", (68, None), "fiu")
     points = points.astype(np.float32)
@@ -229,15 +229,3 @@ def _check_size(points: NDArray[np.float32], where: str) -> None:
     size = np.ptp(points[:, :2], axis=0)
     if not (size.min() > 0 and np.abs(points).max() <= FARTHEST):
         raise BadInput(f"{where}: the face is {size[0]:.3g} x {size[1]:.3g} pixels")
-
-
-def _load_mat(path: Path, *keys: str) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise missing("SciPy", "reading .mat labels", "benchmark") from error
-    try:
-        content = loadmat(path)
-        return {key: content[key] for key in keys}
-    except Exception as error:  # scipy raises many kinds on a broken file
-        raise BadInput(f"{path}: broken label file: {type(error).__name__} {error}") from error

@@ -7,6 +7,8 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
+from multiprocessing.connection import Listener
+from tempfile import gettempdir
 
 import numpy as np
 import torch
@@ -33,6 +35,8 @@ class Loader:
         cores = os.cpu_count() or 1
         if self.workers > 4 * cores:
             _log.warning("workers = %d: many processes for %d cores", self.workers, cores)
+        if self.workers:
+            _check_sockets()
         self._loader = torch.utils.data.DataLoader(
             faces,
             batch_sampler=batches,
@@ -59,6 +63,21 @@ class Loader:
                 f"workers = {self.workers}: the processes that load pictures failed "
                 f"({_last(error)[:160]}): use fewer"
             ) from error
+
+
+def _check_sockets() -> None:
+    """Raises BadInput where the folder for temporary files takes no sockets.
+
+    The processes hand over what they loaded through such a socket. Without it, they would print a
+    traceback, and training would wait for ever.
+    """
+    try:
+        Listener().close()
+    except OSError as error:
+        raise BadInput(
+            f"TMPDIR {gettempdir()}: no socket can be made there ({error.strerror or error}): set "
+            "TMPDIR to a folder with a shorter name, or workers to 0"
+        ) from error
 
 
 def _last(error: Exception) -> str:

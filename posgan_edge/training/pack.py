@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.archives import read_array
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.files import check_writable, is_temporary
+from posgan_edge.files import check_writable, is_temporary, scratch_folder
 from posgan_edge.geometry.landmarks import openness
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import fit_pose
@@ -132,7 +131,7 @@ def make_pack(
     basis = _Basis.of(sketch, training.labels, size, layout, progress)
     held_codes = np.concatenate([basis.codes(m) for m in _batches(held.labels, size, layout)])
     error = basis.error(held_codes, _batches(held.labels, size, layout), layout)
-    with tempfile.TemporaryDirectory(prefix=".pack.part-", dir=output) as temporary:
+    with scratch_folder(".pack.part-", output) as temporary:
         parts = Path(temporary)
         np.savez_compressed(
             parts / "basis.npz", mean=basis.mean, components=basis.components,

@@ -17,9 +17,11 @@ PATHS = {"os.rename": (0, 1), "os.remove": (0,), "os.mkdir": (0,), "os.rmdir": (
 
 def watch(number: int, wanted: int, folder: str) -> list[int]:
     """Counts file events, and sends the signal at event ``wanted``. Returns the count."""
-    count, lock = [0], threading.Lock()
+    count, lock, process = [0], threading.Lock(), os.getpid()
 
     def seen(event: str, values: tuple[Any, ...]) -> None:
+        if os.getpid() != process:  # a fork, which counts for itself
+            return
         if event == "open":
             paths = [values[0]] if (values[2] or 0) & WRITES else []
         else:

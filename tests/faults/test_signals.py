@@ -31,6 +31,9 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 #: What PyTorch makes in the folder for temporary files.
 CACHES = ("torchinductor_root", "torchinductor_user")
 
+#: What a killed command leaves in the folder for temporary files.
+OURS = ("posgan-edge-", "pymp-", "torch", "ort.quant.")
+
 
 def disturbed(world, command, number, trial, folder):
     """(place, how it ended, what was done) of a run that gets a signal at a random moment."""
@@ -55,7 +58,7 @@ def check_files(place: Place, killed: bool = False) -> None:
             check_whole(path)
     left = [n.name for n in place.tmp.iterdir() if not n.name.startswith(CACHES)]
     if killed:
-        assert all(name.startswith(("posgan-edge-", "pymp-", "torch")) for name in left), left
+        assert all(name.startswith(OURS) for name in left), left
         assert all(LEFT.search(name) for name in temporary(place.out)), temporary(place.out)
     else:
         if (place.out / "e.onnx.json").exists():

@@ -244,15 +244,17 @@ def _invocations(draw: st.DrawFn) -> Invocation:
     start = draw(st.sampled_from(STARTS[command]))
     words: list[str] = [command, *(w if isinstance(w, str) else w[0] for w in start)]
     places = [i for i, w in enumerate(start, 1) if not isinstance(w, str) and w[1]]
-    refuse = False
+    # By place: a second bad word may take the place of the first.
+    refused: dict[int, bool] = {}
     no_files: tuple[tuple[str, bytes], ...] = ()
     made = no_files
     for _ in range(draw(st.sampled_from([1, 1, 1, 2]))):
         options = parameters(command)
+        at = len(words)
         if places and (not options or draw(st.booleans())):
-            place = draw(st.sampled_from(places))
-            word, kind = _pair(start[place - 1])
-            words[place], wrong, files_ = draw(_bad(command, kind, word))
+            at = draw(st.sampled_from(places))
+            word, kind = _pair(start[at - 1])
+            words[at], wrong, files_ = draw(_bad(command, kind, word))
         elif options:
             unused = [o for o in options if o.multiple or not {*o.opts} & {*words}]
             option = draw(st.sampled_from(unused))
@@ -266,8 +268,9 @@ def _invocations(draw: st.DrawFn) -> Invocation:
         else:
             words.insert(1, draw(st.sampled_from(["x", "", "--x", "-1", "\udcff"])))
             wrong, files_ = True, no_files
-        refuse, made = refuse or wrong, (*made, *files_)
-    return Invocation(tuple(w for w in words if "\0" not in w), refuse, made)
+        refused[at] = wrong
+        made = (*made, *files_)
+    return Invocation(tuple(w for w in words if "\0" not in w), any(refused.values()), made)
 
 
 def _prepared(case: Invocation, folder: Path) -> dict[str, Any]:

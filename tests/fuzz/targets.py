@@ -55,8 +55,8 @@ def outcome(target: Target, case: Any) -> Outcome:
         os.chdir(folder)
         try:
             with (
-                contextlib.redirect_stderr(io.StringIO()),
-                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(_unseen()),
+                contextlib.redirect_stdout(_unseen()),
             ):
                 target.check(case, Path(folder))
         except PosganError as error:
@@ -68,6 +68,10 @@ def outcome(target: Target, case: Any) -> Outcome:
         finally:
             os.chdir(here)
     return Outcome(ACCEPTED)
+
+
+def _unseen() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
 
 
 def _place(error: BaseException) -> str:

@@ -51,6 +51,8 @@ class JsonLinesSink(RecordSink):
         if str(path) == "-":
             if sys.stdout is None:
                 raise BadInput("-: standard output is closed")
+            if not hasattr(sys.stdout, "buffer"):  # a notebook's, or a text in memory
+                raise BadInput("-: standard output takes no bytes here")
             self.name, self._open, self._whole = "-", False, 0
             # Not the buffer, which a thread that hangs in a write would keep from the exit.
             self._stream = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)

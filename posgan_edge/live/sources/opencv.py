@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 import time
 
 import cv2
@@ -30,6 +31,15 @@ _CSI = (
 )
 
 
+def _blocks(target: str) -> bool:
+    """Whether opening a target may wait for ever, in a library that no signal interrupts."""
+    try:
+        mode = os.stat(target).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
 class OpenCvSource(Source):
     """``target``: a file, a frame pattern (``frame-%04d.png``), a camera's number or device, or a
     stream's address. A camera is asked for ``rate`` frames a second where that is given."""
@@ -45,6 +55,10 @@ class OpenCvSource(Source):
         quiet_ffmpeg()
         if not is_utf8(self._target):  # OpenCV ends the process on others
             raise BadInput(f"{self.name}: the name of a video must be UTF-8")
+        if _blocks(self._target):
+            raise BadInput(
+                f"{self.name}: a pipe or a socket, not a video: give frames to standard input (-)"
+            )
         self._capture, self.position = self._opened(), 0.0
         if not self._capture.isOpened():
             self._capture = None

@@ -25,6 +25,8 @@ class RawSource(Source):
         self.rate = rate or 30.0
         if sys.stdin is None:
             raise BadInput("-: standard input is closed")
+        if not hasattr(sys.stdin, "buffer"):  # a notebook's
+            raise BadInput("-: standard input gives no bytes here")
         # Not the buffer, which a thread that waits in a read would keep from the exit.
         self._stream: BinaryIO = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
 
