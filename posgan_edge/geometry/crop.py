@@ -73,14 +73,14 @@ class Crop:
     def to_frame(self, points: FloatArray) -> NDArray[np.float32]:
         """Points (..., 2 or 3) in crop units -> the same shape in frame pixels, float32.
 
-        Raises BadInput for other shapes.
+        Points that are not finite stay so. Raises BadInput for other shapes.
         """
         return _apply(self.matrix, self.side, points)
 
     def to_crop(self, points: FloatArray) -> NDArray[np.float32]:
         """Points (..., 2 or 3) in frame pixels -> the same shape in crop units, float32.
 
-        Raises BadInput for other shapes.
+        Points that are not finite stay so. Raises BadInput for other shapes.
         """
         return _apply(self.inverse, 1.0 / self.side, points)
 

@@ -437,8 +437,10 @@ def _cases() -> st.SearchStrategy[tuple[str, str, Any]]:
     return st.sampled_from(every).flatmap(lambda c: st.tuples(*map(st.just, c), _values()))
 
 
-#: What may hold numbers that are not finite: networks' outputs and maps, as they say.
+#: What may hold numbers that are not finite: networks' outputs and maps, as they say, and points
+#: that are moved one by one.
 _ANY_NUMBERS = {
+    "Crop.to_crop", "Crop.to_frame",
     "Engine.infer", "Engine.infer_all", "PositionMap", "PositionMap.resampled", "Pose", "fit_pose",
     "UvLayout.landmarks", "PositionMap.landmarks", "ExpressionTrack.update", "depth_map",
 }  # fmt: skip
