@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from posgan_edge.errors import UsageError
+from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.live.sinks import Outputs
 from posgan_edge.live.sources import is_picture, pictures_of
 from posgan_edge.live.sources.pictures import PicturesSource, expanded, targets
@@ -48,13 +49,14 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("uri", "names"),
     [
-        ("photos", ["photos/a.png", "photos/b.jpg"]),
+        ("photos", ["photos/a.png", "photos/b.jpg", "photos/deep/a.png"]),
+        ("photos/deep", ["photos/deep/a.png"]),
         ("photos/b.jpg", ["photos/b.jpg"]),
         ("photos/*.png", ["photos/a.png"]),
         ("photos/*", ["photos/a.png", "photos/b.jpg"]),
         ("photos/**/*.png", ["photos/a.png", "photos/deep/a.png"]),
         ("photos/[ab].???", ["photos/a.png", "photos/b.jpg"]),
-        ("@list.txt", ["photos/b.jpg", "photos/a.png", "photos/b.jpg"]),
+        ("@list.txt", ["photos/b.jpg", "photos/a.png", "photos/b.jpg", "photos/deep/a.png"]),
     ],
 )
 def test_what_pictures_are_named_by(photos, monkeypatch, uri, names):
@@ -74,8 +76,8 @@ def test_what_is_no_picture(uri):
 @pytest.mark.parametrize(
     ("sources", "suffix", "files"),
     [
-        (["photos"], None, ["out/a.png", "out/b.jpg"]),
-        (["photos"], ".obj", ["out/a.obj", "out/b.obj"]),
+        (["photos"], None, ["out/a.png", "out/b.jpg", "out/deep/a.png"]),
+        (["photos"], ".obj", ["out/a.obj", "out/b.obj", "out/deep/a.obj"]),
         (["photos/**/*.png"], ".obj", ["out/a.obj", "out/deep/a.obj"]),
         (["photos/a.png", "photos/deep/a.png"], None, ["out/a.png", "out/deep/a.png"]),
         (["photos/a.png", "photos/b.jpg", "photos/deep"], ".ply",
@@ -101,6 +103,7 @@ def test_a_source_of_pictures_leaves_out_what_cannot_be_read(photos):
         frames = list(source)
     assert [(f.index, f.name, f.timestamp) for f in frames] == [
         (0, f"{photos}/a.png", 0.0), (3, f"{photos}/b.jpg", 0.0),
+        (5, f"{photos}/deep/a.png", 0.0),
     ]  # fmt: skip
     assert [line.replace(f"{photos}/", "") for line in told] == [
         "aa.png: is not a picture that can be decoded",
@@ -173,8 +176,8 @@ def test_meshes_of_videos_are_textured(run, tmp_path, suffix):
 
 def test_a_folder_keeps_its_names(run, photos, tmp_path):
     code, printed, err = run(
-        "run", photos, f"{photos}/deep/*", "--box", BOX, "--save", tmp_path / "out",
-        "--mask", tmp_path / "masks", "--max-frames", 10,
+        "run", photos, "--box", BOX, "--save", tmp_path / "out", "--mask", tmp_path / "masks",
+        "--max-frames", 10,
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert printed.count("1 face") == 3
@@ -184,8 +187,51 @@ def test_a_folder_keeps_its_names(run, photos, tmp_path):
     assert (code, printed.count("1 face")) == (0, 1)
 
 
+def test_a_folder_is_looked_through(tmp_path):
+    """Hidden folders are left out, links are followed once, suffixes may be upper-case."""
+    for name in ("b.jpg", "one/a.JPG", "one/two/c.png", ".hidden/d.jpg", "one/.git/e.jpg"):
+        (tmp_path / "top" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "top" / name).write_bytes(b"")
+    (tmp_path / "top" / "one" / "back").symlink_to(tmp_path / "top")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f.jpg").write_bytes(b"")
+    (tmp_path / "top" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "top" / "folder.jpg").mkdir()
+    names = ["b.jpg", "linked/f.jpg", "one/a.JPG", "one/two/c.png"]
+    assert pictures_of(str(tmp_path / "top")) == [f"{tmp_path}/top/{name}" for name in names]
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "top" / "shut").mkdir(parents=True)
+    (tmp_path / "top" / "a.jpg").write_bytes(b"")
+    scandir = os.scandir
+
+    def refuses(place):
+        if str(place).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    shut = re.escape(f"{tmp_path}/top/shut: cannot be read (Permission denied)")
+    with pytest.raises(BadInput, match=shut):
+        pictures_of(str(tmp_path / "top"))
+
+
+@pytest.mark.parametrize("source", ["photos", "photos/**/*.*", "."])
+def test_what_a_run_wrote_below_its_source_is_no_source(run, photos, monkeypatch, source):
+    monkeypatch.chdir(photos.parent)
+    words = ["run", source, "--box", BOX, "--save", "photos/out/drawn", "--csv", "a.csv"]
+    code, printed, err = run(*words)
+    assert (code, printed.count("1 face"), err) == (0, 3, "")
+    drawn = files_in(photos / "out")
+    assert len(drawn) == 3
+    code, printed, err = run(*words, "--overwrite")
+    assert (code, printed.count("1 face")) == (0, 3)
+    assert err == "note: 3 pictures below the folders that this run writes to are left out\n"
+    assert files_in(photos / "out") == drawn
+
+
 def test_a_picture_on_which_the_network_fails_does_not_stop_the_others(run, photos, monkeypatch):
-    from posgan_edge.errors import BadInput
     from posgan_edge.faces.pipeline import FacePipeline
 
     process = FacePipeline.process
@@ -199,7 +245,7 @@ def test_a_picture_on_which_the_network_fails_does_not_stop_the_others(run, phot
     code, printed, err = run("run", photos, "--box", BOX, "--json", photos.parent / "a.jsonl")
     assert code == 4
     assert f"error: {photos}/a.png: numbers that are not finite\n" in err
-    assert err.endswith("error: 1 of 2 pictures failed\n")
+    assert err.endswith("error: 2 of 3 pictures failed\n")
     assert "b.jpg: 1 face" in printed
     assert [line["source"] for line in read_lines(photos.parent / "a.jsonl")] == [f"{photos}/b.jpg"]
 
@@ -220,8 +266,8 @@ def test_a_window_waits_for_a_key_at_each_picture(run, photos, monkeypatch):
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
     assert run("run", photos, "--box", BOX)[0] == 0
-    assert len(shown) == 2
-    assert waits.count(0) == 2
+    assert len(shown) == 3
+    assert waits.count(0) == 3
     shown.clear()
     monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q"))
     assert run("run", photos, "--box", BOX)[0] == 0

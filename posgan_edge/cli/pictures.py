@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ from posgan_edge.live.finder import Finder
 from posgan_edge.live.loop import LiveSummary, run_live
 from posgan_edge.live.sinks import Done, Journal, Outputs, Result, Sink
 from posgan_edge.live.sources import PicturesSource
+from posgan_edge.live.sources.base import is_web
 from posgan_edge.live.sources.pictures import Picture, expanded
 from posgan_edge.system import usable_cores
 
@@ -131,7 +133,11 @@ class PictureJob:
             except BadInput as error:
                 self._fail(str(error))
                 self._without += 1
-        return found
+        left = without_own(found, self._asked.output.folders())
+        if len(left) < len(found):
+            note = "pictures below the folders that this run writes to are left out"
+            tell(f"{len(found) - len(left)} {note}")
+        return left
 
     def _print(
         self, name: str, faces: int, pose: tuple[float, float, float], times_ms: Mapping[str, float]
@@ -144,6 +150,20 @@ class PictureJob:
             f"network {times_ms['network']:.1f})",
             err=self._asked.output.lines_to_stdout,
         )
+
+
+def without_own(pictures: Sequence[Picture], folders: Sequence[Path]) -> list[Picture]:
+    """The pictures without those that an earlier run wrote to its own folders, where these lie
+    below a folder or pattern of sources."""
+
+    def own(picture: Picture) -> bool:
+        if picture.member or is_web(picture.path):
+            return False
+        root, path = (Path(os.path.abspath(name)) for name in (picture.root, picture.path))
+        return any(root in folder.parents and folder in path.parents for folder in absolute)
+
+    absolute = [Path(os.path.abspath(folder)) for folder in folders]
+    return [picture for picture in pictures if not (absolute and own(picture))]
 
 
 @dataclass(frozen=True)

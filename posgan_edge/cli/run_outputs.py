@@ -112,6 +112,14 @@ class OutputOptions(Group):
         """Whether the JSON lines go to standard output."""
         return str(self.json) == "-"
 
+    def folders(self) -> list[Path]:
+        """Returns the folders that files named after pictures are written to."""
+        paths = (self.save, self.mesh, self.depth, self.mask, self.texture)
+        return [
+            path.parent if path.suffix and not path.is_dir() else path
+            for path in paths if path is not None
+        ]  # fmt: skip
+
     def journal(self) -> Path | None:
         """Returns the file that says how far a run over pictures is, beside the first output.
 
@@ -122,10 +130,9 @@ class OutputOptions(Group):
         for path in (self.json, self.csv, self.npz, self.parquet):
             if path is not None:
                 return path.parent / f".{path.name}.progress"
-        for path in (self.save, self.mesh, self.depth, self.mask, self.texture):
-            if path is not None:
-                folder = path.parent if path.suffix and not path.is_dir() else path
-                return folder / f".{path.name}.progress"
+        paths = [self.save, self.mesh, self.depth, self.mask, self.texture]
+        for path, folder in zip(filter(None, paths), self.folders(), strict=True):
+            return folder / f".{path.name}.progress"
         return None
 
     def camera(self) -> FloatArray | None:

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +81,9 @@ def is_picture(uri: str) -> bool:
 
 
 def pictures_of(uri: str) -> list[str]:
-    """A picture or web address; those of a folder or zip archive by name; those that a pattern
-    (``photos/**/*.jpg``) matches; or those that a list names (``@list.txt``, one path a line).
-    Raises BadInput if there are none.
+    """A picture or web address; those in and below a folder, or in a zip archive, by name; those
+    that a pattern (``photos/**/*.jpg``) matches; or those that a list names (``@list.txt``, one
+    path a line). Raises BadInput if there are none, or if a folder cannot be read.
     """
     return [picture.name for picture in expanded(uri)]
 
@@ -99,7 +99,7 @@ def expanded(uri: str) -> list[Picture]:
             raise BadInput(f"{uri[1:]}: names another list")
         return [one for name in names for one in expanded(name)]
     if os.path.isdir(uri):
-        found = [str(p) for p in path.iterdir() if _looks_like_one(p)]
+        found = [name for name in _below(path) if _looks_like_one(Path(name))]
         if not found:
             raise BadInput(f"{uri}: no pictures in this folder")
         return [Picture(name, uri) for name in sorted(found)]
@@ -118,6 +118,24 @@ def expanded(uri: str) -> list[Picture]:
     if path.suffix.lower() == _ZIP:
         return _zipped(uri)
     return [Picture(uri, str(path.parent))]
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Files in a folder and below it. Hidden folders are left out, as by ``**`` in a pattern; a
+    folder that several links lead to is looked at once."""
+
+    def fail(error: OSError) -> None:
+        raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(str(folder), onerror=fail, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (str(Path(place, name)) for name in names)
 
 
 def _looks_like_one(path: Path) -> bool:
