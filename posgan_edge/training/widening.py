@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from posgan_edge.errors import BadInput
@@ -21,7 +22,6 @@ from posgan_edge.training.augment import augment_maps
 from posgan_edge.training.datasets import AugmentedMaps, EpochBatches, FaceMaps
 from posgan_edge.training.losses import LandmarkReader
 from posgan_edge.training.recipe import Recipe
-from posgan_edge.training.setup import shares_of
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,16 @@ def moments(
     samples: int,
     progress: Progress = silent,
 ) -> Moments:
-    """Sums over about ``samples`` pictures of ``data``, changed and drawn as ``recipe`` does."""
+    """Sums over about ``samples`` pictures of ``data``, changed as ``recipe`` says.
+
+    Each face is drawn equally often, and nothing is erased: least squares would mostly correct the
+    few faces that cannot be seen.
+    """
     generator.eval()
     landmarks = LandmarkReader(load_layout(generator.layout), generator.map_size)
-    faces = AugmentedMaps(data, generator.input_size, recipe.augmentation, recipe.seed)
-    order = EpochBatches(len(data), recipe.batch_size, recipe.seed, shares=shares_of(recipe, data))
+    whole = replace(recipe.augmentation, erase=0.0)
+    faces = AugmentedMaps(data, generator.input_size, whole, recipe.seed)
+    order = EpochBatches(len(data), recipe.batch_size, recipe.seed)
     width = generator.fc1.in_features + 1
     inputs = torch.zeros(width, width, dtype=torch.float64)
     errors = torch.zeros(width, generator.fc2.out_features, dtype=torch.float64)
