@@ -6,9 +6,10 @@
 Linux only (it reads /proc). The photos of FOLDER are repeated by links until there are enough.
 `posgan-edge run` writes JSON lines; FaceMesh reads the same files in as many processes, finds up to
 as many faces (single pictures, one landmark network, no detector in tiles), and writes nothing.
-Both are timed as whole programs, with their start and reading the pictures, in turns. Then a run
-over --memory pictures in as many processes as there are cores: the memory of all its processes
-together, the largest in each tenth of the time. Run it on an idle machine.
+Both are run for up to 16 faces in a picture and for one. They are timed as whole programs, with
+their start and reading the pictures, in turns. Then a run over --memory pictures in as many
+processes as there are cores: the memory of all its processes together, the largest in each tenth of
+the time. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -32,8 +34,9 @@ from posgan_edge.jobs.pool import Pool
 from posgan_edge.live.sources.pictures import expanded
 from posgan_edge.system import machine_block, usable_cores
 
-#: Most faces that are looked for in a photo.
-MOST_FACES = 16
+#: Most faces that are looked for in a photo, with many and with one: names in the record.
+MANY, ONE = 16, 1
+METHODS = ("posgan-edge", MANY), ("FaceMesh", MANY), ("posgan-edge", ONE), ("FaceMesh", ONE)
 
 
 def links(photos: Sequence[str], folder: Path, count: int) -> Path:
@@ -45,23 +48,28 @@ def links(photos: Sequence[str], folder: Path, count: int) -> Path:
     return folder
 
 
-def ours(folder: Path, processes: int, out: Path) -> list[str]:
+def ours(folder: Path, processes: int, most: int, out: Path) -> list[str]:
     words = ["-m", "posgan_edge", "run", folder, "--no-window", "--processes", processes]
-    return list(map(str, [*words, "--max-faces", MOST_FACES, "--json", out, "--overwrite"]))
+    return list(map(str, [*words, "--max-faces", most, "--json", out, "--overwrite"]))
 
 
-def facemesh(folder: Path, processes: int, out: Path) -> list[str]:
-    return list(map(str, [__file__, folder, "--facemesh", out, "--processes", processes]))
+def facemesh(folder: Path, processes: int, most: int, out: Path) -> list[str]:
+    words = [__file__, folder, "--facemesh", out, "--processes", processes, "--max-faces", most]
+    return list(map(str, words))
+
+
+def title(method: str, most: int) -> str:
+    return f"{method}, one face" if most == ONE else method
 
 
 @contextmanager
-def open_facemesh() -> Iterator[Callable[[str], int]]:
+def open_facemesh(most: int) -> Iterator[Callable[[str], int]]:
     """Yields a function that returns how many faces FaceMesh finds in a file."""
     import cv2
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
     cv2.setNumThreads(1)
-    with FaceMesh(static_image_mode=True, max_num_faces=MOST_FACES) as mesh:
+    with FaceMesh(static_image_mode=True, max_num_faces=most) as mesh:
 
         def count(path: str) -> int:
             found = mesh.process(cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB))
@@ -74,13 +82,13 @@ def died(path: str, reason: str) -> int:
     raise SystemExit(f"{path}: FaceMesh died ({reason})")
 
 
-def run_facemesh(folder: Path, processes: int) -> int:
+def run_facemesh(folder: Path, processes: int, most: int) -> int:
     """The number of faces that FaceMesh finds in a folder."""
     paths = sorted(map(str, folder.iterdir()))
     if processes == 1:
-        with open_facemesh() as count:
+        with open_facemesh(most) as count:
             return sum(map(count, paths))
-    with Pool(processes, open_facemesh, died) as pool:
+    with Pool(processes, partial(open_facemesh, most), died) as pool:
         return sum(pool.results(iter(paths), lambda _: True))
 
 
@@ -101,8 +109,11 @@ def timed(words: Sequence[str]) -> float:
 
 def rates(folder: Path, count: int, processes: Sequence[int], rounds: int) -> list[Rate]:
     """Runs each method with each number of processes, in turns."""
-    calls = {(name, n): make(folder, n, folder.parent / f"{name}-{n}") for n in processes
-             for name, make in (("posgan-edge", ours), ("FaceMesh", facemesh))}  # fmt: skip
+    calls = {}
+    for number in processes:
+        for method, most in METHODS:
+            make, name = ours if method == "posgan-edge" else facemesh, title(method, most)
+            calls[name, number] = make(folder, number, most, folder.parent / f"{name}-{number}")
     seconds: dict[tuple[str, int], list[float]] = {call: [] for call in calls}
     for _ in range(rounds):
         for call, words in calls.items():
@@ -135,7 +146,7 @@ def memory_mb(root: int) -> float:
 
 def memory(folder: Path, count: int, processes: int) -> Memory:
     """Runs over many pictures and looks at the memory twice a second."""
-    words = ours(folder, processes, folder.parent / "memory")
+    words = ours(folder, processes, MANY, folder.parent / "memory")
     start, samples = time.perf_counter(), []
     with subprocess.Popen(
         [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -160,11 +171,13 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=10_000, help="0: do not measure it")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--facemesh", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--max-faces", type=int, default=MANY, help=argparse.SUPPRESS)
     options = parser.parse_args()
     cores = usable_cores()
     processes = options.processes or [*range(1, cores + 1)]
     if options.facemesh is not None:
-        options.facemesh.write_text(str(run_facemesh(options.folder, processes[0])))
+        count = run_facemesh(options.folder, processes[0], options.max_faces)
+        options.facemesh.write_text(str(count))
         return
     photos = [picture.path for picture in expanded(str(options.folder))]
     with tempfile.TemporaryDirectory() as place:

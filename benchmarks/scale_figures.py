@@ -90,23 +90,32 @@ def _flow(pictures: float, kilobytes: float) -> str:
     return f"{pictures:,.0f} pictures a second, {gigabits:.1f} Gbit/s"
 
 
+_METHODS = {
+    "posgan-edge": "posgan-edge, up to 16 faces",
+    "FaceMesh": "MediaPipe FaceMesh, up to 16 faces",
+    "posgan-edge, one face": "posgan-edge, one face",
+    "FaceMesh, one face": "MediaPipe FaceMesh, one face",
+}
+
+
 def folder() -> str:
-    """Faces per second over a folder, against processes and FaceMesh; memory over a long run."""
+    """Speed over a folder against processes and FaceMesh; memory over a long run."""
     found = _recorded("folder", Folder)
     if found is None:
         return NOT_YET
     beside = {(rate.method, rate.processes): rate for rate in found.rates}
+    methods = list(dict.fromkeys(rate.method for rate in found.rates))
+    numbers = sorted({rate.processes for rate in found.rates})
     rows = [
-        [_many(n, "process", "processes"), *(f"{beside[name, n].faces_per_second:.0f}"
-         for name in ("posgan-edge", "FaceMesh"))]
-        for n in sorted({rate.processes for rate in found.rates})
+        [_METHODS[name], str(beside[name, numbers[0]].faces),
+         *(f"{beside[name, n].faces_per_second:.0f}" for n in numbers)]
+        for name in methods
     ]  # fmt: skip
-    counts = {rate.method: rate.faces for rate in found.rates}
-    one = found.rates[0]
-    text = table(["faces per second", "posgan-edge", "MediaPipe FaceMesh"], rows) + (
-        f"\n{one.pictures} photos of AFLW2000-3D on {found.machine['cores']} cores of an "
-        f"{found.machine['cpu']},\n{_many(found.rounds, 'run', 'runs')} of each in turns. "
-        f"posgan-edge finds {counts['posgan-edge']} faces in them, FaceMesh {counts['FaceMesh']}.\n"
+    head = ["", "faces found", *(f"faces a second, {_many(n, 'process', 'processes')}"
+            for n in numbers)]  # fmt: skip
+    text = table(head, rows) + (
+        f"\n{found.rates[0].pictures} photos of AFLW2000-3D on {found.machine['cores']} cores of "
+        f"an {found.machine['cpu']},\n{_many(found.rounds, 'run', 'runs')} of each in turns.\n"
     )
     if (long := found.memory) is not None:
         tenths = ", ".join(f"{value:.0f}" for value in long.peak_mb_by_tenth)

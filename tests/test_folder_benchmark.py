@@ -36,7 +36,9 @@ def test_the_study_counts_the_same_faces_in_each_run(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     record = load(tmp_path / "folder.json", Folder)
     assert [(r.method, r.processes, r.pictures, r.faces) for r in record.rates] == [
-        (method, n, 3, 3) for n in (1, 2) for method in ("posgan-edge", "FaceMesh")
+        (method, n, 3, 3)
+        for n in (1, 2)
+        for method in ("posgan-edge", "FaceMesh", "posgan-edge, one face", "FaceMesh, one face")
     ]
     assert all(r.faces_per_second == pytest.approx(3 / r.seconds[0]) for r in record.rates)
     memory = there(record.memory)
@@ -115,7 +117,7 @@ def test_tables_of_records(tmp_path, monkeypatch, tables):
     assert tables.folder() == tables.served() == "Not measured on an idle machine yet.\n"
     machine = {"cpu": "AMD EPYC", "cores": 2}
     rates = [
-        Rate(name, n, 400, faces, [10.0], faces / 10, 40.0)
+        Rate(name, n, 400, faces, [10.0 / n], n * faces / 10, n * 40.0)
         for n in (1, 2)
         for name, faces in (("posgan-edge", 410), ("FaceMesh", 380))
     ]
@@ -125,9 +127,11 @@ def test_tables_of_records(tmp_path, monkeypatch, tables):
         Folder(machine, 1000, 3, rates, Memory(10_000, 2, 150.2, 310.0, peaks)),
     )
     text = tables.folder()
-    assert "| 1 process | 41 | 38 |\n| 2 processes | 41 | 38 |\n" in text
-    assert "400 photos of AFLW2000-3D on 2 cores of an AMD EPYC,\n3 runs of each in turns" in text
-    assert "finds 410 faces in them, FaceMesh 380" in text
+    head = "|  | faces found | faces a second, 1 process | faces a second, 2 processes |"
+    assert head in text
+    assert "| posgan-edge, up to 16 faces | 410 | 41 | 82 |" in text
+    assert "| MediaPipe FaceMesh, up to 16 faces | 380 | 38 | 76 |" in text
+    assert "400 photos of AFLW2000-3D on 2 cores of an AMD EPYC,\n3 runs of each in turns." in text
     assert "Memory over 10,000 pictures" in text
     assert "150 s: 100, 300, 310, 310" in text
     ms = Latency.of(np.arange(1.0, 12.0))
