@@ -68,6 +68,16 @@ def read_array(path: str | Path) -> NDArray[Any]:
     return array
 
 
+def check_offsets(path: str | Path, jpeg: NDArray[Any], offsets: NDArray[Any]) -> None:
+    """Raises BadInput unless ``jpeg`` is (bytes,) uint8, and ``offsets``, where each file in it
+    begins and the last one ends, rise within it. ``path`` is named in the message."""
+    if jpeg.dtype != np.uint8 or jpeg.ndim != 1:
+        raise BadInput(f"{path}: jpeg is {jpeg.dtype} {jpeg.shape}, not uint8 (bytes,)")
+    ends = offsets.astype(np.int64)
+    if (np.diff(ends) <= 0).any() or ends[0] < 0 or ends[-1] > len(jpeg):
+        raise BadInput(f"{path}: offsets do not rise within the {len(jpeg)} bytes of jpeg")
+
+
 def check_array(
     array: NDArray[Any], name: str, shape: tuple[int | None, ...], kinds: str = "f"
 ) -> None:

@@ -67,6 +67,15 @@ def missing(package: str, purpose: str, extra: str) -> MissingRuntime:
     )
 
 
+def picture_failure(name: str, error: Exception) -> str:
+    """The line for an error that was raised while a picture was worked on; it names the picture."""
+    if isinstance(error, PosganError):
+        return str(error) if name in str(error) else f"{name}: {error}"
+    if isinstance(error, MemoryError):
+        return f"{name}: does not fit into memory"
+    return f"{name}: {type(error).__name__}: {one_line(error)}"
+
+
 def one_line(error: BaseException, most: int = 160) -> str:
     """The start of another library's message, on one line."""
     return " ".join(str(error).split())[:most] or type(error).__name__

@@ -146,6 +146,27 @@ def test_a_camera_run_loads_what_it_needs_alone(tmp_path):
     assert not loaded.intersection(unwanted), loaded.intersection(unwanted)
 
 
+#: Options of other programs, and what ``doctor`` says to people at the command line.
+OTHER_OPTIONS = {"--head", "--port", "--interval", "--query-gpu", "--format", "--id"}
+SAID_BY_DOCTOR = {"system.py"}
+
+
+def test_messages_of_the_library_name_no_options_of_the_command_line():
+    named = []
+    for path in MODULES.values():
+        place = path.relative_to(PACKAGE)
+        if place.parts[0] == "cli" or str(place) in SAID_BY_DOCTOR:
+            continue
+        tree = ast.parse(path.read_text())
+        docstrings = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", node.value))
+                if id(node) not in docstrings and found - OTHER_OPTIONS:
+                    named.append((str(place), node.lineno, found))
+    assert not named
+
+
 def test_the_source_distribution_has_what_the_tests_read():
     text = (ROOT / "pyproject.toml").read_text()
     included = (

@@ -222,7 +222,7 @@ def cut(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (foreign, r"holds no faces of posgan-edge run --parquet \(columns: city, people\)"),
+        (foreign, r"holds no faces of posgan-edge \(columns: city, people\)"),
         (cut, "not a Parquet file that can be read"),
         (lambda p: p.write_text("hello"), "not a Parquet file that can be read"),
         (lambda p: None, "x.parquet: no such Parquet file"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from posgan_edge.cli.groups import Group, option, takes
 from posgan_edge.engines.manifest import has_manifest
 from posgan_edge.errors import BadInput, UsageError, missing
 from posgan_edge.files import check_output
@@ -16,23 +18,51 @@ from posgan_edge.geometry.layout import load_layout
 _IN_THE_GRAPH = "-"
 
 
+@dataclass(frozen=True)
+class ExportOptions(Group):
+    """Which generator is exported, and what is written."""
+
+    # fmt: off
+    model: str = option("--model", required=True, help="Checkpoint file, or 'edge'.")
+    output: str = option("--output", required=True, help="ONNX file to write.")
+    landmarks: str | None = option("--landmarks", metavar="[FILE]", is_flag=False,
+        flag_value=_IN_THE_GRAPH, help="Also output the 68 landmarks (N, 68, 3). With FILE: write "
+        "their places on the map and the crop convention as JSON instead.")
+    landmark_set: str = option("--landmark-set", type=click.Choice(["aflw", "300w"]),
+        default="aflw", show_default=True, help="Which landmarks --landmarks gives.")
+    safetensors: str | None = option("--safetensors",
+        help="Also write the weights as safetensors here.")
+    # fmt: on
+
+    @property
+    def table(self) -> str | None:
+        """The file of the landmark table; None if none is asked for."""
+        return None if self.landmarks == _IN_THE_GRAPH else self.landmarks
+
+    def check(self) -> None:
+        """Raises BadInput and UsageError if an output cannot be written, or would replace a file
+        that is not from an earlier call."""
+        if Path(self.output).suffix != ".onnx":
+            raise BadInput(f"{self.output}: the output must end in .onnx")
+        check_output(self.output, b"position_map")
+        if has_manifest(self.output):
+            raise UsageError(f"{self.output}: is an engine with a manifest: give another name")
+        if self.safetensors is not None:
+            check_output(self.safetensors, b"posgan_edge.generator")
+        table, model = self.table, self.model
+        if table is not None and check_output(table, b"landmark table").suffix != ".json":
+            raise BadInput(f"{table}: the landmark table must end in .json")
+        outputs = [path for path in (self.output, table, self.safetensors) if path is not None]
+        for path in outputs:
+            if os.path.isfile(model) and os.path.exists(path) and os.path.samefile(model, path):
+                raise UsageError(f"{path}: is the model that is exported: give another name")
+        if len(set(map(os.path.realpath, outputs))) < len(outputs):
+            raise UsageError("two outputs have one name: give another")
+
+
 @click.command()
-@click.option("--model", required=True, help="Checkpoint file, or 'edge'.")
-@click.option("--output", required=True, help="ONNX file to write.")
-@click.option("--landmarks", metavar="[FILE]", is_flag=False, flag_value=_IN_THE_GRAPH,
-              help="Also output the 68 landmarks (N, 68, 3). With FILE: write their places on the "
-              "map and the crop convention as JSON instead.")  # fmt: skip
-@click.option(
-    "--landmark-set",
-    type=click.Choice(["aflw", "300w"]),
-    default="aflw",
-    show_default=True,
-    help="Which landmarks --landmarks gives.",
-)
-@click.option("--safetensors", default=None, help="Also write the weights as safetensors here.")
-def command(
-    model: str, output: str, landmarks: str | None, landmark_set: str, safetensors: str | None
-) -> None:
+@takes(ExportOptions)
+def command(asked: ExportOptions) -> None:
     """Turn a generator into one ONNX file (image -> position_map, dynamic batch)."""
     try:
         from posgan_edge.build.export import export_onnx
@@ -41,27 +71,12 @@ def command(
         from posgan_edge.models.registry import count_macs, count_parameters, name_of
     except ImportError as error:
         raise missing("PyTorch", "exporting", "export") from error
-    if Path(output).suffix != ".onnx":
-        raise BadInput(f"{output}: the output must end in .onnx")
-    check_output(output, b"position_map")
-    if has_manifest(output):
-        raise UsageError(f"{output}: is an engine with a manifest: give another name")
-    if safetensors is not None:
-        check_output(safetensors, b"posgan_edge.generator")
-    table = landmarks if landmarks != _IN_THE_GRAPH else None
-    if table is not None and check_output(table, b"landmark table").suffix != ".json":
-        raise BadInput(f"{table}: the landmark table must end in .json")
-    for written in filter(None, (output, table, safetensors)):
-        if os.path.isfile(model) and os.path.exists(written) and os.path.samefile(model, written):
-            raise UsageError(f"{written}: is the model that is exported: give another name")
-    if len({os.path.realpath(p) for p in (output, table, safetensors) if p is not None}) < sum(
-        p is not None for p in (output, table, safetensors)
-    ):
-        raise UsageError("two outputs have one name: give another")
-    generator = load_generator(model)
-    layout = load_layout(generator.layout).with_landmarks(landmark_set)
+    asked.check()
+    output, table, safetensors = asked.output, asked.table, asked.safetensors
+    generator = load_generator(asked.model)
+    layout = load_layout(generator.layout).with_landmarks(asked.landmark_set)
     difference = export_onnx(
-        generator, output, landmarks == _IN_THE_GRAPH, landmark_set=landmark_set
+        generator, output, asked.landmarks == _IN_THE_GRAPH, landmark_set=asked.landmark_set
     )
     click.echo(
         f"{output}: {name_of(generator)}, layout {generator.layout}, "

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines import onnxruntime_gpu as gpu
-from posgan_edge.engines.base import Coefficients, Engine, EngineInfo
+from posgan_edge.engines.base import Coefficients, Engine
 from posgan_edge.engines.manifest import Manifest, has_manifest, read_checked
 from posgan_edge.engines.modes import coefficient_model, modes_of
 from posgan_edge.engines.signature import Port, Signature, check_signature, check_threads
@@ -79,17 +79,9 @@ class OnnxRuntimeEngine(Engine):
         self.on_gpu = provider != "cpu"
         self.concurrent = not self.on_gpu
         self._type, self._fixed = np.dtype(found.type), found.batch
-        self.info = EngineInfo(
-            name=found.name,
-            runtime=f"onnxruntime {ort.__version__} ({provider}{gpu.precision_note(provider)})",
-            layout=found.layout,
-            input_size=found.input_size,
-            map_size=found.map_size,
-            precision=found.precision,
-            batch=found.batch or (0 if provider == "cpu" else gpu.BATCH),
-            model_hash=digest,
-            threads=(threads or DEFAULT_THREADS) if provider == "cpu" else 0,
-        )
+        runtime = f"onnxruntime {ort.__version__} ({provider}{gpu.precision_note(provider)})"
+        on_cpu = (threads or DEFAULT_THREADS) if provider == "cpu" else 0
+        self.info = found.info(runtime, digest, on_cpu, 0 if on_cpu else gpu.BATCH)
         self._try(FIRST_CALL_SECONDS if provider == "cpu" else None)
 
     def _open(

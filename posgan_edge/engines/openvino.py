@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.engines.base import Engine, EngineInfo
+from posgan_edge.engines.base import Engine
 from posgan_edge.engines.manifest import Manifest, has_manifest, read_checked
 from posgan_edge.engines.signature import Port, check_signature, check_threads
 from posgan_edge.errors import BadInput, missing, one_line
@@ -52,17 +52,8 @@ class OpenVinoEngine(Engine):
             raise BadInput(f"{path}: holds {min(loops)}, which is not run on OpenVINO")
         self._type, self._fixed = np.dtype(found.type), found.batch
         self._requests: dict[int, Any] = {}
-        self.info = EngineInfo(
-            name=found.name,
-            runtime=f"openvino {version(openvino)} (cpu)",
-            layout=found.layout,
-            input_size=found.input_size,
-            map_size=found.map_size,
-            precision=found.precision,
-            batch=found.batch,
-            model_hash=digest,
-            threads=self._threads,
-        )
+        runtime = f"openvino {version(openvino)} (cpu)"
+        self.info = found.info(runtime, digest, self._threads)
         maps = self._infer(np.zeros((1, 3, found.input_size, found.input_size), np.float32))
         if maps.shape != (1, 3, found.map_size, found.map_size):
             raise BadInput(f"{path}: returns maps {maps.shape}, not what its file says")

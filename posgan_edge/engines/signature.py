@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from posgan_edge.engines.base import EngineInfo
 from posgan_edge.errors import BadInput
 
 FLOATS = ("float32", "float16")
@@ -38,6 +39,21 @@ class Signature:
     map_size: int
     batch: int
     type: str
+
+    def info(self, runtime: str, digest: str, threads: int, batch: int = 0) -> EngineInfo:
+        """The description of an engine that runs the network. ``batch`` is the largest batch of the
+        runtime, 0 for any."""
+        return EngineInfo(
+            name=self.name,
+            runtime=runtime,
+            layout=self.layout,
+            input_size=self.input_size,
+            map_size=self.map_size,
+            precision=self.precision,
+            batch=self.batch or batch,
+            model_hash=digest,
+            threads=threads,
+        )
 
 
 def check_signature(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.archives import read_arrays
+from posgan_edge.archives import check_offsets, read_arrays
 from posgan_edge.arrays import FARTHEST, FloatArray, Image
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.aflw2000 import LabelledFace
@@ -86,8 +86,6 @@ def load_human_npz(path: str | Path) -> list[HumanFace]:
         kind = "" if points.dtype.kind in "fiu" else f"{points.dtype} "
         raise BadInput(f"{path}: pts68 is {kind}{points.shape}, not (n, 2, 68)")
     count = len(points)
-    if jpeg.dtype != np.uint8 or jpeg.ndim != 1:
-        raise BadInput(f"{path}: jpeg is {jpeg.dtype} {jpeg.shape}, not uint8 (bytes,)")
     if offsets.shape != (count + 1,) or names.shape != (count,):
         raise BadInput(
             f"{path}: {count} faces in pts68, but offsets is {offsets.shape} and name "
@@ -98,9 +96,7 @@ def load_human_npz(path: str | Path) -> list[HumanFace]:
             f"{path}: offsets is {offsets.dtype} and name {names.dtype}: whole numbers and text "
             "are needed"
         )
-    offsets = offsets.astype(np.int64)
-    if (np.diff(offsets) <= 0).any() or offsets[0] < 0 or offsets[-1] > len(jpeg):
-        raise BadInput(f"{path}: offsets do not rise within the {len(jpeg)} bytes of jpeg")
+    check_offsets(path, jpeg, offsets)
     faces = [
         HumanFace(
             str(name),

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from posgan_edge.engines.base import Engine
-from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.errors import BadInput, PosganError, picture_failure
 from posgan_edge.faces.values import Frame
 from posgan_edge.geometry.layout import UvLayout
 from posgan_edge.jobs.pool import Pool
@@ -92,12 +92,8 @@ class Worker:
         name = task.picture.name
         try:
             return self._made(task, name)
-        except PosganError as error:
-            return Made(task.index, name, str(error))
-        except MemoryError:
-            return Made(task.index, name, f"{name}: does not fit into memory")
-        except Exception as error:  # of a library
-            return Made(task.index, name, f"{name}: {type(error).__name__}: {error}")
+        except Exception as error:  # also of a library
+            return Made(task.index, name, picture_failure(name, error))
 
     def _made(self, task: Task, name: str) -> Made:
         self._problems.clear()

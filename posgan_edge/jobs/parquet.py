@@ -207,7 +207,7 @@ def _opened(path: str | Path) -> tuple[Any, MapCode | None]:
     if metadata.get(VERSION_KEY) != VERSION.encode():
         found = ", ".join(file.schema_arrow.names[:6])
         file.close()
-        raise BadInput(f"{path}: holds no faces of posgan-edge run --parquet (columns: {found})")
+        raise BadInput(f"{path}: holds no faces of posgan-edge (columns: {found})")
     try:
         return file, MapCode.from_text(metadata[CODE_KEY]) if CODE_KEY in metadata else None
     except BadInput as error:

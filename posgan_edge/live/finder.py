@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from posgan_edge.errors import PosganError
+from posgan_edge.errors import PosganError, picture_failure
 from posgan_edge.faces.pipeline import FacePipeline
 from posgan_edge.faces.together import track_together
 from posgan_edge.faces.tracker import FaceTracker
@@ -83,7 +83,7 @@ class PictureFinder:
         try:
             faces = self.pipeline.process(frame, self.boxes, self.max_faces)
         except PosganError as error:
-            self._notify(f"{frame.name}: {error}" if frame.name not in str(error) else str(error))
+            self._notify(picture_failure(frame.name, error))
             return None
         if not faces:
             self._notify(f"{frame.name}: no face was found")

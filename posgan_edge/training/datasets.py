@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from posgan_edge.archives import check_array, read_array, read_arrays
+from posgan_edge.archives import check_array, check_offsets, read_array, read_arrays
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
-from posgan_edge.files import is_temporary
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.images import decode_image, read_image
 from posgan_edge.training.augment import augment_image
+from posgan_edge.training.folders import input_pictures, label_of
 from posgan_edge.training.recipe import Augmentation
 
 #: One sample: image (S, S, 3) uint8 RGB, mirrored, transform (2, 3) float32, target (any tensor).
@@ -128,12 +128,8 @@ class FolderMaps:
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
-        self.images = sorted(
-            path for path in (folder / "InputImage").glob("*.jpg") if not is_temporary(path)
-        )
-        self.labels = [folder / "LabelImage_npy" / f"{p.stem}.npy" for p in self.images]
-        if not self.images:
-            raise BadInput(f"{folder}: no InputImage/*.jpg here")
+        self.images = input_pictures(folder)
+        self.labels = [label_of(path) for path in self.images]
         absent = [p for p in self.labels if not p.is_file()]
         if absent:
             raise BadInput(f"{absent[0]}: {len(absent)} of {len(self.labels)} maps are missing")
@@ -252,14 +248,10 @@ def _read_part(path: Path, components: int) -> dict[str, NDArray[Any]]:
     for name in shapes.keys() & data.keys():
         check_array(data[name], f"{path}: {name}", shapes[name])
     jpeg, offsets = data.pop("jpeg"), data.pop("offsets")
-    check_array(jpeg, f"{path}: jpeg", (None,), "u")
     check_array(offsets, f"{path}: offsets", (count + 1,), "iu")
     if not count:
         raise BadInput(f"{path}: holds no faces")
-    if jpeg.dtype != np.uint8 or (np.diff(offsets.astype(np.int64)) <= 0).any() or (
-        offsets[0] < 0 or offsets[-1] > len(jpeg)
-    ):  # fmt: skip
-        raise BadInput(f"{path}: offsets do not rise within the {len(jpeg)} bytes of jpeg")
+    check_offsets(path, jpeg, offsets)
     images: list[Image] = []
     for index, (start, end) in enumerate(pairwise(offsets)):
         image = decode_image(jpeg[start:end], f"{path}: face {index}")

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from posgan_edge.archives import read_array
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.files import check_writable, is_temporary, scratch_folder
+from posgan_edge.files import check_writable, scratch_folder
 from posgan_edge.geometry.landmarks import openness
 from posgan_edge.geometry.layout import UvLayout, load_layout
 from posgan_edge.geometry.pose import fit_pose
 from posgan_edge.images import read_image
 from posgan_edge.progress import Progress, silent
+from posgan_edge.training.folders import input_pictures, label_of
 from posgan_edge.training.publish import publish
 
 #: The UV layout of PRNet-style maps.
@@ -95,11 +96,7 @@ def make_pack(
     if old and not options.overwrite:
         raise UsageError(f"{old[0]}: is there already", "overwrite")
     check_writable(output / "basis.npz")
-    pictures = sorted(
-        path for path in (source / "InputImage").glob("*.jpg") if not is_temporary(path)
-    )
-    if not pictures:
-        raise BadInput(f"{source}: no InputImage/*.jpg here")
+    pictures = input_pictures(source)
     rng = np.random.default_rng(options.seed)
     pictures = [pictures[i] for i in rng.permutation(len(pictures))]
     wanted = options.validation
@@ -109,7 +106,7 @@ def make_pack(
     layout, size, sketch = load_layout(LAYOUT), 0, None
     for number, picture in enumerate(pictures):
         progress("reading pictures and maps", number, len(pictures))
-        label = source / "LabelImage_npy" / f"{picture.stem}.npy"
+        label = label_of(picture)
         faces = held if len(held.labels) < wanted else training
         try:
             jpeg = _jpeg(picture, options.picture_size)

@@ -105,8 +105,8 @@ class Journal(Closing):
             there = kept.stat().st_size if size and kept.exists() else 0
             if there < size:
                 raise BadInput(
-                    f"{path}: cannot be resumed: {kept} has {there} of {size} bytes "
-                    "(--overwrite begins again)"
+                    f"{path}: cannot be resumed: {kept} has {there} of {size} bytes: "
+                    "begin the run again"
                 )
             stream = open(kept, "r+b" if size else "wb", buffering=0)  # noqa: SIM115
             stream.truncate(size)
@@ -226,7 +226,7 @@ class Journal(Closing):
         with suppress(OSError):
             self._file.truncate(whole)
         self._notify(
-            f"{self.path}: cannot be written ({reason}): --resume will continue after picture "
+            f"{self.path}: cannot be written ({reason}): a resumed run continues after picture "
             f"{self.done.next}"
         )
 

@@ -222,10 +222,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._respond(HTTPStatus.OK, page, "text/html; charset=utf-8", _POLICY.format(nonce=nonce))
 
     def _respond(
-        self, status: HTTPStatus, text: str, kind: str = "text/plain; charset=utf-8",
+        self, status: HTTPStatus, content: str | bytes, kind: str = "text/plain; charset=utf-8",
         policy: str = "default-src 'none'",
     ) -> None:  # fmt: skip
-        body = text.encode()
+        body = content.encode() if isinstance(content, str) else content
         self.send_response(status)
         self._common_headers(kind, policy)
         self.send_header("Content-Length", str(len(body)))
@@ -275,12 +275,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _picture(self, newest: tuple[int, bytes, bytes] | None) -> None:
         if newest is None or not newest[0]:
             self._respond(HTTPStatus.SERVICE_UNAVAILABLE, "no frame yet")
-            return
-        self.send_response(HTTPStatus.OK)
-        self._common_headers("image/jpeg")
-        self.send_header("Content-Length", str(len(newest[1])))
-        self.end_headers()
-        self.wfile.write(newest[1])
+        else:
+            self._respond(HTTPStatus.OK, newest[1], "image/jpeg")
 
     def version_string(self) -> str:
         return "posgan-edge"

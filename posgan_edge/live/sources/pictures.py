@@ -14,7 +14,7 @@ import numpy as np
 
 from posgan_edge.arrays import Image
 from posgan_edge.closing import Closing
-from posgan_edge.errors import BadInput, PosganError
+from posgan_edge.errors import BadInput, PosganError, picture_failure
 from posgan_edge.files import is_temporary, read_names
 from posgan_edge.images import LARGEST_FILE, decode_image, read_image
 from posgan_edge.live.sources.base import Source, is_web, shown
@@ -221,10 +221,8 @@ class PicturesSource(Source):
             self._next += 1
             try:
                 return self._reader.read(picture)
-            except PosganError as error:
-                self._notify(str(error))
-            except MemoryError:
-                self._notify(f"{picture.name}: does not fit into memory")
+            except (PosganError, MemoryError) as error:
+                self._notify(picture_failure(picture.name, error))
         return None
 
     def label(self, count: int) -> tuple[int, str]:
