@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,9 +24,7 @@ ALL_FACES = 64
 
 class Group:
     """Options that belong together: a dataclass whose fields are made by ``option`` and
-    ``argument``, or are in ``declared``, which holds click's decorators."""
-
-    declared: ClassVar[Sequence[Callable[..., Any]]] = ()
+    ``argument``."""
 
 
 def option(*names: str, **settings: Any) -> Any:
@@ -50,6 +48,10 @@ class Finite(click.FloatRange):
 
     def __repr__(self) -> str:
         return super().__repr__() if (self.min, self.max) != (None, None) else "FLOAT"
+
+    def _describe_range(self) -> str:
+        # Without limits click would show "x<=None".
+        return super()._describe_range() if (self.min, self.max) != (None, None) else ""
 
 
 def console() -> Console:
@@ -76,12 +78,8 @@ def takes(*groups: type[Group]) -> Callable[[Callable[..., None]], Callable[...,
             made = [group(**{f.name: values[f.name] for f in fields(group)}) for group in groups]  # type: ignore[arg-type]
             function(*made)
 
-        declared = [
-            *(d for group in groups for d in group.declared),
-            *(f.metadata["click"] for g in groups for f in fields(g) if f.metadata),  # type: ignore[arg-type]
-        ]
-        for declare in reversed(declared):
-            call = declare(call)
+        for declared in reversed([f for group in groups for f in fields(group)]):  # type: ignore[arg-type]
+            call = declared.metadata["click"](call)
         return call
 
     return decorate
@@ -142,7 +140,7 @@ class SearchOptions(Group):
 
     max_faces: int | None = option(
         "--max-faces", default=None, type=click.IntRange(1, ALL_FACES),
-        help=f"[default: all ({ALL_FACES}) in pictures, 1 in videos and cameras]",
+        help=f"Most faces at a time.  [default: {ALL_FACES} in pictures, 1 in videos and cameras]",
     )  # fmt: skip
     box: str | None = option(
         "--box", metavar="X,Y,W,H", help="Face box, used instead of the detector."

@@ -16,6 +16,7 @@ from posgan_edge.cli.groups import (
     Group,
     ModelOptions,
     SearchOptions,
+    argument,
     option,
     with_flags,
 )
@@ -35,37 +36,26 @@ if TYPE_CHECKING:
 class SourceOptions(Group):
     """Where frames come from, and how many of them."""
 
-    sources: tuple[str, ...]
-    images: tuple[str, ...]
-    video: str | None
-    camera: str | None
-    size: str | None
-    fps: float | None
-    drop: bool | None
-    patience: float
-    max_frames: int | None
-    duration: float | None
-
-    declared = (
-        click.argument("sources", nargs=-1, metavar="[SOURCE]..."),
-        click.option("--image", "images", multiple=True,
-                     help="Picture, or its web address; may be given many times."),
-        click.option("--video", default=None, help="Video file."),
-        click.option("--camera", default=None,
-                     help="Camera's number or device, or a stream's address."),
-        click.option("--size", metavar="WIDTHxHEIGHT",
-                     help="Size of raw BGR frames on standard input."),
-        click.option("--fps", default=None, type=Finite(0, 1000, min_open=True),
-                     help="At most this many frames a second (not for pictures)."),
-        click.option("--drop-frames/--keep-frames", "drop", default=None,
-                     help="Drop frames that come too fast.  [default: for live sources]"),
-        click.option("--patience", default=30.0, show_default=True, type=Finite(0),
-                     help="Seconds to wait for a stream that was lost."),
-        click.option("--max-frames", default=None, type=click.IntRange(1),
-                     help="Stop after this many frames."),
-        click.option("--duration", default=None, type=Finite(0, min_open=True),
-                     help="Stop after this many seconds."),
-    )  # fmt: skip
+    # fmt: off
+    sources: tuple[str, ...] = argument("sources", nargs=-1, metavar="[SOURCE]...")
+    images: tuple[str, ...] = option("--image", "images", multiple=True,
+        help="Picture, or its web address; may be given many times.")
+    video: str | None = option("--video", help="Video file.")
+    camera: str | None = option("--camera",
+        help="Camera's number or device, or a stream's address.")
+    size: str | None = option("--size", metavar="WIDTHxHEIGHT",
+        help="Size of raw BGR frames on standard input.")
+    fps: float | None = option("--fps", type=Finite(0, 1000, min_open=True),
+        help="At most this many frames a second (not for pictures).")
+    drop: bool | None = option("--drop-frames/--keep-frames", "drop", default=None,
+        help="Drop frames that come too fast.  [default: for live sources]")
+    patience: float = option("--patience", default=30.0, show_default=True, type=Finite(0),
+        help="Seconds to wait for a stream that was lost.")
+    max_frames: int | None = option("--max-frames", type=click.IntRange(1),
+        help="Stop after this many frames.")
+    duration: float | None = option("--duration", type=Finite(0, min_open=True),
+        help="Stop after this many seconds.")
+    # fmt: on
 
     @property
     def given(self) -> list[str]:
@@ -229,16 +219,12 @@ class FaceOptions(SearchOptions):
 class DrawingOptions(Group):
     """How frames are drawn."""
 
-    overlay: bool
-    scale: int
-    no_dense: bool
-
-    declared = (
-        click.option("--overlay", is_flag=True, help="Draw the time of each stage."),
-        click.option("--scale", default=1, show_default=True, type=click.IntRange(1, 8),
-                     help="Enlarge the frame this many times before drawing."),
-        click.option("--no-dense", is_flag=True, help="Draw no shaded surface."),
-    )  # fmt: skip
+    # fmt: off
+    overlay: bool = option("--overlay", is_flag=True, help="Draw the time of each stage.")
+    scale: int = option("--scale", default=1, show_default=True, type=click.IntRange(1, 8),
+        help="Enlarge the frame this many times before drawing.")
+    no_dense: bool = option("--no-dense", is_flag=True, help="Draw no shaded surface.")
+    # fmt: on
 
     def drawing(self) -> Drawing:
         """Returns the options of drawing for the live loop."""

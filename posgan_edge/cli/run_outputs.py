@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
-from posgan_edge.cli.groups import Group, numbers, with_flags
+from posgan_edge.cli.groups import Group, numbers, option, with_flags
 from posgan_edge.cli.progress import tell
 from posgan_edge.errors import UsageError
 from posgan_edge.files import check_writable, uninterrupted
@@ -30,62 +30,43 @@ _NUMBERED = ("save", "npz", "parquet", "mesh", "depth", "mask", "texture")
 class OutputOptions(Group):
     """Where results go."""
 
-    save: Path | None
-    json: Path | None
-    csv: Path | None
-    npz: Path | None
-    parquet: Path | None
-    mesh: Path | None
-    depth: Path | None
-    mask: Path | None
-    texture: Path | None
-    mirror_texture: bool
-    intrinsics: str | None
-    summary: Path | None
-    overwrite: bool
-    resume: bool
-    blendshapes: bool
-    osc: str | None
-    serve: str | None
-    token: str | None
-    no_window: bool
-
-    declared = (
-        click.option("--save", type=Path,
-                     help="Annotated picture or video, or FOLDER for many pictures."),
-        click.option("--json", type=Path, help="JSON lines, one per frame; - for standard output."),
-        click.option("--csv", type=Path, help="A row for each face of each frame."),
-        click.option("--npz", type=Path,
-                     help="Landmarks and pose of every frame as NumPy arrays."),
-        click.option("--parquet", type=Path,
-                     help="Faces with their maps, a row each (posgan_edge.read_faces reads it)."),
-        click.option("--mesh", type=Path,
-                     help="OBJ, PLY or GLB of each face; FOLDER for many pictures, or a video "
-                          "(FILE.glb: a video as one animation)."),
-        click.option("--depth", type=Path,
-                     help="Depth map of each face: .npy (pixels) or .png (16 bits), or FOLDER."),
-        click.option("--mask", type=Path, help="Mask of each face: .png, or FOLDER."),
-        click.option("--texture", type=Path,
-                     help="UV texture of the visible part: .png with alpha, or FOLDER."),
-        click.option("--mirror-texture", is_flag=True,
-                     help="Fill the hidden half of a texture from the other half."),
-        click.option("--intrinsics", metavar="FX,FY,CX,CY",
-                     help="Camera parameters in pixels: adds the head's position in mm to JSON."),
-        click.option("--summary", type=Path, help="Statistics of the run, as JSON."),
-        click.option("--overwrite", is_flag=True,
-                     help="Replace existing files (never one that the run reads)."),
-        click.option("--resume", is_flag=True,
-                     help="Pictures: continue a run that was interrupted."),
-        click.option("--blendshapes", is_flag=True,
-                     help="ARKit blendshapes in --json, --csv, --npz, --parquet and on the page of "
-                          "--serve."),
-        click.option("--osc", metavar="HOST:PORT",
-                     help="Send blendshapes and head to an avatar program (VMC over OSC)."),
-        click.option("--serve", metavar="[HOST:]PORT", help="Live page in the browser (loopback)."),
-        click.option("--token",
-                     help="Token for --serve to other machines.  [default: a random one]"),
-        click.option("--no-window", is_flag=True, help="Never open a window."),
-    )  # fmt: skip
+    # fmt: off
+    save: Path | None = option("--save", type=Path,
+        help="Annotated picture or video, or FOLDER for many pictures.")
+    json: Path | None = option("--json", type=Path,
+        help="JSON lines, one per frame; - for standard output.")
+    csv: Path | None = option("--csv", type=Path, help="A row for each face of each frame.")
+    npz: Path | None = option("--npz", type=Path,
+        help="Landmarks and pose of every frame as NumPy arrays.")
+    parquet: Path | None = option("--parquet", type=Path,
+        help="Faces with their maps, a row each (posgan_edge.read_faces reads it).")
+    mesh: Path | None = option("--mesh", type=Path,
+        help="OBJ, PLY or GLB of each face; FOLDER for many pictures, or a video (FILE.glb: a "
+        "video as one animation).")
+    depth: Path | None = option("--depth", type=Path,
+        help="Depth map of each face: .npy (pixels) or .png (16 bits), or FOLDER.")
+    mask: Path | None = option("--mask", type=Path, help="Mask of each face: .png, or FOLDER.")
+    texture: Path | None = option("--texture", type=Path,
+        help="UV texture of the visible part: .png with alpha, or FOLDER.")
+    mirror_texture: bool = option("--mirror-texture", is_flag=True,
+        help="Fill the hidden half of a texture from the other half.")
+    intrinsics: str | None = option("--intrinsics", metavar="FX,FY,CX,CY",
+        help="Camera parameters in pixels: adds the head's position in mm to JSON.")
+    summary: Path | None = option("--summary", type=Path, help="Statistics of the run, as JSON.")
+    overwrite: bool = option("--overwrite", is_flag=True,
+        help="Replace existing files (never one that the run reads).")
+    resume: bool = option("--resume", is_flag=True,
+        help="Pictures: continue a run that was interrupted.")
+    blendshapes: bool = option("--blendshapes", is_flag=True,
+        help="ARKit blendshapes in --json, --csv, --npz, --parquet and on the page of --serve.")
+    osc: str | None = option("--osc", metavar="HOST:PORT",
+        help="Send blendshapes and head to an avatar program (VMC over OSC).")
+    serve: str | None = option("--serve", metavar="[HOST:]PORT",
+        help="Live page in the browser (loopback).")
+    token: str | None = option("--token",
+        help="Token for --serve to other machines.  [default: a random one]")
+    no_window: bool = option("--no-window", is_flag=True, help="Never open a window.")
+    # fmt: on
 
     def check(self) -> None:
         """Raises UsageError if an option needs another one that is not given."""
