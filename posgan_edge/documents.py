@@ -36,8 +36,8 @@ D = TypeVar("D", bound=Document)
 def load(path: str | Path, type_: type[D], upgrade: Callable[[Any], Any] | None = None) -> D:
     """A document from a JSON file, or from YAML (see ``read``).
 
-    ``upgrade`` turns the plain content of an older version into today's. Raises BadInput in one
-    line that names the file and the field.
+    ``upgrade`` turns the plain content of an older version into that of this one. Raises
+    BadInput in one line that names the file and the field.
     """
     content = read(path, type_.kind)
     return convert(upgrade(content) if upgrade else content, type_, path)

@@ -55,7 +55,7 @@ def decode_image(data: NDArray[np.uint8], name: str) -> Image:
     if data[:2].tobytes() == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:].tobytes():
         raise BadInput(f"{name}: is a truncated JPEG")
     try:
-        # The picture's own EXIF orientation is obeyed; depth is reduced below, not by cv2,
+        # The picture's own EXIF orientation is applied; depth is reduced below, not by cv2,
         # which would clip 16-bit values.
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:

@@ -48,7 +48,7 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cpu_name() -> str:
-    """The processor's model name, as far as the system tells."""
+    """The processor's model name, as far as the system reports it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():
@@ -71,7 +71,7 @@ def machine_block() -> dict[str, Any]:
 
 
 def gpu_block() -> dict[str, str]:
-    """Name, driver and power mode of the first NVIDIA GPU, as its tools tell; empty without one."""
+    """Name, driver and power mode of the first NVIDIA GPU, from its tools; empty without one."""
     told = _told("nvidia-smi", "--query-gpu=name,driver_version,power.limit", *_SMI)
     name, driver, limit = [*(part.strip() for part in told.split(",")), "", "", ""][:3]
     if not name:

@@ -113,7 +113,7 @@ class Engine(Closing, ABC):
 
     def modes(self) -> NDArray[np.float32] | None:
         """The modes (K, M * M) float32 that every map is a sum of, each axis with K coefficients of
-        its own; None where the network has none, or its file does not tell."""
+        its own; None where the network has none, or its file does not contain them."""
         if self.file is None:
             return None
         from posgan_edge.engines.modes import onnx_modes

@@ -49,8 +49,8 @@ def _larger(a: Face, b: Face) -> float:
 
 
 def distinct(faces: Sequence[Face]) -> list[Face]:
-    """The faces without those of one person, in their order: of these the one is kept that the
-    detector and the fit make surest."""
+    """The faces without those of one person, in their order: of these the one with the
+    best product of score and presence is kept."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda f: -f.box.score * f.presence):
         if not any(same_person(face, other) for other in kept):

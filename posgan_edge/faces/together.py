@@ -16,7 +16,7 @@ from posgan_edge.geometry.crop import Crop
 
 @dataclass(frozen=True)
 class Request:
-    """Crops of a frame that a tracker wants to be read; see ``FacePipeline.look``."""
+    """Crops of a frame that a tracker needs read; see ``FacePipeline.look``."""
 
     frame: Frame
     crops: Sequence[Crop]
@@ -32,7 +32,8 @@ class Answer:
     timings_ms: Mapping[str, float]
 
 
-#: What a tracker does with a frame: it asks for crops, is sent what they hold, and returns faces.
+#: What a tracker does with a frame: it yields requests for crops, is sent the faces in them, and
+#: returns its faces.
 Steps: TypeAlias = Generator[Request, Answer, list[Face]]
 
 

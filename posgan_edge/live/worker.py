@@ -86,7 +86,7 @@ class SinkWorker:
     @property
     def full(self) -> bool:
         """Whether ``put`` would wait. If so, ``room`` is called once it would not."""
-        self._awaited = True  # before the look, so that a place that becomes free is told
+        self._awaited = True  # before the look, so that a place that becomes free now is noticed
         self._awaited = self._queue.full()
         return self._awaited
 

@@ -204,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         origin = self.headers.get("Origin")
         if origin is not None and origin != f"http://{host}":
             return HTTPStatus.FORBIDDEN, "requests of other sites are refused"
-        # Pictures are fetched without an Origin; browsers tell who asks in this header.
+        # Pictures are fetched without an Origin; browsers name the requesting site in this header.
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             return HTTPStatus.FORBIDDEN, "requests of other sites are refused"
         if sink.token is not None and not hmac.compare_digest(token.encode(), sink.token.encode()):

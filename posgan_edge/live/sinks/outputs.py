@@ -143,7 +143,7 @@ class Series:
         self._targets = {index: target}
 
     def __getstate__(self) -> dict[str, Any]:
-        """The names for another process, which is told each picture's file by ``place``."""
+        """The names for another process, which gets each picture's file by ``place``."""
         # Names that may be met if a face's number is added to another name.
         numbered = [
             name for target in self._targets.values() for name in mesh_files(target)
