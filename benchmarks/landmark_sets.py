@@ -32,7 +32,7 @@ from peer_methods import FACEMESH_68
 from posgan_edge.cli import report_error
 from posgan_edge.cli.progress import reporting
 from posgan_edge.engines import load_engine
-from posgan_edge.errors import BadInput, PosganError, missing
+from posgan_edge.errors import BadInput, PosganError, needing
 from posgan_edge.evaluation.expression import PARTS, pearson
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.files import check_writable, replaced
@@ -97,10 +97,8 @@ class Witness:
     """MediaPipe FaceMesh on a crop of the pack, with a border round it."""
 
     def __init__(self) -> None:
-        try:
+        with needing("mediapipe", "FaceMesh", "detect"):
             from mediapipe.python.solutions.face_mesh import FaceMesh
-        except ImportError as error:
-            raise missing("mediapipe", "FaceMesh", "detect") from error
         self._mesh = FaceMesh(
             static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.3
         )

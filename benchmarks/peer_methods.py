@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines import load_engine
-from posgan_edge.errors import missing
+from posgan_edge.errors import needing
 from posgan_edge.evaluation.aflw2000 import LabelledFace
 from posgan_edge.evaluation.human68 import HumanFace
 from posgan_edge.evaluation.scoring import DETECTION_IOU, MOST_FACES
@@ -102,11 +102,9 @@ class FaceMesh(Peer):
     attempts = ("", WITH_CROP)
 
     def __init__(self) -> None:
-        try:
+        with needing("mediapipe", "FaceMesh", "detect"):
             import mediapipe
             from mediapipe.python.solutions.face_mesh import FaceMesh as Solution
-        except ImportError as error:
-            raise missing("mediapipe", "FaceMesh", "detect") from error
         self._version = mediapipe.__version__
         self._solution = Solution(
             static_image_mode=True, max_num_faces=MOST_FACES, refine_landmarks=True

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 import numpy as np
 
-from posgan_edge.errors import BadInput, missing
-from posgan_edge.files import read_limited, replaced
+from posgan_edge.errors import BadInput, needing
+from posgan_edge.files import read_limited, write_whole
 
 #: Largest JSON and YAML file that is read, in bytes (YAML takes about a second per megabyte).
 LIMIT, YAML_LIMIT = 32 << 20, 1 << 20
@@ -45,9 +45,7 @@ def load(path: str | Path, type_: type[D], upgrade: Callable[[Any], Any] | None 
 
 def save(path: str | Path, document: Document) -> None:
     """Writes a document as JSON (atomically). Raises BadInput for NaN and infinity."""
-    text = text_of(document, path)
-    with replaced(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_whole(path, text_of(document, path))
 
 
 def text_of(document: Document, where: str | Path) -> str:
@@ -80,10 +78,8 @@ def read(path: str | Path, kind: str = "document") -> Any:
 
 def parse_yaml(text: str) -> Any:
     """The content of YAML text; ``2e-3`` is a number. Raises BadInput for other text."""
-    try:
+    with needing("PyYAML", "reading recipes", "build"):
         import yaml
-    except ImportError as error:
-        raise missing("PyYAML", "reading recipes", "build") from error
     try:
         return yaml.load(text, _yaml_loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:

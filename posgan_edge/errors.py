@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PosganError(Exception):
     """Base of every error this package raises on purpose.
@@ -60,11 +63,17 @@ class BadInput(PosganError, ValueError):
 INSTALL_GPU = "in a checkout of posgan-edge, pip install ./cpp_ext '.[gpu]'"
 
 
-def missing(package: str, purpose: str, extra: str) -> MissingRuntime:
-    """The one wording for an optional dependency that is not installed."""
-    return MissingRuntime(
-        f"{package} is not installed, and {purpose} needs it: pip install 'posgan-edge[{extra}]'"
-    )
+@contextmanager
+def needing(package: str | None, purpose: str, extra: str) -> Iterator[None]:
+    """For imports of optional packages: raises MissingRuntime if one is not installed. ``package``
+    None: its name is that of the module."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingRuntime(
+            f"{package or error.name} is not installed, and {purpose} needs it: "
+            f"pip install 'posgan-edge[{extra}]'"
+        ) from error
 
 
 def picture_failure(name: str, error: Exception) -> str:

@@ -189,6 +189,12 @@ def replaced(path: str | Path) -> Iterator[Path]:
         yield temporary
 
 
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Writes a file through ``replaced``; text as UTF-8."""
+    with replaced(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 @contextmanager
 def replaced_together(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
     """As ``replaced`` for a file and those that describe it, which come after it in ``paths``.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
-from posgan_edge.files import read_limited, replaced
+from posgan_edge.files import read_limited, write_whole
 
 #: What ``write_image`` writes in colour.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -79,5 +79,4 @@ def write_image(path: str | Path, image: Image) -> None:
         raise BadInput(f"{path}: unknown picture type: use .png or .jpg") from error
     if not coded:
         raise BadInput(f"{path}: cannot be written")
-    with replaced(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    write_whole(path, data.tobytes())

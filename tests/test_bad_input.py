@@ -38,7 +38,7 @@ from posgan_edge import (
     weak_perspective,
 )  # fmt: skip
 from posgan_edge.engines.base import Engine, EngineInfo
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, MissingRuntime, needing
 from posgan_edge.faces.assignment import assign
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.faces.detector import GivenBoxes, detected
@@ -542,10 +542,10 @@ def wait_for(tracker, start):
 
 
 def test_a_missing_detector_says_what_to_install():
-    from posgan_edge.errors import missing
-
+    with pytest.raises(MissingRuntime) as raised, needing("mediapipe", "finding faces", "detect"):
+        raise ImportError
     with pytest.raises(PosganError, match="mediapipe is not installed"):
-        detected(OddDetector(missing("mediapipe", "finding faces", "detect")), GOOD, 1)
+        detected(OddDetector(raised.value), GOOD, 1)
 
 
 BAD_TIMES: list[Any] = [NAN, INF, "1", True, [1.0], 1e300, 10**400]

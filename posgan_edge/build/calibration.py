@@ -23,7 +23,7 @@ from posgan_edge.documents import Document, convert, plain, read
 from posgan_edge.errors import BadInput
 from posgan_edge.faces.cropping import extract_crop
 from posgan_edge.faces.detector import MediaPipeDetector
-from posgan_edge.files import is_temporary, replaced, scratch_folder, sha256
+from posgan_edge.files import is_temporary, scratch_folder, sha256, write_whole
 from posgan_edge.geometry.crop import Crop
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.values import FaceBox
@@ -98,10 +98,8 @@ class CalibrationRecord(Document, frozen=True):
     def save(self, path: str | Path) -> None:
         """Writes the record as JSON (atomically)."""
         content = plain(self)
-        with replaced(path) as temporary:
-            temporary.write_text(
-                json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
-            )
+        whole = {**content, "digest": _digest(content)}
+        write_whole(path, json.dumps(whole, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> CalibrationRecord:

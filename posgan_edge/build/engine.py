@@ -31,8 +31,8 @@ from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, check_engine_output, parse_plan_header
 from posgan_edge.engines.runtimes import load_tensorrt, runtime_version
 from posgan_edge.engines.signing import load_private_key, save_engine
-from posgan_edge.errors import BadInput, UsageError, missing
-from posgan_edge.files import replaced, scratch_folder
+from posgan_edge.errors import BadInput, UsageError, needing
+from posgan_edge.files import scratch_folder, write_whole
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.progress import Progress, silent
 from posgan_edge.system import gpu_here, machine_block
@@ -114,8 +114,7 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
         header = parse_plan_header(payload)
         version = header[1] if header else load_tensorrt(request.target).__version__
         if request.timing_cache is not None and cache:
-            with replaced(request.timing_cache) as temporary:
-                temporary.write_bytes(cache)
+            write_whole(request.timing_cache, cache)
             cache_hash = hashlib.sha256(cache).hexdigest()
     info = props(converted.model)
     input_size, map_size = sizes(converted.model)
@@ -153,11 +152,9 @@ def source_model(model: str, progress: Progress) -> onnx.ModelProto:
         return load_model(str(resources.files("posgan_edge.assets") / SHIPPED[model]))
     if Path(model).suffix == ".onnx":
         return load_model(model)
-    try:
+    with needing("PyTorch", "exporting a checkpoint (or give an ONNX)", "export"):
         from posgan_edge.build.export import export_onnx
         from posgan_edge.models.checkpoints import load_generator
-    except ImportError as error:
-        raise missing("PyTorch", "exporting a checkpoint (or give an ONNX)", "export") from error
     generator = load_generator(model)
     with scratch_folder() as folder:
         progress("exporting", 0, 1)

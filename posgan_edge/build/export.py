@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from posgan_edge import __version__
-from posgan_edge.errors import BadInput, missing
+from posgan_edge.errors import BadInput, needing
 from posgan_edge.files import replaced
 from posgan_edge.geometry.layout import DEFAULT_SET, UvLayout, load_layout
 from posgan_edge.geometry.sampling import bilinear_taps
@@ -69,12 +69,10 @@ def export_onnx(
     PyTorch on random images, in crop units. Raises BadInput if it is above ``PARITY_LIMIT`` or the
     layout has no such landmarks, and MissingRuntime if a package is not installed.
     """
-    try:
+    with needing(None, "exporting", "export"):
         import onnx
         import onnxruntime
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise missing(error.name or "onnx", "exporting", "export") from error
     generator = to_memory_format(generator.eval().cpu(), torch.contiguous_format)
     size = generator.input_size
     outputs = ["position_map", "landmarks"] if landmarks else ["position_map"]

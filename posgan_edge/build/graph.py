@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from posgan_edge.engines.signature import Port, check_signature
-from posgan_edge.errors import BadInput, missing
+from posgan_edge.errors import BadInput, needing
 
 if TYPE_CHECKING:
     import onnx
@@ -20,10 +20,8 @@ def load_model(path: str | Path) -> onnx.ModelProto:
     Raises BadInput for a file that is missing, broken or not such a model, and MissingRuntime
     without onnx.
     """
-    try:
+    with needing("onnx", "converting models", "build"):
         import onnx
-    except ImportError as error:
-        raise missing("onnx", "converting models", "build") from error
     path = Path(path)
     if not os.path.isfile(path):
         raise BadInput(f"{path}: no such ONNX file")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from posgan_edge.files import replaced
+from posgan_edge.files import write_whole
 from posgan_edge.geometry.crop import BOX_SCALE
 from posgan_edge.geometry.landmarks import LANDMARK_NAMES
 from posgan_edge.geometry.layout import DEFAULT_SET, UvLayout
@@ -59,5 +59,4 @@ def landmark_table(layout: UvLayout, input_size: int, map_size: int) -> dict[str
 def save_landmark_table(path: str | Path, layout: UvLayout, input_size: int, map_size: int) -> None:
     """Writes ``landmark_table`` as JSON. Raises BadInput if it cannot be written."""
     text = json.dumps(landmark_table(layout, input_size, map_size), indent=1)
-    with replaced(path) as temporary:
-        temporary.write_text(text + "\n")
+    write_whole(path, text + "\n")

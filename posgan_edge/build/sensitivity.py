@@ -14,8 +14,8 @@ from posgan_edge.arrays import in_batches
 from posgan_edge.build.calibration import CalibrationFaces, CalibrationRecord
 from posgan_edge.build.graph import layers, props
 from posgan_edge.build.int8 import to_int8
-from posgan_edge.errors import BadInput, BudgetMissed, missing
-from posgan_edge.files import replaced
+from posgan_edge.errors import BadInput, BudgetMissed, needing
+from posgan_edge.files import replaced, write_whole
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.metrics import nme
 from posgan_edge.progress import Progress, silent
@@ -160,8 +160,7 @@ def write_table(costs: dict[str, Cost], path: str | Path) -> None:
     """Writes the sensitivity table as Markdown, in the network's order."""
     lines = ["| layer | map, px of 256 | NME, points |", "|---|---:|---:|"]
     lines += [f"| `{n}` | {c.pixels:.4f} | {_points(c)} |" for n, c in costs.items()]
-    with replaced(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+    write_whole(path, "\n".join(lines) + "\n")
 
 
 def _points(cost: Cost) -> str:
@@ -170,10 +169,8 @@ def _points(cost: Cost) -> str:
 
 def check_plot() -> None:
     """Raises MissingRuntime without matplotlib, which ``plot_table`` needs."""
-    try:
+    with needing("matplotlib", "drawing the sensitivity of layers", "benchmark"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing("matplotlib", "drawing the sensitivity of layers", "benchmark") from error
 
 
 def plot_table(costs: dict[str, Cost], path: str | Path) -> None:

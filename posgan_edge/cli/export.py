@@ -10,7 +10,7 @@ import click
 
 from posgan_edge.cli.groups import Group, option, takes
 from posgan_edge.engines.manifest import has_manifest
-from posgan_edge.errors import BadInput, UsageError, missing
+from posgan_edge.errors import BadInput, UsageError, needing
 from posgan_edge.files import check_output
 from posgan_edge.geometry.layout import load_layout
 
@@ -64,13 +64,11 @@ class ExportOptions(Group):
 @takes(ExportOptions)
 def command(asked: ExportOptions) -> None:
     """Turn a generator into one ONNX file (image -> position_map, dynamic batch)."""
-    try:
+    with needing("PyTorch", "exporting", "export"):
         from posgan_edge.build.export import export_onnx
         from posgan_edge.build.landmark_table import save_landmark_table
         from posgan_edge.models.checkpoints import load_generator, save_safetensors
         from posgan_edge.models.registry import count_macs, count_parameters, name_of
-    except ImportError as error:
-        raise missing("PyTorch", "exporting", "export") from error
     asked.check()
     output, table, safetensors = asked.output, asked.table, asked.safetensors
     generator = load_generator(asked.model)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from posgan_edge.cli.options import DrawingOptions, EngineOptions, FaceOptions, SourceOptions
 from posgan_edge.cli.run_outputs import OutputOptions
 from posgan_edge.errors import BadInput, UsageError
-from posgan_edge.files import replaced
+from posgan_edge.files import write_whole
 
 if TYPE_CHECKING:
     from posgan_edge.engines.base import Engine
@@ -96,8 +96,7 @@ def conclude(summaries: Sequence[LiveSummary], output: OutputOptions) -> None:
         document = asdict(summaries[0])
         if len(summaries) > 1:
             document = {"cameras": [asdict(summary) for summary in summaries]}
-        with replaced(output.summary) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + "\n")
+        write_whole(output.summary, json.dumps(document, indent=1) + "\n")
     # A sink that cameras share fails in each of them.
     failures = dict.fromkeys(line for summary in summaries for line in summary.failures)
     if failures:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from posgan_edge.cli.groups import Group, argument, option, takes
-from posgan_edge.errors import missing
+from posgan_edge.errors import needing
 
 if TYPE_CHECKING:
     from posgan_edge.training.run_folder import RunFolder
@@ -44,10 +44,8 @@ def command(asked: TrainOptions) -> None:
 
     Ctrl-C and SIGTERM stop it after the current step; --resume continues from there.
     """
-    try:
+    with needing("PyTorch", "training", "train"):
         from posgan_edge.training.trainer import Trainer
-    except ImportError as error:
-        raise missing("PyTorch", "training", "train") from error
     from posgan_edge.training.datasets import open_maps
     from posgan_edge.training.recipe import load_recipe
     from posgan_edge.training.run_folder import RunFolder, check_unused

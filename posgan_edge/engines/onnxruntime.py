@@ -15,13 +15,11 @@ from posgan_edge.engines.base import Coefficients, Engine
 from posgan_edge.engines.manifest import Manifest, has_manifest, read_checked
 from posgan_edge.engines.modes import coefficient_model, modes_of
 from posgan_edge.engines.signature import Port, Signature, check_signature, check_threads
-from posgan_edge.errors import BadInput, MissingRuntime, missing, one_line
+from posgan_edge.errors import BadInput, MissingRuntime, needing, one_line
 from posgan_edge.files import sha256
 
-try:
+with needing("onnxruntime", "running an ONNX model", "all"):
     import onnxruntime as ort
-except ImportError as _error:
-    raise missing("onnxruntime", "running an ONNX model", "all") from _error
 
 #: More intra-op threads than one slow these small networks down on the machines measured
 #: (see benchmarks/README.md), and leave no core for capture and detection.

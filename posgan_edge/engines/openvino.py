@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from posgan_edge.engines.base import Engine
 from posgan_edge.engines.manifest import Manifest, has_manifest, read_checked
 from posgan_edge.engines.signature import Port, check_signature, check_threads
-from posgan_edge.errors import BadInput, missing, one_line
+from posgan_edge.errors import BadInput, needing, one_line
 from posgan_edge.files import sha256
 
 DEFAULT_THREADS = 1
@@ -113,9 +113,8 @@ def load_openvino() -> Any:
     before = sys.modules.get(reporter, absent)
     sys.modules[reporter] = None  # type: ignore[assignment]  # OpenVINO's own stub serves then
     try:
-        import openvino
-    except ImportError as error:
-        raise missing("openvino", "running a model on OpenVINO", "openvino") from error
+        with needing("openvino", "running a model on OpenVINO", "openvino"):
+            import openvino
     finally:
         if before is absent:
             del sys.modules[reporter]

@@ -10,7 +10,7 @@ from typing import Any
 
 from posgan_edge.documents import text_of
 from posgan_edge.engines.manifest import Manifest, manifest_of, manifest_path
-from posgan_edge.errors import BadInput, missing, one_line
+from posgan_edge.errors import BadInput, needing, one_line
 from posgan_edge.files import read_limited, replaced_together
 
 _LIMIT = 1 << 20  # bytes of a key, a signature or a manifest
@@ -71,10 +71,8 @@ def signed_manifest(engine: str | Path, public_key: str | Path) -> Manifest:
 
 
 def _keys() -> Any:
-    try:
+    with needing("cryptography", "signing and checking signatures", "sign"):
         from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError as error:
-        raise missing("cryptography", "signing and checking signatures", "sign") from error
     return ed25519
 
 

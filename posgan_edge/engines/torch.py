@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine, EngineInfo
-from posgan_edge.errors import missing
+from posgan_edge.errors import needing
 
-try:
+with needing("PyTorch", "this model file", "torch"):
     import torch
-except ImportError as _error:
-    raise missing("PyTorch", "this model file", "torch") from _error
 
 if TYPE_CHECKING:
     from posgan_edge.models.registry import Generator

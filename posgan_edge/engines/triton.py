@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.engines.base import Engine, EngineInfo
 from posgan_edge.engines.triton_memory import Region, is_here
-from posgan_edge.errors import BadInput, PosganError, missing, one_line
+from posgan_edge.errors import BadInput, PosganError, needing, one_line
 
 _log = logging.getLogger(__name__)
 #: Seconds for which a server that is away is asked again, and those that one call may take.
@@ -190,7 +190,5 @@ def _is_away(error: Exception) -> bool:
 
 def load_client() -> Any:
     """The module ``tritonclient.grpc``. Raises MissingRuntime without it."""
-    try:
+    with needing("tritonclient", "a Triton server", "triton"):
         return import_module("tritonclient.grpc")
-    except ImportError as error:
-        raise missing("tritonclient", "a Triton server", "triton") from error

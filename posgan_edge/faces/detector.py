@@ -14,7 +14,7 @@ import numpy as np
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
 from posgan_edge.closing import Closing
-from posgan_edge.errors import BadInput, PosganError, missing, one_line
+from posgan_edge.errors import BadInput, PosganError, needing, one_line
 from posgan_edge.faces.tiles import moved, scaled, shrunk, starts, unturned
 from posgan_edge.geometry.values import FaceBox
 
@@ -230,10 +230,8 @@ class MediaPipeDetector(Closing):
         key = (kind, min_score)
         if key not in self._models:
             with quiet_stderr():
-                try:
+                with needing("mediapipe", "finding faces", "detect"):
                     from mediapipe.python.solutions.face_detection import FaceDetection
-                except ImportError as error:
-                    raise missing("mediapipe", "finding faces", "detect") from error
                 self._models[key] = FaceDetection(min_score, kind)
                 self._models[key].process(np.zeros((128, 128, 3), np.uint8))
         return self._models[key]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posgan_edge.arrays import number, whole
-from posgan_edge.errors import BadInput, UsageError, missing, one_line
+from posgan_edge.errors import BadInput, UsageError, needing, one_line
 from posgan_edge.faces.detector import quiet_stderr
 
 #: Logical CPUs that Ray's filter of finished pictures takes in a resumed run. If the actors
@@ -56,11 +56,9 @@ def load_ray() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Ray's native code would write warnings between the lines of this process.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
+    with needing("ray", "labelling on many machines", "ray"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise missing("ray", "labelling on many machines", "ray") from error
     return ray
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from posgan_edge.engines.base import Engine
-from posgan_edge.errors import missing
+from posgan_edge.errors import needing
 from posgan_edge.faces.values import Face, Frame
 from posgan_edge.geometry.landmarks import openness
 from posgan_edge.geometry.layout import UvLayout, load_layout
@@ -37,12 +37,10 @@ def load_pyarrow() -> Any:
 
     Raises MissingRuntime without it.
     """
-    try:
+    with needing("pyarrow", "Parquet", "parquet"):
         import pyarrow
         import pyarrow.fs
         import pyarrow.parquet
-    except ImportError as error:
-        raise missing("pyarrow", "Parquet", "parquet") from error
     return pyarrow
 
 

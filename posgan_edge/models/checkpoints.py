@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import torch
 
 from posgan_edge.documents import Document, convert
-from posgan_edge.errors import BadInput
-from posgan_edge.files import replaced
+from posgan_edge.errors import BadInput, needing
+from posgan_edge.files import write_whole
 from posgan_edge.models.registry import Generator, build_generator, name_of
 
 #: Weights inside the package, by the name of their generator.
@@ -56,9 +56,8 @@ def save_safetensors(generator: Generator, path: str | Path, **metadata: str) ->
         for k, v in generator.state_dict().items()
         if not k.endswith("num_batches_tracked")
     }
-    with replaced(path) as temporary:
-        # save_file ignores the umask and makes a file that only its owner can read.
-        temporary.write_bytes(save(tensors, metadata=header))
+    # save_file ignores the umask and makes a file that only its owner can read.
+    write_whole(path, save(tensors, metadata=header))
 
 
 class GeneratorState(Document, frozen=True):
@@ -119,12 +118,8 @@ def _from_torch(path: Path) -> Generator:
 
 
 def _from_safetensors(path: Path) -> Generator:
-    try:
+    with needing("safetensors", "reading this file", "torch"):
         from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        from posgan_edge.errors import missing
-
-        raise missing("safetensors", "reading this file", "torch") from error
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

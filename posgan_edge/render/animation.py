@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray, Image
-from posgan_edge.errors import BadInput, missing
-from posgan_edge.files import replaced
+from posgan_edge.errors import BadInput, needing
+from posgan_edge.files import write_whole
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.mesh import vertex_normals
 
@@ -83,16 +83,13 @@ def save_animation(animation: FaceAnimation, path: str | Path) -> None:
         samplers.append(g.AnimationSampler(input=clock, output=output, interpolation="LINEAR"))
     model.finish(mesh, g.Animation(name="Expression", channels=channels, samplers=samplers),
                  animation.texture)  # fmt: skip
-    with replaced(Path(path)) as temporary:
-        temporary.write_bytes(model.binary())
+    write_whole(path, model.binary())
 
 
 def check_animation_writer() -> Any:
     """The library that writes animations. Raises MissingRuntime if it is not there."""
-    try:
+    with needing("pygltflib", "animated meshes", "mesh"):
         import pygltflib
-    except ImportError as error:
-        raise missing("pygltflib", "animated meshes", "mesh") from error
     return pygltflib
 
 

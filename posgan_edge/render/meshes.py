@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from posgan_edge import arrays
 from posgan_edge.arrays import Image
-from posgan_edge.errors import BadInput, missing
-from posgan_edge.files import as_path, replaced
+from posgan_edge.errors import BadInput, needing
+from posgan_edge.files import as_path, replaced, write_whole
 from posgan_edge.geometry.axes import Y_UP
 from posgan_edge.geometry.mesh import DenseFace, Mesh, face_mesh
 
@@ -32,10 +32,8 @@ def check_mesh_writer(path: Path) -> None:
     """Raises MissingRuntime if what writes a mesh file of that suffix is not installed."""
     if path.suffix.lower() == ".obj":
         return
-    try:
+    with needing("trimesh", "writing PLY and GLB (not OBJ)", "mesh"):
         import trimesh  # noqa: F401
-    except ImportError as error:
-        raise missing("trimesh", "writing PLY and GLB (not OBJ)", "mesh") from error
 
 
 def save_mesh(
@@ -93,10 +91,8 @@ def save_mesh(
 
 
 def _textured(mesh: Mesh, texture: Image) -> Any:
-    try:
+    with needing("pillow", "textured meshes", "mesh"):
         from PIL import Image as Pillow
-    except ImportError as error:
-        raise missing("pillow", "textured meshes", "mesh") from error
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
@@ -129,8 +125,7 @@ def _save_obj(mesh: Mesh, path: Path, image: Image | None, texture: Image | None
         if texture is not None:
             write_image(picture, texture)
             text = f"newmtl face\nKa 1 1 1\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n"
-            with replaced(material) as name:
-                name.write_bytes(os.fsencode(text))
+            write_whole(material, os.fsencode(text))
 
 
 def _rows(tag: str, rows: NDArray[Any], value: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.report.plots import draw_history
-from posgan_edge.files import check_writable, replaced
+from posgan_edge.files import check_writable, replaced, write_whole
 from posgan_edge.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
@@ -82,8 +82,7 @@ class RunFolder:
             writer.flush()
 
         self._write_events(add)
-        with replaced(self.folder / "history.json") as temporary:
-            temporary.write_text(json.dumps(trainer.history, indent=1))
+        write_whole(self.folder / "history.json", json.dumps(trainer.history, indent=1))
         plot_history(trainer.history, self.folder / "history.png")
 
     def _write_events(self, write: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posgan_edge.errors import missing
+from posgan_edge.errors import needing
 from posgan_edge.evaluation.metrics import FAILURE, ROLL_BINS, bin_of, cumulative, wrap_roll
 
 if TYPE_CHECKING:
@@ -31,12 +31,10 @@ def figure(draw: Callable[[Axes], None], size: tuple[float, float] = (7.0, 3.2))
     ``size`` is (width, height) in inches. Text has the colour ``currentColor``. Raises
     MissingRuntime without matplotlib.
     """
-    try:
+    with needing("matplotlib", "drawing the report", "benchmark"):
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing("matplotlib", "drawing the report", "benchmark") from error
     settings: dict[Any, Any] = {
         "svg.fonttype": "none", "svg.hashsalt": "posgan-edge", "font.family": "sans-serif",
         "font.size": 9, "text.color": _TEXT, "axes.labelcolor": _TEXT, "axes.edgecolor": _TEXT,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from posgan_edge.documents import LIMIT, read, save
-from posgan_edge.errors import BadInput, missing
+from posgan_edge.errors import BadInput, needing
 from posgan_edge.evaluation.document import Benchmark
 from posgan_edge.evaluation.human68 import HUMAN
 from posgan_edge.evaluation.peers import Peers
@@ -18,17 +18,15 @@ from posgan_edge.evaluation.report.peers import peers_plot, peers_table
 from posgan_edge.evaluation.report.sheets import FACES, contact_sheet, data_uri
 from posgan_edge.evaluation.report.tables import Table, tables_of
 from posgan_edge.evaluation.study import Study
-from posgan_edge.files import check_output, read_limited, replaced
+from posgan_edge.files import check_output, read_limited, write_whole
 
 
 def check_report(folder: Path) -> None:
     """Raises BadInput if the report cannot be written to ``folder``, and MissingRuntime without the
     packages that draw it."""
-    try:
+    with needing(None, "writing the report", "benchmark"):
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise missing(error.name or "Jinja2", "writing the report", "benchmark") from error
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder}: is a file, the report needs a folder")
     for name in ("report.html", "report.md"):
@@ -64,8 +62,7 @@ def write_report(
         ("report.html", html),
         ("report.md", _markdown(document, tables)),
     ):
-        with replaced(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
         written.append(folder / name)
     save(folder / "report.json", document)
     return [*written, folder / "report.json"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posgan_edge.arrays import FloatArray
-from posgan_edge.errors import UsageError, missing
+from posgan_edge.errors import UsageError, needing
 from posgan_edge.geometry.axes import quaternion
 from posgan_edge.live.sinks.base import Result, Sink
 
@@ -50,10 +50,8 @@ class OscSink(Sink):
     expressions = True
 
     def __init__(self, address: str, notify: Callable[[str], None] = lambda _: None) -> None:
-        try:
+        with needing("python-osc", "sending to avatar programs", "osc"):
             from pythonosc.osc_bundle_builder import OscBundleBuilder
-        except ImportError as error:
-            raise missing("python-osc", "sending to avatar programs", "osc") from error
         host, port = parse_osc(address)
         shown = f"[{host}]" if ":" in host else host
         self._bundle, self._notify = OscBundleBuilder, notify
