@@ -14,7 +14,7 @@ from posgan_edge.evaluation.expression import PARTS, score_points
 from posgan_edge.evaluation.human68 import HUMAN, HumanFace
 from posgan_edge.evaluation.metrics import bin_of
 from posgan_edge.evaluation.peers import Figures, PeerSet, Scores
-from posgan_edge.evaluation.report.tables import NOT_MEASURED
+from posgan_edge.evaluation.report import NOT_MEASURED
 from posgan_edge.geometry.metrics import box_size, nme
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from posgan_edge.arrays import Image
 from posgan_edge.errors import BadInput
-from posgan_edge.files import read_limited, write_whole
+from posgan_edge.files import read_limited, replaced, write_whole
 
 #: What ``write_image`` writes in colour.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -67,6 +69,19 @@ def decode_image(data: NDArray[np.uint8], name: str) -> Image:
     if image.dtype != np.uint8:
         return np.clip(image * 255.0, 0, 255).astype(np.uint8)
     return image
+
+
+def write_plot(path: str | Path, size: tuple[float, float], draw: Callable[[Any], None]) -> None:
+    """Writes what ``draw`` draws on matplotlib's axes as PNG, ``size`` (width, height) inches
+    large. Raises BadInput if it cannot be written."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure.subplots())
+    with replaced(path) as temporary:
+        figure.savefig(temporary)
 
 
 def write_image(path: str | Path, image: Image) -> None:

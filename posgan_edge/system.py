@@ -121,8 +121,7 @@ def abilities() -> list[Ability]:
         install = f"pip install 'posgan-edge[{extra}]'"
         found.append(_importable(module, f"building {extra} engines", install))
     found.append(_importable("pycuda.driver", "running TensorRT engines", INSTALL_GPU))
-    found += [_host_kernels(), _kernels()]
-    return found
+    return [*found, *_kernels()]
 
 
 def _gpu_providers() -> list[Ability]:
@@ -142,28 +141,22 @@ def _gpu_providers() -> list[Ability]:
     return found
 
 
-def _host_kernels() -> Ability:
-    purpose = "reading maps with the kernels on the CPU"
+def _kernels() -> list[Ability]:
+    """Whether the kernels are installed, and whether there is a GPU for them."""
+    host, device = "reading maps with the kernels on the CPU", "reading landmarks on the GPU"
     try:
         kernels = import_module("posgan_edge_kernels")
     except (ImportError, OSError):
-        return Ability(purpose, False, "numpy reads them, more slowly: pip install ./cpp_ext")
-    return Ability(purpose, True, f"posgan_edge_kernels {kernels.__version__}")
-
-
-def _kernels() -> Ability:
-    purpose = "reading landmarks on the GPU"
-    try:
-        kernels = import_module("posgan_edge_kernels")
-    except ImportError:
-        return Ability(purpose, False, "numpy does it; for the kernels: pip install ./cpp_ext")
+        install = "numpy does it; the kernels are faster: pip install ./cpp_ext"
+        return [Ability(host, False, install), Ability(device, False, install)]
     name = f"posgan_edge_kernels {kernels.__version__}"
-    if not kernels.with_cuda:
-        return Ability(purpose, False, f"{name} was built without CUDA: host path only")
-    cuda = import_module("posgan_edge_kernels.cuda")
-    count, reason = cuda.device_count()
-    built = f"{name} for {', '.join(cuda.ARCHITECTURES)}"
-    return Ability(purpose, count > 0, built if count else f"{built}; no device: {reason}")
+    count, detail = 0, f"{name} was built without CUDA: host path only"
+    if kernels.with_cuda:
+        cuda = import_module("posgan_edge_kernels.cuda")
+        count, reason = cuda.device_count()
+        built = f"{name} for {', '.join(cuda.ARCHITECTURES)}"
+        detail = built if count else f"{built}; no device: {reason}"
+    return [Ability(host, True, name), Ability(device, count > 0, detail)]
 
 
 def _importable(module: str, purpose: str, install: str) -> Ability:

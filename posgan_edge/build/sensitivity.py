@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from posgan_edge.build.calibration import CalibrationFaces, CalibrationRecord
 from posgan_edge.build.graph import layers, props
 from posgan_edge.build.int8 import to_int8
 from posgan_edge.errors import BadInput, BudgetMissed, needing
-from posgan_edge.files import replaced, write_whole
+from posgan_edge.files import write_whole
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.geometry.metrics import nme
+from posgan_edge.images import write_plot
 from posgan_edge.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -175,15 +176,11 @@ def check_plot() -> None:
 
 def plot_table(costs: dict[str, Cost], path: str | Path) -> None:
     """Draws the sensitivity of each layer as bars into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.bar(range(len(costs)), [c.pixels for c in costs.values()], color="#3b76b0")
-    axes.set_xticks(range(len(costs)), list(costs), rotation=90, fontsize=6)
-    axes.set_ylabel("map deviation, px of 256")
-    axes.set_title("one layer in INT8 at a time")
-    with replaced(path) as temporary:
-        figure.savefig(temporary)
+    def draw(axes: Any) -> None:
+        axes.bar(range(len(costs)), [c.pixels for c in costs.values()], color="#3b76b0")
+        axes.set_xticks(range(len(costs)), list(costs), rotation=90, fontsize=6)
+        axes.set_ylabel("map deviation, px of 256")
+        axes.set_title("one layer in INT8 at a time")
+
+    write_plot(path, (9, 4), draw)

@@ -9,7 +9,8 @@ from typing import Any
 
 from posgan_edge.errors import BadInput
 from posgan_edge.evaluation.report.plots import draw_history
-from posgan_edge.files import check_writable, replaced, write_whole
+from posgan_edge.files import check_writable, write_whole
+from posgan_edge.images import write_plot
 from posgan_edge.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
@@ -97,11 +98,4 @@ class RunFolder:
 
 def plot_history(history: list[dict[str, int | float | None]], path: Path) -> None:
     """Draws the NME of each epoch and checkpoint against the samples seen."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    draw_history(figure.subplots(), history)
-    with replaced(path) as temporary:
-        figure.savefig(temporary)
+    write_plot(path, (8, 4.5), lambda axes: draw_history(axes, history))

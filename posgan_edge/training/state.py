@@ -19,6 +19,8 @@ from posgan_edge.training.datasets import EpochBatches
 from posgan_edge.training.recipe import Recipe
 
 _Count = Annotated[int, Meta(ge=0)]
+#: Attributes of a run that are saved as they are.
+_PLAIN = ("epoch", "step", "samples", "elapsed", "history", "position", "pretrained")
 
 
 class Run(Protocol):
@@ -87,20 +89,14 @@ def save_state(path: Path, run: Run) -> None:
 def _content(run: Run) -> dict[str, Any]:
     """Returns the content of a ``TrainingState`` as plain values."""
     state: dict[str, Any] = {
+        **{name: getattr(run, name) for name in _PLAIN},
         "recipe": plain(run.recipe),
-        "epoch": run.epoch,
-        "step": run.step,
-        "samples": run.samples,
-        "elapsed": run.elapsed,
-        "history": run.history,
         "generator": generator_state(run.generator),
         "generator_ema": generator_state(run.average),
         "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
         "scaler": run.scaler.state_dict(),
         "rng": torch.get_rng_state(),
-        "position": run.position,
         "batches": len(run.batches),
-        "pretrained": run.pretrained,
         "sums": dict(run.sums),
     }
     if run.device.type == "cuda":
@@ -139,7 +135,7 @@ def resume(run: Run, state: TrainingState, path: Path) -> None:
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise BadInput(f"{path}: the state of another optimiser or network: {reason}") from error
-    for name in ("epoch", "step", "samples", "elapsed", "history", "position", "pretrained"):
+    for name in _PLAIN:
         setattr(run, name, getattr(state, name))
     run.sums.update(state.sums)
 

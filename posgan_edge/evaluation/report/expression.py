@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from posgan_edge.evaluation.expression import EYES, PARTS
+from posgan_edge.evaluation.report import number
 from posgan_edge.evaluation.report.plots import LINES, figure
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ def tables(document: Benchmark) -> list[dict[str, Any]]:
     for name, row in rows.items():
         cells = [name]
         for agreement in (row.eyes, row.mouth):
-            cells += [_number(agreement.r), _number(agreement.mae)]
+            cells += [number(agreement.r), number(agreement.mae)]
         closed = row.closed
         cells += [
-            _number(closed.auc),
+            number(closed.auc),
             f"{closed.closed} of {closed.closed + closed.open}",
         ]
         openness.append(cells)
@@ -52,10 +53,6 @@ def tables(document: Benchmark) -> list[dict[str, Any]]:
 
 def _openness(document: Benchmark) -> dict[str, Openness]:
     return {n: row.expression for n, row in document.engines.items() if row.expression}
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3f}"
 
 
 def pictures(document: Benchmark, engine: str) -> Iterator[tuple[str, str]]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from posgan_edge.evaluation.human68 import HUMAN
 from posgan_edge.evaluation.peers import HUMAN_NME, OPENNESS, YAW, Figures, Peers, PeerSet
+from posgan_edge.evaluation.report import number
 from posgan_edge.evaluation.report.plots import LINES, figure
-from posgan_edge.evaluation.report.tables import NOT_MEASURED, Table
+from posgan_edge.evaluation.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,11 +35,11 @@ def peers_table(document: Peers) -> Table:
         rows.append([f"found, {_title(name, data)}", *found])
         for title, key, label_set in _figures(data):
             rows.append([title, *(_cell(data.scores[label_set].same, m, key) for m in methods)])
-    ms = [_number(m.ms.median if m.ms else None, ".1f") for m in methods.values()]
+    ms = [number(m.ms.median if m.ms else None, ".1f") for m in methods.values()]
     rows.append(["milliseconds per face", *ms])
-    memory = [_number(m.memory_mb, ".0f") for m in methods.values()]
+    memory = [number(m.memory_mb, ".0f") for m in methods.values()]
     rows.append(["peak memory, MB", *memory])
-    start = [_number(m.start_seconds, ".2f") for m in methods.values()]
+    start = [number(m.start_seconds, ".2f") for m in methods.values()]
     rows.append(["from a new process to the first face, seconds", *start])
     return {"title": TITLE, "header": ["", *methods], "rows": rows}
 
@@ -64,11 +65,7 @@ def _part(key: str, label_set: str) -> str:
 
 
 def _cell(rows: dict[str, Figures], method: str, key: str) -> str:
-    return _number(rows.get(method, {}).get(key), ".3f" if key in OPENNESS else ".2f")
-
-
-def _number(value: float | None, form: str) -> str:
-    return NOT_MEASURED if value is None else format(value, form)
+    return number(rows.get(method, {}).get(key), ".3f" if key in OPENNESS else ".2f")
 
 
 def peers_plot(document: Peers) -> str:

@@ -8,10 +8,8 @@ from typing import Any
 from posgan_edge.evaluation.document import Benchmark, EngineRow
 from posgan_edge.evaluation.human68 import HUMAN
 from posgan_edge.evaluation.latency import Latency
-from posgan_edge.evaluation.report import expression
+from posgan_edge.evaluation.report import NOT_MEASURED, expression, number
 
-#: Text of a cell whose figure is None.
-NOT_MEASURED = "not measured"
 _BINS = {
     "yaw": ("0 to 30", "30 to 60", "60 to 90"),
     "pitch": ("0 to 30", "30 to 60", "60 to 90"),
@@ -38,10 +36,6 @@ def tables_of(document: Benchmark) -> list[Table]:
             threads = {name: row.threads_ms for name, row in timed.items()}
             tables.append(_sweep("CPU threads, one image", threads))
     return tables
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return NOT_MEASURED if value is None else format(value, form)
 
 
 def _summary(document: Benchmark) -> Table:
@@ -76,13 +70,13 @@ def _by_angle(engines: _Rows, label_set: str) -> Table:
     rows = []
     for name, row in engines.items():
         scores, pose, off = row.labels[label_set], row.pose_mae, row.deviation_px
-        cells = [name, f"{scores.mean:.3f}", _number(scores.mean_of_yaw_bins)]
+        cells = [name, f"{scores.mean:.3f}", number(scores.mean_of_yaw_bins)]
         for angle in _BINS:
             # A bin without faces has no mean; the last row says so.
             cells += ["" if v is None else f"{v:.3f}" for v in getattr(scores, angle)]
-        cells += [f"{scores.auc:.3f}", f"{100 * scores.failure_rate:.2f}", _number(row.nme_3d)]
+        cells += [f"{scores.auc:.3f}", f"{100 * scores.failure_rate:.2f}", number(row.nme_3d)]
         angles = [pose[k] for k in ("pitch", "yaw", "roll")] if pose else [None]
-        cells += [" / ".join(_number(v, ".2f") for v in angles)]
+        cells += [" / ".join(number(v, ".2f") for v in angles)]
         cells += [NOT_MEASURED if off is None else f"{off.mean:.3f} ({off.p99:.3f})"]
         rows.append(cells)
     counts = next(iter(engines.values())).labels[label_set].counts
@@ -154,8 +148,8 @@ def _machine(engines: _Rows) -> Table:
         rows.append(
             [
                 name,
-                *(_number(value, form) for value, form in zip(values, forms, strict=True)),
-                _number(row.jitter_percent),
+                *(number(value, form) for value, form in zip(values, forms, strict=True)),
+                number(row.jitter_percent),
                 NOT_MEASURED if energy is None else f"{energy.joules:.4f} J ({energy.source})",
             ]
         )
