@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 
 import pytest
@@ -19,8 +20,14 @@ def run(monkeypatch, capfd):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["posgan-edge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
+        # The command line sets handlers that end the process; a later test may raise a signal.
+        before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with pytest.raises(SystemExit) as exit_:
+                main()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         out, err = capfd.readouterr()
         return int(exit_.value.code or 0), out, err
 
