@@ -207,6 +207,7 @@ EDGE = ("engines", "edge")
         (changed(*EDGE, "labels", "original", "worst", value=1), "unknown key 'worst' in "),
         (changed(*EDGE, "missed", value="image00002"), "missed: expected a list, got str"),
         (changed(*EDGE, "per_face", value=[1]), "per_face: expected a mapping, got a list"),
+        (changed(*EDGE, "pose_mae", "mean", remove=True), "key 'mean' is missing in pose_mae"),
         (changed("faces", "image00002", value=["a"]), "expected float, got str"),
         (changed("faces", "image00002", 0, value=float("inf")), "inf is not a finite number"),
     ],
@@ -220,6 +221,15 @@ def test_changed_benchmarks_name_file_and_field(tmp_path, change, reason):
     assert str(error.value).startswith(f"{tmp_path / 'b.json'}: ")
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["inner", "eyes", "mouth"])
+def test_a_benchmark_on_human_points_has_every_figure(tmp_path, key):
+    content = json.loads((ROOT / "benchmarks/results/helen-edge.json").read_text())
+    changed(*EDGE, "expression", "nme", key, remove=True)(content)
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    with pytest.raises(BadInput, match=rf"expression: key '{key}' is missing in nme$"):
+        load_benchmark(tmp_path / "b.json")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,6 +46,11 @@ class Settings:
     landmarks: str | None = None
 
 
+def _check_keys(values: Mapping[str, object], name: str, *keys: str) -> None:
+    if absent := [key for key in keys if key not in values]:
+        raise ValueError(f"key {absent[0]!r} is missing in {name}")
+
+
 class Openness(Document, frozen=True):
     """Figures of a set with human points (see ``expression.Expression``)."""
 
@@ -54,6 +60,9 @@ class Openness(Document, frozen=True):
     closed: Roc
     ours: dict[str, dict[str, float]]
     human: dict[str, dict[str, float]]
+
+    def __post_init__(self) -> None:
+        _check_keys(self.nme, "nme", "inner", "eyes", "mouth")
 
 
 class EngineRow(Document, frozen=True):
@@ -84,6 +93,10 @@ class EngineRow(Document, frozen=True):
     energy: Energy | None = None
     latency_ms: Timing | None = None
     landmarks: str = "aflw"
+
+    def __post_init__(self) -> None:
+        if self.pose_mae is not None:
+            _check_keys(self.pose_mae, "pose_mae", "mean")
 
 
 class Benchmark(Document, frozen=True):

@@ -163,7 +163,9 @@ _AGAIN = {
 _TRIED = set(COMMANDS) - {"label"}
 _OFTEN = sorted([*_TRIED, *["run"] * 5, *["benchmark", "build-engine", "calibrate"] * 2,
                  *_TRIED - {"demo", "export", "doctor"}])  # fmt: skip
-_STREAMS = ["no stdin", "no stdout", "no stderr", "none", "full stdout", "closed pipe"]
+#: Most kilobytes of address space for a process of its own.
+_MEMORY = 16 << 20
+_STREAMS = [*[""] * 4, "no stdin", "no stdout", "no stderr", "none", "full stdout", "closed pipe"]
 
 
 @cache
@@ -330,12 +332,12 @@ def _inside(case: Invocation, folder: Path) -> None:
 
 
 def _process(case: Invocation, folder: Path) -> None:
-    """Runs a case as a process of its own, with odd standard streams."""
+    """Runs a case as a process of its own, sometimes with odd standard streams."""
     before = _prepared(case, folder)
-    closed = {"no stdin": "<&-", "no stdout": ">&-", "none": "<&- >&-", "no stderr": "2>&-",
+    closed = {"no stdin": "<&-", "no stdout": ">&-", "none": "<&- >&-", "no stderr": "2>&-", "": "",
               "full stdout": ">/dev/full", "closed pipe": "| true"}[case.streams]  # fmt: skip
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f'"$@" {closed}', "bash", sys.executable, "-m",
+        ["bash", "-o", "pipefail", "-c", f'ulimit -v {_MEMORY}; "$@" {closed}', "bash", sys.executable, "-m",
          "posgan_edge", *case.words],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "DISPLAY": "", "WAYLAND_DISPLAY": ""},
