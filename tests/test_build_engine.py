@@ -1,7 +1,9 @@
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from posgan_edge import load_engine
+from posgan_edge.build import engine
 from posgan_edge.build.export import export_onnx
 from posgan_edge.engines.manifest import checked_manifest, load_manifest, plan_header
 from posgan_edge.errors import BadInput
@@ -527,3 +530,51 @@ def test_plans_have_one_output_and_float32_on_both_ends(tmp_path):
     with pytest.raises(BadInput, match="plans have float32 inputs and outputs"):
         _check_network(trt, network)
     del network, kept
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """TensorRT is there; its builder adds to the timing cache. Returns the caches it is given."""
+    given = []
+
+    def build(data, target, options):
+        given.append(options.timing_cache)
+        return b"plan", options.timing_cache + b"timed"
+
+    monkeypatch.setattr(engine, "load_tensorrt", lambda _: SimpleNamespace(__version__="10.3"))
+    monkeypatch.setattr(engine, "build_plan_apart", build)
+    return given
+
+
+def test_a_timing_cache_grows_from_build_to_build(run, tmp_path, planned):
+    network = write_convolution(tmp_path / "n.onnx")
+    for name in ("a.engine", "b.engine"):
+        code, _, err = run(
+            "build-engine", "--model", network, "--target", "tensorrt", "--output",
+            tmp_path / name, "--timing-cache", tmp_path / "t.cache",
+        )  # fmt: skip
+        assert code == 0, err
+    assert planned == [b"", b"timed"]
+    assert (tmp_path / "t.cache").read_bytes() == b"posgan-edge timing cache\ntimedtimed"
+
+
+@pytest.mark.parametrize("kind", ["foreign", "model", "output", "folder", "fifo"])
+def test_a_timing_cache_replaces_nothing_else(run, tmp_path, planned, kind):
+    network = write_convolution(tmp_path / "n.onnx")
+    content = network.read_bytes()
+    cache = {"model": network, "output": tmp_path / "e.engine"}.get(kind, tmp_path / "photo.jpg")
+    if kind == "foreign":
+        cache.write_bytes(b"somebody's")
+    elif kind == "folder":
+        cache.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(cache)
+    code, _, err = run(
+        "build-engine", "--model", network, "--target", "tensorrt", "--output",
+        tmp_path / "e.engine", "--timing-cache", cache,
+    )  # fmt: skip
+    assert (code in (2, 4), err.count("rror: "), planned) == (True, 1, []), err
+    assert str(cache) in err
+    assert network.read_bytes() == content
+    assert not (tmp_path / "e.engine").exists()
+    assert kind != "foreign" or cache.read_bytes() == b"somebody's"

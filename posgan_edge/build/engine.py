@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,14 +24,21 @@ from posgan_edge.build.fp16 import to_fp16
 from posgan_edge.build.graph import float16_ends, load_model, props, set_props, sizes
 from posgan_edge.build.int8 import matching_layers, to_int8
 from posgan_edge.build.sensitivity import Budget, CostMeter, meet_budget
-from posgan_edge.build.tensorrt import PlanOptions, build_plan_apart, check_options
+from posgan_edge.build.tensorrt import (
+    PlanOptions,
+    build_plan_apart,
+    check_cache,
+    check_options,
+    read_cache,
+    write_cache,
+)
 from posgan_edge.build.trial import check_convertible
 from posgan_edge.engines.loader import SHIPPED, load_engine
 from posgan_edge.engines.manifest import Manifest, check_engine_output, parse_plan_header
 from posgan_edge.engines.runtimes import load_tensorrt, runtime_version
 from posgan_edge.engines.signing import load_private_key, save_engine
 from posgan_edge.errors import BadInput, UsageError, needing
-from posgan_edge.files import scratch_folder, write_whole
+from posgan_edge.files import scratch_folder
 from posgan_edge.geometry.layout import load_layout
 from posgan_edge.progress import Progress, silent
 from posgan_edge.system import gpu_here, machine_block
@@ -108,13 +114,17 @@ def build_engine(request: BuildRequest, progress: Progress = silent) -> Manifest
         version, payload = runtime_version(request.target), data
     else:
         progress(f"building the {request.target} plan", 0, 1)
-        plan = replace(_with_cache(request), compute_capability=_gpu_of(request, rtx_only=True)[1])
+        plan = replace(
+            request.plan,
+            compute_capability=_gpu_of(request, rtx_only=True)[1],
+            timing_cache=read_cache(request.timing_cache),
+        )
         payload, cache = build_plan_apart(data, request.target, plan)
         progress(f"building the {request.target} plan", 1, 1)
         header = parse_plan_header(payload)
         version = header[1] if header else load_tensorrt(request.target).__version__
         if request.timing_cache is not None and cache:
-            write_whole(request.timing_cache, cache)
+            write_cache(request.timing_cache, cache)
             cache_hash = hashlib.sha256(cache).hexdigest()
     info = props(converted.model)
     input_size, map_size = sizes(converted.model)
@@ -263,6 +273,8 @@ def _check(request: BuildRequest) -> None:
     if request.precision != "int8" and (request.record or request.images) is not None:
         raise UsageError("a calibration record and pictures are for int8", "record", "images")
     check_options(request.target, request.plan, request.timing_cache is not None)
+    if request.timing_cache is not None:
+        check_cache(request.timing_cache, request.output)
     if request.target in ONNX_TARGETS:
         if request.output.suffix != ".onnx":
             raise UsageError(f"{request.output}: an {request.target} engine ends in .onnx")
@@ -283,9 +295,3 @@ def _gpu_of(request: BuildRequest, rtx_only: bool = False) -> tuple[str, str]:
         return "", asked
     gpu, here = gpu_here()
     return (gpu, here) if asked in ("", here) else ("", asked)
-
-
-def _with_cache(request: BuildRequest) -> PlanOptions:
-    if request.timing_cache is None or not os.path.isfile(request.timing_cache):
-        return request.plan
-    return replace(request.plan, timing_cache=request.timing_cache.read_bytes())

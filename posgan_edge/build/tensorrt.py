@@ -17,7 +17,10 @@ from typing import Any
 
 from posgan_edge.engines.runtimes import load_tensorrt
 from posgan_edge.errors import BadInput, MissingRuntime, PosganError, UsageError
-from posgan_edge.files import scratch_folder
+from posgan_edge.files import check_output, read_limited, scratch_folder, write_whole
+
+#: Begins the file of a timing cache, which TensorRT's bytes follow; its most bytes.
+_CACHE_MARK, _CACHE_LIMIT = b"posgan-edge timing cache\n", 1 << 30
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,26 @@ class PlanOptions:
     compute_capability: str = ""
     timing_cache: bytes = b""
     tuned_for: int = 1
+
+
+def check_cache(path: Path, output: Path) -> None:
+    """Raises UsageError or BadInput for the file of a timing cache that cannot be written, is the
+    ``output`` too, or is there and was written by something else."""
+    if path.absolute() == output.absolute():
+        raise UsageError(f"{path}: is the output too: give another name", "timing_cache")
+    check_output(path, _CACHE_MARK)
+
+
+def read_cache(path: Path | None) -> bytes:
+    """Returns TensorRT's bytes of a timing cache; none if there is no file."""
+    if path is None or not path.is_file():
+        return b""
+    return read_limited(path, _CACHE_LIMIT).removeprefix(_CACHE_MARK)
+
+
+def write_cache(path: Path, cache: bytes) -> None:
+    """Writes TensorRT's bytes of a timing cache. Raises BadInput if they cannot be written."""
+    write_whole(path, _CACHE_MARK + cache)
 
 
 def check_options(target: str, options: PlanOptions, timing_cache: bool) -> None:

@@ -337,8 +337,8 @@ def _process(case: Invocation, folder: Path) -> None:
     closed = {"no stdin": "<&-", "no stdout": ">&-", "none": "<&- >&-", "no stderr": "2>&-", "": "",
               "full stdout": ">/dev/full", "closed pipe": "| true"}[case.streams]  # fmt: skip
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f'ulimit -v {_MEMORY}; "$@" {closed}', "bash", sys.executable, "-m",
-         "posgan_edge", *case.words],
+        ["bash", "-o", "pipefail", "-c", f'ulimit -v {_MEMORY}; "$@" {closed}', "bash",
+         sys.executable, "-m", "posgan_edge", *case.words],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "DISPLAY": "", "WAYLAND_DISPLAY": ""},
     )  # fmt: skip
