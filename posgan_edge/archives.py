@@ -18,8 +18,8 @@ from posgan_edge.errors import BadInput, one_line
 
 #: Most bytes that the arrays of one file may take.
 LIMIT = 16 << 30
-#: What a file raises that is no .npz, or half of one, or a changed one.
-_BROKEN = (
+#: What NumPy raises for a file that is no .npz, or half of one, or a changed one.
+BROKEN = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError,
     RuntimeError, SyntaxError, MemoryError, OverflowError, BadZipFile, zlib.error,
     tokenize.TokenError,
@@ -49,7 +49,7 @@ def read_arrays(
             return {name: data[name] for name in names}
     except BadInput:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise BadInput(f"{path}: a broken .npz file, or none: {one_line(error)}") from error
 
 
@@ -60,7 +60,7 @@ def read_array(path: str | Path) -> NDArray[Any]:
         raise BadInput(f"{path}: not a .npy array: {kind}")
     try:
         array = np.load(path)
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise BadInput(f"{path}: not a .npy array: {reason or one_line(error)}") from error
     if not isinstance(array, np.ndarray):

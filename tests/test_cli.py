@@ -282,6 +282,45 @@ def test_a_signal_that_a_library_turns_into_an_error_of_its_own(number, code, me
     assert message in done.stderr
 
 
+DROPPED = """
+import os, sys, time
+from posgan_edge import cli
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+def runs(*_, **__):
+    closing = Closing()
+    del closing
+    print("goes on", flush=True)
+    try:
+        for _ in range(1000):
+            time.sleep(0.01)
+    finally:
+        print("finished", flush=True)
+
+cli.cli = runs
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (signal.SIGINT, 130, "interrupted: files that were open are finished\n"),
+        (signal.SIGTERM, 143, ""),
+    ],
+)
+def test_a_signal_that_comes_in_a_finaliser(number, code, message):
+    """Python drops what is raised there."""
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED, str(int(number))], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.lstrip()) == (code, message)
+    assert done.stdout.split("\n") == ["goes on", "finished", ""]
+
+
 def test_interrupt_finishes_files(tmp_path):
     from posgan_edge.faces.values import Frame
     from posgan_edge.live.sinks import JsonLinesSink, Result

@@ -7,11 +7,12 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -153,9 +154,28 @@ def _stopped(process: int, received: list[int], number: int, _: FrameType | None
     last = threading.Timer(_LAST, os._exit, (128 + number,))
     last.daemon = True
     last.start()
+    sys.unraisablehook = partial(_dropped, number, sys.unraisablehook)
+    _end(number)
+
+
+def _end(number: int, *_: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def _dropped(number: int, otherwise: Callable[[Any], object], found: Any) -> None:
+    """Called for an exception that Python drops, as it does in finalisers and weak references'
+    callbacks. If it is that of a signal, it is raised again a moment later, outside of them."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or not isinstance(found.exc_value, (KeyboardInterrupt, SystemExit)):
+        otherwise(found)
+        return
+    signal.signal(number, _end)
+    again = threading.Timer(0.02, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def report_error(error: PosganError) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from posgan_edge.archives import BROKEN
 from posgan_edge.errors import BadInput, one_line
 from posgan_edge.faces.track_filter import filtered_apart
 from posgan_edge.geometry.layout import UvLayout
@@ -158,5 +157,7 @@ class MapCode:
                     },
                 )
                 return cls(layout, int(data["map_size"]), data.get("modes"), data.get("apart"))
-        except (ValueError, LookupError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        except BadInput:
+            raise
+        except (*BROKEN, LookupError) as error:
             raise BadInput(f"modes and layout cannot be read: {one_line(error)}") from error

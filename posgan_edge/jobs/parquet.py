@@ -223,7 +223,9 @@ def _rows(path: str | Path, file: Any, code: MapCode) -> Iterator[StoredFace]:
                 columns = {n: batch.column(n).to_pylist() for n in batch.schema.names}
                 for index in range(batch.num_rows):
                     yield _stored({name: v[index] for name, v in columns.items()}, code)
-        except (OSError, KeyError, TypeError, ValueError, arrow.ArrowException) as error:
+        except (
+            OSError, LookupError, TypeError, ValueError, OverflowError, arrow.ArrowException,
+        ) as error:  # fmt: skip
             raise BadInput(f"{path}: cannot be read to its end: {one_line(error)}") from error
 
 

@@ -116,7 +116,7 @@ def _detector() -> Any:
 
 
 @cache
-def _parquet() -> Path:
+def faces_file() -> Path:
     from posgan_edge.jobs.parquet import ParquetSink
     from posgan_edge.live.sinks import Result
 
@@ -239,7 +239,7 @@ CALLS: dict[str, Callable[[], Call]] = {
         provider="cpu", verify=None,
     ),
     "read_image": lambda: _with(pe.read_image, path=data.PORTRAIT),
-    "read_faces": lambda: _with(lambda path: list(pe.read_faces(path)), path=_parquet()),
+    "read_faces": lambda: _with(lambda path: list(pe.read_faces(path)), path=faces_file()),
     "depth_map": lambda: _with(pe.depth_map, face=_face(), size=(9, 9), width=None, height=None),
     "face_mask": lambda: _with(pe.face_mask, face=_face(), size=None, width=9, height=9),
     "uv_texture": lambda: _with(
