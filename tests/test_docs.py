@@ -13,7 +13,7 @@ import click
 import pytest
 
 import posgan_edge
-from posgan_edge.cli import cli
+from posgan_edge.cli import COMMANDS, cli
 from posgan_edge.images import read_image
 from tests.helpers.data import PORTRAIT
 from tests.helpers.there import there
@@ -94,6 +94,14 @@ def test_commands_and_options_exist(document, line):
             assert word in known, f"{words[0]} {word}"
         elif word.startswith(("export/", "calibration/", "posgan_edge/")):
             assert (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_a_help_text(name):
+    command = cli.get_command(CONTEXT, name)
+    assert command is not None
+    silent = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert not silent
 
 
 @pytest.mark.parametrize(("document", "line"), [*lines_of("pip"), *lines_of("make")])

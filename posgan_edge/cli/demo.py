@@ -16,8 +16,10 @@ from posgan_edge.cli.groups import Finite
 @click.option(
     "--output", default="out", show_default=True, type=Path, help="Folder for the results."
 )
-@click.option("--seconds", default=8.0, show_default=True, type=Finite(1, 3600))
-@click.option("--faces", default=2, show_default=True, type=click.IntRange(1, 16))
+@click.option("--seconds", default=8.0, show_default=True, type=Finite(1, 3600),
+              help="Length of the video.")  # fmt: skip
+@click.option("--faces", default=2, show_default=True, type=click.IntRange(1, 16),
+              help="Faces in the video.")  # fmt: skip
 @click.option(
     "--overwrite", is_flag=True, help="Also replace files that are not from an earlier demo."
 )
