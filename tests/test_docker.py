@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import re
 import shutil
 import socket
@@ -105,7 +106,8 @@ def test_compose_gives_the_camera_and_nothing_more():
 
 
 def test_hadolint_finds_nothing():
-    if (hadolint := shutil.which("hadolint")) is None:
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    if (hadolint := shutil.which("hadolint", path=folders)) is None:
         pytest.skip("hadolint is not installed")
     done = subprocess.run([hadolint, *IMAGES], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

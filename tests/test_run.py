@@ -201,9 +201,10 @@ def test_a_folder_is_looked_through(tmp_path):
     assert pictures_of(str(tmp_path / "top")) == [f"{tmp_path}/top/{name}" for name in names]
 
 
-def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "top" / "shut").mkdir(parents=True)
-    (tmp_path / "top" / "a.jpg").write_bytes(b"")
+@pytest.fixture
+def shut(photos, monkeypatch):
+    """A folder below ``photos`` that cannot be read. Tests may run as root, who reads all."""
+    (photos / "shut").mkdir()
     scandir = os.scandir
 
     def refuses(place):
@@ -212,9 +213,24 @@ def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
         return scandir(place)
 
     monkeypatch.setattr(os, "scandir", refuses)
-    shut = re.escape(f"{tmp_path}/top/shut: cannot be read (Permission denied)")
-    with pytest.raises(BadInput, match=shut):
-        pictures_of(str(tmp_path / "top"))
+    return photos / "shut"
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(run, photos, shut):
+    line = f"{shut}: cannot be read (Permission denied)"
+    for folder in (photos, shut):
+        with pytest.raises(BadInput, match=re.escape(line)):
+            pictures_of(str(folder))
+    told: list[str] = []
+    assert len(expanded(str(photos), told.append)) == 3
+    assert told == [line]
+    # The others are worked on.
+    code, printed, err = run("run", photos, "--box", BOX, "--csv", photos.parent / "a.csv")
+    assert (code, printed.count("1 face")) == (4, 3)
+    assert err == f"error: {line}\nerror: 1 of 4 pictures failed\n"
+    code, printed, err = run("run", shut, "--box", BOX)
+    assert (code, printed) == (4, "")
+    assert err == f"error: {line}\nerror: 1 of 1 pictures failed\n"
 
 
 @pytest.mark.parametrize("source", ["photos", "photos/**/*.*", "."])

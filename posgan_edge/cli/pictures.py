@@ -48,7 +48,7 @@ class PictureJob:
     def __init__(self, asked: Asked, stack: ExitStack) -> None:
         names, output = asked.source.given, asked.output
         self._asked = asked
-        self._failed = self._without = 0  # pictures that failed, and sources without any picture
+        self._failed = self._without = 0  # pictures that failed; sources without any
         self._found = self._expanded(names)
         self._journal = _journal(self._found, asked, stack)
         self._before = Done() if self._journal is None else self._journal.done
@@ -126,13 +126,16 @@ class PictureJob:
         report_error(BadInput(line))
 
     def _expanded(self, sources: Sequence[str]) -> list[Picture]:
+        def without(line: str) -> None:
+            self._fail(line)
+            self._without += 1
+
         found: list[Picture] = []
         for source in sources:
             try:
-                found += expanded(source)
+                found += expanded(source, without)
             except BadInput as error:
-                self._fail(str(error))
-                self._without += 1
+                without(str(error))
         left = without_own(found, self._asked.output.folders())
         if len(left) < len(found):
             note = "pictures below the folders that this run writes to are left out"

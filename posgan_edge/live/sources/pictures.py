@@ -88,8 +88,9 @@ def pictures_of(uri: str) -> list[str]:
     return [picture.name for picture in expanded(uri)]
 
 
-def expanded(uri: str) -> list[Picture]:
-    """``pictures_of``, each with its ``root``."""
+def expanded(uri: str, notify: Callable[[str], None] | None = None) -> list[Picture]:
+    """``pictures_of``, each with its ``root``. With ``notify``, a folder below another one that
+    cannot be read is left out, and ``notify`` is called with one line."""
     if is_web(uri):
         return [Picture(uri, "")]
     path = Path(uri)
@@ -97,9 +98,9 @@ def expanded(uri: str) -> list[Picture]:
         names = read_names(Path(uri[1:])) or []
         if any(name.startswith("@") for name in names):
             raise BadInput(f"{uri[1:]}: names another list")
-        return [one for name in names for one in expanded(name)]
+        return [one for name in names for one in expanded(name, notify)]
     if os.path.isdir(uri):
-        found = [name for name in _below(path) if _looks_like_one(Path(name))]
+        found = [name for name in _below(path, notify) if _looks_like_one(Path(name))]
         if not found:
             raise BadInput(f"{uri}: no pictures in this folder")
         return [Picture(name, uri) for name in sorted(found)]
@@ -120,12 +121,15 @@ def expanded(uri: str) -> list[Picture]:
     return [Picture(uri, str(path.parent))]
 
 
-def _below(folder: Path) -> Iterator[str]:
+def _below(folder: Path, notify: Callable[[str], None] | None) -> Iterator[str]:
     """Files in a folder and below it. Hidden folders are left out, as by ``**`` in a pattern; a
     folder that several links lead to is looked at once."""
 
     def fail(error: OSError) -> None:
-        raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from error
+        line = f"{error.filename}: cannot be read ({error.strerror})"
+        if notify is None or error.filename == str(folder):
+            raise BadInput(line) from error
+        notify(line)
 
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(str(folder), onerror=fail, followlinks=True):
