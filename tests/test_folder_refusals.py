@@ -176,6 +176,12 @@ def test_another_run_is_not_resumed(photos, run, monkeypatch, given, message):
     [
         (lambda: os.truncate("a.jsonl", 10), "a.jsonl: cannot be resumed: .a.jsonl.part has 10 "),
         (lambda: os.unlink("a.jsonl"), "a.jsonl: cannot be resumed: .a.jsonl.part has 0 of "),
+        (lambda: Path(".a.jsonl.progress").write_text("{}\n[1, 1e999, 0]\n"),
+         ".a.jsonl.progress: is no journal of a run: remove it"),
+        (lambda: Path(".a.jsonl.progress").write_text("{}\n[-1, 0, 0]\n"),
+         ".a.jsonl.progress: is no journal of a run: remove it"),
+        (lambda: Path(".a.jsonl.progress").write_text("[" * 100_000 + "\n[1, 0, 0]\n"),
+         ".a.jsonl.progress: is no journal of a run: remove it"),
         (lambda: Path(".a.jsonl.progress").write_text('hello\n[1,2,"x"]\n'),
          ".a.jsonl.progress: is no journal of a run: remove it"),
     ],

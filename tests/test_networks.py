@@ -4,6 +4,7 @@ import os
 import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,8 +12,9 @@ import pytest
 
 from posgan_edge import FacePipeline, load_engine
 from posgan_edge.build.graph import tidied
+from posgan_edge.build.int8 import matching_layers
 from posgan_edge.engines import onnxruntime
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, UsageError
 from tests.helpers import networks
 from tests.helpers.data import PORTRAIT, write_aflw2000
 from tests.helpers.networks import DOUBLE, HALF, INT8, write_convolution, write_network
@@ -218,6 +220,31 @@ def test_int8_needs_an_opset_that_has_it(run, tmp_path, monkeypatch, words):
     assert "error: the network's ONNX opset is 12, INT8 needs 13: export it again\n" in err
     found = {p.name for p in tmp_path.rglob("*") if p.is_file()}
     assert found == {"n.onnx", *(p.name for p in (tmp_path / "faces").iterdir())}
+
+
+@pytest.mark.parametrize("old", [b"image", b"layout", b"ict"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_names_that_are_not_utf8_are_refused(tmp_path, old, provider):
+    needs(provider)
+    path = write_convolution(tmp_path / "n.onnx")
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, b"\xa1" + old[1:]))
+    with pytest.raises(BadInput, match=r"n\.onnx: [^\n]+$"):
+        load_engine(path, provider=provider)
+
+
+@pytest.mark.parametrize("pattern", ["[", "(", "*", "a{99999999999}", "\x1b[31m"])
+def test_layers_to_keep_are_named_by_a_regular_expression(run, tmp_path, pattern):
+    code, _, err = run(
+        "build-engine", "--model", write_convolution(tmp_path / "n.onnx"), "--precision", "int8",
+        "--calibration", Path(__file__).parents[1] / "calibration" / "edge-mse.json",
+        "--output", tmp_path / "o.onnx", "--keep-fp16", pattern,
+    )  # fmt: skip
+    assert (code, "Traceback" in err) in ((2, False), (4, False)), err
+    model = onnx.load(tmp_path / "n.onnx")
+    with pytest.raises(UsageError, match=": not a regular expression: "):
+        matching_layers(model, pattern)
 
 
 def test_a_conversion_that_onnx_finds_wrong_is_one_line(tmp_path):

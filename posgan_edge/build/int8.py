@@ -16,7 +16,7 @@ from posgan_edge.build.calibration import (
     tensors_range,
 )
 from posgan_edge.build.graph import head, layers, opset, set_props, stem, tidied
-from posgan_edge.errors import BadInput
+from posgan_edge.errors import BadInput, UsageError
 from posgan_edge.files import uninterrupted
 
 if TYPE_CHECKING:
@@ -135,8 +135,13 @@ def _float_head(model: onnx.ModelProto, unsigned: bool) -> list[str]:
 
 
 def matching_layers(model: onnx.ModelProto, pattern: str) -> list[str]:
-    """Returns the layers whose name matches a regular expression."""
-    return [name for name in layers(model) if re.search(pattern, name)]
+    """Returns the layers whose name matches a regular expression. Raises UsageError if it is
+    none."""
+    try:
+        wanted = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"{pattern!r}: not a regular expression: {error}", "keep_float") from error
+    return [name for name in layers(model) if wanted.search(name)]
 
 
 def _compact_head(model: onnx.ModelProto, folded: bool, least: int = 16384) -> None:

@@ -105,9 +105,13 @@ class OnnxRuntimeEngine(Engine):
                     f"onnxruntime cannot start its {provider} provider here: {reason}"
                 ) from error
             raise BadInput(f"{path}: not an ONNX model that can be run: {reason}") from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        return check_signature(path, _ports(inputs), _ports(outputs), metadata)
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            inputs = _ports(self._session.get_inputs())
+            outputs = _ports(self._session.get_outputs())
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: a name in it is not UTF-8 text") from error
+        return check_signature(path, inputs, outputs, metadata)
 
     def _try(self, seconds: float | None) -> None:
         """Runs the network once, for at most so many seconds. Raises BadInput if that fails."""
@@ -207,17 +211,14 @@ def _options(threads: int) -> ort.SessionOptions:
 
 def _ports(found: Any) -> list[Port]:
     """The inputs or outputs of a session; symbolic and unknown sizes become None."""
-    try:
-        return [
-            Port(
-                port.name,
-                _TYPES.get(port.type, port.type.removeprefix("tensor(").removesuffix(")")),
-                tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape),
-            )
-            for port in found
-        ]
-    except UnicodeDecodeError as error:
-        raise BadInput("not an ONNX model: a name in it is not UTF-8 text") from error
+    return [
+        Port(
+            port.name,
+            _TYPES.get(port.type, port.type.removeprefix("tensor(").removesuffix(")")),
+            tuple(size if isinstance(size, int) and size > 0 else None for size in port.shape),
+        )
+        for port in found
+    ]
 
 
 def _provider(name: str) -> str:

@@ -47,7 +47,12 @@ class OpenVinoEngine(Engine):
                 digest, self._model = sha256(path), self._core.read_model(str(path))
         except RuntimeError as error:
             raise BadInput(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
-        found = check_signature(path, *_ports(self._model), _metadata(self._model))
+        try:
+            inputs, outputs = _ports(self._model)
+            metadata = _metadata(self._model)
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: a name in it is not UTF-8 text") from error
+        found = check_signature(path, inputs, outputs, metadata)
         if loops := _LOOPS & {op.get_type_name() for op in self._model.get_ops()}:
             raise BadInput(f"{path}: holds {min(loops)}, which is not run on OpenVINO")
         self._type, self._fixed = np.dtype(found.type), found.batch

@@ -196,8 +196,12 @@ class Journal(Closing):
             if not last:
                 return {}
             run, numbers = dict(json.loads(header)), [int(value) for value in json.loads(last)]
+            if min(numbers, default=0) < 0:
+                raise ValueError("a number below zero")
             self.done, self._sizes = Done(*numbers[:3]), numbers[3:]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (
+            OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError,
+        ) as error:  # fmt: skip
             raise BadInput(f"{self.path}: is no journal of a run: remove it") from error
         self._file.truncate(len(header) + whole)
         return run
