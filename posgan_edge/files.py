@@ -88,7 +88,7 @@ def check_output(path: str | Path, mark: bytes) -> Path:
     path = check_writable(path)
     if os.path.lexists(path) and not _holds(path, mark):
         raise UsageError(
-            f"{path}: is there already, and not from an earlier call of this command: give another "
+            f"{path}: already exists, and not from an earlier call of this command: give another "
             "name, or remove it"
         )
     return path

@@ -37,7 +37,7 @@ _OPTIONAL = (
     ("safetensors", "reading .safetensors weights", "torch"),
     ("pyarrow", "writing and reading Parquet", "parquet"),
     ("ray", "labelling on many machines", "ray"),
-    ("tritonclient", "asking a Triton server", "triton"),
+    ("tritonclient", "running models on a Triton server", "triton"),
     ("onnx", "exporting", "export"),
     ("matplotlib", "plots", "train"),
     ("tensorboard", "training logs", "train"),

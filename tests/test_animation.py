@@ -190,7 +190,7 @@ def test_a_run_writes_one_file(run, tmp_path):
     np.testing.assert_allclose(weights, shown, atol=6e-4)
     code, _, err = run(*arguments)
     assert code == 2
-    assert f"{path}: is there already" in err
+    assert f"{path}: already exists" in err
 
 
 def test_a_folder_of_glb_is_still_numbered(run, tmp_path):

@@ -237,7 +237,7 @@ def test_outputs_of_two_cameras(run, tmp_path):
         assert data["source_names"].tolist() == [f"{FACE}&noise=2"]
     # What is there is not replaced, under the names of each camera.
     code, _, err = run("run", FACE, FACE, "--box", BOX, "--save", tmp_path / "a.avi")
-    assert (code, "a-1.avi: is there already" in err) == (2, True)
+    assert (code, "a-1.avi: already exists" in err) == (2, True)
 
 
 def test_one_camera_has_no_number(run, tmp_path):

@@ -215,7 +215,7 @@ def test_an_output_that_is_there_is_kept(photos, run, more):
         "run", "photos", "--box", BOX, "--json", "a.jsonl", "--csv", "a.csv", *more
     )
     assert (code, out) == (2, "")
-    assert err == "error: a.csv: is there already (--overwrite replaces it)\n"
+    assert err == "error: a.csv: already exists (--overwrite replaces it)\n"
     assert sorted(os.listdir()) == ["a.csv", "photos"]
     assert Path("a.csv").read_text() == "mine"
 

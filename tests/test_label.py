@@ -258,8 +258,8 @@ class QuietHandler(BaseHTTPRequestHandler):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["in", "--output", "taken"], 2, "taken: is there already (--resume continues it)"),
-        (["in", "--output", "in/a.jpg"], 2, "in/a.jpg: is there already, and is no folder"),
+        (["in", "--output", "taken"], 2, "taken: already exists (--resume continues it)"),
+        (["in", "--output", "in/a.jpg"], 2, "in/a.jpg: already exists and is not a folder"),
         (["in", "--output", "taken", "--resume"], 4, "taken: holds something else than labels"),
         (["none", "--output", "o"], 4, "none: give pictures, a folder, a pattern"),
         (["none.jpg", "--output", "o"], 4, "none.jpg: no such file"),

@@ -563,7 +563,7 @@ def test_a_demo_keeps_files_that_it_did_not_make(run, tmp_path):
     (tmp_path / "portrait.png").write_text("mine")
     code, _, err = run("demo", "--output", tmp_path)
     assert code == 2
-    assert "portrait.png: is there already" in err
+    assert "portrait.png: already exists" in err
     assert (tmp_path / "portrait.png").read_text() == "mine"
 
 

@@ -168,7 +168,7 @@ def test_nothing_that_was_there_is_lost(tmp_path):
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "notes.txt").write_text("mine")
     (tmp_path / "pack" / "train-7.npz").write_bytes(b"old")
-    with pytest.raises(UsageError, match=r"train-7\.npz: is there already"):
+    with pytest.raises(UsageError, match=r"train-7\.npz: already exists"):
         make_pack(tmp_path / "in", tmp_path / "pack", PackOptions(8, 2))
     assert names_of(tmp_path / "pack") == ["notes.txt", "train-7.npz"]
     with pytest.raises(BadInput, match="too few"):
@@ -196,7 +196,7 @@ def test_a_pack_is_made_and_trained_on_by_two_commands(tmp_path):
     assert f"--set generator.map_size={SIZE}" in done.stdout
     again = posgan_edge("pack", tmp_path / "in", "--output", tmp_path / "pack")
     assert again.returncode == 2
-    assert ".npz: is there already (--overwrite replaces it)" in again.stderr
+    assert ".npz: already exists (--overwrite replaces it)" in again.stderr
     keys = (f"generator.map_size={SIZE}", "generator.hidden=32", "epochs=2", "batch_size=16",
             "workers=0", "optimizer.warmup_steps=1")  # fmt: skip
     words = ["train", "edge", "--data", tmp_path / "pack", "--output", tmp_path / "run",

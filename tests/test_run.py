@@ -367,7 +367,7 @@ def test_files_that_are_there_are_kept(run, tmp_path, monkeypatch, option, there
         (tmp_path / there).write_text("mine")
     code, printed, err = run("run", PORTRAIT, "--box", BOX, *option)
     assert (code, printed) == (2, "")
-    assert err == f"error: {there}: is there already (--overwrite replaces it)\n"
+    assert err == f"error: {there}: already exists (--overwrite replaces it)\n"
     assert os.listdir(tmp_path / "out") == [p[4:] for p in (there,) if p.startswith("out/")]
     assert dangling or (tmp_path / there).read_text() == "mine"
     code, printed, err = run("run", PORTRAIT, "--box", BOX, *option, "--overwrite")
@@ -392,7 +392,7 @@ def test_files_of_an_earlier_video_are_kept(run, tmp_path, monkeypatch, option, 
     source = ["synthetic:?width=320&height=320&roll=0", "--max-frames", 1]
     box = ["--box", "90,60,120,120"]
     code, _, err = run("run", *source, *box, *option)
-    assert (code, err) == (2, f"error: {there}: is there already (--overwrite replaces it)\n")
+    assert (code, err) == (2, f"error: {there}: already exists (--overwrite replaces it)\n")
     assert (tmp_path / there).read_text() == "mine"
     assert run("run", *source, *box, *option, "--overwrite")[0] in (0, 4)
 

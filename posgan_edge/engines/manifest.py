@@ -79,7 +79,7 @@ def check_engine_output(output: str | Path, model: str) -> None:
         load_manifest(output)
     except BadInput as error:
         raise UsageError(
-            f"{output}: is there already, and no engine with a manifest: give another name, or "
+            f"{output}: already exists and is not an engine with a manifest: give another name, or "
             "remove it"
         ) from error
 

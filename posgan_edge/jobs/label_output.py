@@ -57,14 +57,14 @@ class Output:
             if kind == fs.FileType.NotFound:
                 return
             if kind != fs.FileType.Directory:
-                raise UsageError(f"{self.folder}: is there already, and is no folder")
+                raise UsageError(f"{self.folder}: already exists and is not a folder")
             empty = not self.filesystem.get_file_info(fs.FileSelector(self._path))
         except OSError as error:
             raise BadInput(f"{self.folder}: cannot be read: {one_line(error)}") from error
         if empty:
             return
         if not resume:
-            raise UsageError(f"{self.folder}: is there already", "resume")
+            raise UsageError(f"{self.folder}: already exists", "resume")
         if not self._there():
             raise BadInput(f"{self.folder}: holds something else than labels: give a new folder")
 

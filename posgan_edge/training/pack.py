@@ -94,7 +94,7 @@ def make_pack(
     source, output = Path(source), Path(output)
     old = [p for name in ("basis.npz", "train-*.npz", "val.npz") for p in output.glob(name)]
     if old and not options.overwrite:
-        raise UsageError(f"{old[0]}: is there already", "overwrite")
+        raise UsageError(f"{old[0]}: already exists", "overwrite")
     check_writable(output / "basis.npz")
     pictures = input_pictures(source)
     rng = np.random.default_rng(options.seed)

@@ -69,7 +69,7 @@ class Outputs:
                 raise UsageError(f"{path}: is a device or a pipe, not a file")
             there = not stat.S_ISDIR(status.st_mode)
         if there and not self.overwrite:
-            raise UsageError(f"{path}: is there already", "overwrite")
+            raise UsageError(f"{path}: already exists", "overwrite")
 
     def claim(self, path: str | Path) -> Path:
         """Reserves a path for one output and returns it. Raises as ``check``, and UsageError if
