@@ -74,3 +74,11 @@ def test_impossible_crops_are_refused(values):
 )
 def test_iou(a, b, expected):
     assert a.iou(b) == pytest.approx(expected)
+
+
+def test_a_masked_picture_of_points_is_moved():
+    points = np.random.default_rng(0).uniform(0, 50, (4, 5, 3))
+    wanted = Crop(40, 30, 20, 10).to_frame(points)
+    found = Crop(40, 30, 20, 10).to_frame(np.ma.masked_less(points, 25))
+    np.testing.assert_array_equal(found, wanted)
+    assert type(found) is np.ndarray

@@ -117,6 +117,7 @@ def _apply(
     known = isinstance(points, np.ndarray) and points.dtype.kind in "fiu" and points.ndim > 0
     if not known or points.shape[-1] not in (2, 3):
         raise BadInput(f"points is {arrays.described(points)}: give numbers (..., 2 or 3)")
+    points = np.asarray(points)  # of masked arrays and matrices, which multiply otherwise
     out = np.empty(points.shape, np.float32)
     out[..., :2] = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
     if points.shape[-1] == 3:
