@@ -364,3 +364,12 @@ def test_a_sink_without_an_engine_says_so(tmp_path, engine, portrait):
         sink.write(Result(portrait, faces))
     sink.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_column_whose_name_is_not_utf8_is_one_line(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"kolumn": [1]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"kolumn", b"k\xe4lumn"))
+    with pytest.raises(BadInput, match=r"a\.parquet: not a Parquet file that can be read: [^\n]+$"):
+        list(read_faces(path))

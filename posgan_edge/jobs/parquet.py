@@ -201,11 +201,11 @@ def _opened(path: str | Path) -> tuple[Any, MapCode | None]:
         raise BadInput(f"{path}: no such Parquet file")
     try:
         file = arrow.parquet.ParquetFile(path)
-    except (OSError, arrow.ArrowException) as error:
+        found = ", ".join(file.schema_arrow.names[:6])
+    except (OSError, ValueError, arrow.ArrowException) as error:
         raise BadInput(f"{path}: not a Parquet file that can be read: {one_line(error)}") from error
     metadata = file.metadata.metadata or {}
     if metadata.get(VERSION_KEY) != VERSION.encode():
-        found = ", ".join(file.schema_arrow.names[:6])
         file.close()
         raise BadInput(f"{path}: holds no faces of posgan-edge (columns: {found})")
     try:
