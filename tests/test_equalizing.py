@@ -22,7 +22,9 @@ def test_the_maps_stay_and_the_ranges_come_closer(tmp_path, skip):
     network = build_generator("edge", **TINY, skip=skip).eval()
     assert isinstance(network, EdgeGenerator)
     network.fc1.weight.data *= torch.logspace(-1, 1, 16)[:, None]
-    network.neck[1].weight.data *= torch.tensor([0.1, 1.0, 3.0, 10.0])
+    norm = network.neck[1]
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    norm.weight.data *= torch.tensor([0.1, 1.0, 3.0, 10.0])
     network.modes.normal_()
     recipe = Recipe(name="tiny", generator={"name": "edge", **TINY}, augmentation=STILL)
     found = equalized(network, pack, recipe)
