@@ -205,7 +205,7 @@ def main() -> None:
         }
         times = take_turns(calls, options.rounds, 10)
         result |= {name: asdict(Latency.of(values)) for name, values in times.items()}
-        result[f"{width}x{height}, not captured"] = [str(key) for key in reader._graphs.plain]
+        result[f"{width}x{height}, not captured"] = [str(key) for key in reader.not_captured]
         reader.close()
     print(json.dumps(result, indent=1))
     if options.json:

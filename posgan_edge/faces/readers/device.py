@@ -67,6 +67,11 @@ class DeviceReader:
         """See ``Reader``."""
         return self._frames.ring
 
+    @property
+    def not_captured(self) -> list[int]:
+        """Batch sizes that run without a CUDA graph, because the runtime cannot capture them."""
+        return self._graphs.plain
+
     def read(self, frame: Frame, crops: Sequence[Crop], draft: bool = False) -> Reading:
         """See ``Reader``. Raises BadInput if the reader or the engine is closed."""
         self._engine.check_open()
