@@ -48,7 +48,7 @@ def modes_of(model: bytes, map_size: int) -> NDArray[np.float32] | None:
         modes = np.concatenate([high, low * scale])
     if modes is None or modes.ndim != 2 or modes.shape[1] != map_size**2:
         return None
-    return np.ascontiguousarray(modes, np.float32)
+    return np.array(modes, np.float32)  # a copy: the file's bytes can be freed
 
 
 def coefficient_model(model: bytes, modes: int) -> tuple[bytes, str] | None:
@@ -77,7 +77,7 @@ def coefficient_model(model: bytes, modes: int) -> tuple[bytes, str] | None:
         fresh = set(node.inputs) - needed if node is not None else set()
         needed |= fresh
         left += fresh
-    kept = b""
+    kept: list[bytes | memoryview] = []
     for number, whole, part in _all(graphs):
         if number == _NODE:
             wanted = not needed.isdisjoint(_Node.of(part).outputs)
@@ -85,12 +85,14 @@ def coefficient_model(model: bytes, modes: int) -> tuple[bytes, str] | None:
             wanted = _text(part, _NAME) in needed
         else:
             wanted = number not in (_OUTPUT, _SHAPES)
-        kept += bytes(whole) if wanted else b""
+        if wanted:
+            kept.append(whole)
     sizes = b"".join(_field(1, b"\x08" + _number(size)) for size in (3, modes))
     tensor = b"\x08\x01" + _field(2, _field(1, _field(2, b"batch")) + sizes)  # 1: float32
-    kept += _field(_OUTPUT, _field(1, output.encode()) + _field(2, _field(1, tensor)))
-    rest = b"".join(bytes(w) for number, w, _ in _parts(memoryview(model)) if number != _GRAPH)
-    return rest + _field(_GRAPH, kept), output
+    kept.append(_field(_OUTPUT, _field(1, output.encode()) + _field(2, _field(1, tensor))))
+    rest = [whole for number, whole, _ in _parts(memoryview(model)) if number != _GRAPH]
+    length = _number(sum(map(len, kept)))
+    return b"".join([*rest, _number(_GRAPH << 3 | 2), length, *kept]), output
 
 
 class _Node(NamedTuple):

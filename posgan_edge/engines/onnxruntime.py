@@ -155,7 +155,7 @@ class OnnxRuntimeEngine(Engine):
             or hashlib.sha256(model).hexdigest() != self.info.model_hash
         ):
             return None
-        contents, name = cut
+        model, name = cut
 
         def infer(images: NDArray[np.float32]) -> NDArray[np.float32]:
             self._check(images)
@@ -164,7 +164,7 @@ class OnnxRuntimeEngine(Engine):
         image = np.random.default_rng(0).random((1, 3, *[self.info.input_size] * 2), np.float32)
         try:
             self._cut = self._cut or ort.InferenceSession(
-                contents, _options(self.info.threads), providers=[PROVIDERS["cpu"]]
+                model, _options(self.info.threads), providers=[PROVIDERS["cpu"]]
             )
             maps = (infer(image) @ modes).reshape(1, 3, *[self.info.map_size] * 2)
             # A file may use these names for something else.
