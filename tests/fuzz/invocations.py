@@ -136,7 +136,7 @@ TEXTS: dict[str, list[str]] = {
     "size": ["", "x", "64", "0x0", "-1x5", "1x1", "99999x99999", "axb", "8x8x8", "nanxnan"],
     "port": ["", "x", ":", "-1", "99999999", "127.0.0.1:99999", "127.0.0.1:x", "[::1", "1.5"],
     "text": ["", "(", "[a", "..", "a/b", "x" * 300, "\udcff", "a\nb", "\x1b[31m", "%d", "8.9",
-             "*" * 50, "/", "nan", " ", "-", "original,", ",", "a\tb", "é"],
+             "*" * 50, "/dev", "nan", " ", "-", "original,", ",", "a\tb", "é"],
     "set": ["", "x", "=", "a.b=1", "epochs=-1", "epochs=nan", "batch_size=1.5", "seed=-1",
             "batch_size=0", "workers=1000", "threads=100000", "workers=-1", "ema=2", "ema=nan",
             "losses.map=nan", "losses.map=inf", "optimizer.lr=1e300", "optimizer.lr=nan",
