@@ -268,6 +268,7 @@ class QuietHandler(BaseHTTPRequestHandler):
         (["*.jpg", "--output", "o"], 4, "*.jpg: matches no pictures"),
         (["other.parquet", "--output", "o"], 4, "no column 'path' with names (columns: city str"),
         (["text.parquet", "--output", "o"], 4, "text.parquet: not a Parquet file that can be read"),
+        (["text.tar", "--output", "o"], 4, "text.tar: not a tar archive, or a damaged one"),
         (["nothing://x", "--output", "o"], 4, "nothing://x: no address that can be used"),
         (["in", "--output", "o", "--address", "x"], 2, "x: no address of a Ray cluster: give auto"),
         (["in", "--output", "o", "--address", "ray://h:1"], 2, "ray://h:1: no address of a Ray"),
@@ -287,7 +288,8 @@ def test_what_cannot_be_labelled_is_one_line(tmp_path, monkeypatch, run, options
     (tmp_path / "in" / "0000.jpg").rename(tmp_path / "in" / "a.jpg")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("mine")
-    (tmp_path / "text.parquet").write_text("text")
+    for name in ("text.parquet", "text.tar"):
+        (tmp_path / name).write_text("text")
     pq.write_table(pa.table({"city": ["x"]}), tmp_path / "other.parquet")
     page = HTTPServer(("127.0.0.1", 0), QuietHandler)
     with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as silent, page:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import glob
+import lzma
 import os
+import tarfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,8 @@ def find_input(source: str, columns: tuple[str, str] = ("path", "bytes")) -> Pic
             if kind == PARQUET:
                 _check_columns(files[0], columns)
                 return Tables(kind, files, *columns)
+            for name in files:
+                _check_archive(name)
             return Tables(kind, files, "source", "bytes")
     return Pictures(list({picture.name: picture for picture in found}.values()))
 
@@ -104,6 +109,17 @@ def _local(source: str) -> list[Picture]:
     if len(found) == 1 and not is_web(source):
         _is_there(found[0].path)
     return found
+
+
+def _check_archive(name: str) -> None:
+    """Raises BadInput if a file on this machine does not begin as a tar archive does."""
+    if "://" in name:
+        return
+    try:
+        with tarfile.open(name) as archive:
+            archive.next()
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise BadInput(f"{name}: not a tar archive, or a damaged one: {one_line(error)}") from error
 
 
 def _is_there(name: str) -> bool:
