@@ -268,6 +268,7 @@ def test_manifest_names_the_command_that_rebuilds(tmp_path):
          "absent.json: cannot be read"),
         (["--precision", "int8", "--calibration-images", "few"], 4,
          "0 faces were found for calibration, 32 are needed"),
+        (["--precision", "int8", "--calibration-images", "none"], 4, "none: no such folder"),
         (["--precision", "int8", "--calibration", "other.json"], 4, "made from another model"),
     ],
 )  # fmt: skip

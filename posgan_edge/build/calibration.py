@@ -258,10 +258,12 @@ def folder_faces(
     ``labels`` holds landmarks (68, 2 or more) in photo pixels by file stem. A picture with labels
     is cropped at their box, others at the first face that the detector finds. ``names`` (file
     stems) restricts the pictures. Pictures without a face are left out, and unreadable ones, which
-    are also logged and named in the result.
+    are also logged and named in the result. Raises BadInput if there is no such folder.
     """
     labels = labels or {}
     folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder: give one with pictures of faces")
     pictures = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     pictures = [p for p in pictures if not is_temporary(p)]
     if names is not None:
