@@ -66,7 +66,7 @@ def test_what_the_document_says(report):
     assert edge["cold_start"]["memory_mb"] > 1
     assert edge["gpu_compute_ms"] is None
     assert 0 < edge["jitter_percent"] < 50
-    assert edge["megabytes"] == pytest.approx(11.2, abs=0.5)
+    assert edge["megabytes"] == pytest.approx(12.9, abs=0.5)
 
 
 def test_the_page_needs_nothing_else(report):

@@ -316,12 +316,12 @@ def test_faces_check_their_expression():
     ("file", "yaw"), [("aflw-posmaps/val.npz", 45.0), ("helen-faces/helen-faces.npz", 180.0)]
 )
 def test_single_pictures_follow_eyes_and_mouth_as_well_as_ratios_do(file, yaw):
-    faces, labels = STUDY["faces_of"](real_data(file), 300)
+    faces, labels = STUDY["faces_of"](real_data(file), 1000)
     near = np.array([abs(face.pose.yaw) <= yaw for face in faces])
     kept = [face for face, keep in zip(faces, near, strict=True) if keep]
     r = STUDY["correlations"](kept, labels[near])
     for part in ("eyes", "mouth"):
-        assert r[f"{part}, blendshape"] > r[f"{part}, openness"] - 0.01
+        assert r[f"{part}, blendshape"] > r[f"{part}, openness"] - 0.005
 
 
 def test_blendshapes_of_a_run(run, tmp_path):

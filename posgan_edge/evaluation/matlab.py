@@ -59,7 +59,7 @@ def _matrices(data: bytes, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         if kind == _MATRIX and content:
             parts = [*islice(_elements(content, order), 4)]
             if len(parts) == 4 and (name := parts[2][1].decode()) in names:
-                found[name] = _numbers(parts[0][1], parts[1][1], *parts[3], order)
+                found[name] = _numbers(name, parts[0][1], parts[1][1], *parts[3], order)
     if absent := [name for name in names if name not in found]:
         raise ValueError(f"it holds no {absent[0]}")
     return found
@@ -81,12 +81,14 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         at += 0 if kind == _COMPRESSED else -at % 8
 
 
-def _numbers(flags: bytes, shape: bytes, kind: int, content: bytes, order: str) -> NDArray[Any]:
+def _numbers(
+    name: str, flags: bytes, shape: bytes, kind: int, content: bytes, order: str
+) -> NDArray[Any]:
     (number,) = struct.unpack_from(f"{order}I", flags)
     if number & _COMPLEX or number & 0xFF not in _CLASSES or kind not in _STORED:
-        raise ValueError("an array is not of real numbers")
+        raise ValueError(f"{name} is not of real numbers")
     sizes = np.frombuffer(shape, f"{order}i4").tolist()
     array = np.frombuffer(content, order + _STORED[kind]).astype(_CLASSES[number & 0xFF])
     if not 2 <= len(sizes) <= 8 or min(sizes) < 0:
-        raise ValueError("the shape of an array makes no sense")
+        raise ValueError(f"the shape of {name} makes no sense")
     return array.reshape(sizes, order="F")
