@@ -12,6 +12,18 @@ from tests.helpers.browser import CHROMIUM, Browser
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+@pytest.fixture(autouse=True)
+def _handlers_of_signals():
+    """Each test begins with Python's own handlers, and leaves those that it found."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def run(monkeypatch, capfd):
     """Runs the command line in this process: (exit code, stdout, stderr)."""

@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import io
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -91,6 +93,8 @@ def command_line(words: Sequence[str]) -> tuple[int, str]:
 
     error = io.StringIO()
     argv, sys.argv = sys.argv, ["posgan-edge", *words]
+    # The command line sets handlers that end the process; a later test may raise a signal.
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     code = 0
     try:
         with contextlib.redirect_stderr(error):
@@ -99,4 +103,7 @@ def command_line(words: Sequence[str]) -> tuple[int, str]:
         code = int(end.code or 0)
     finally:
         sys.argv = argv
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
     return code, error.getvalue()
