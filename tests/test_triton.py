@@ -339,7 +339,7 @@ def test_a_server_killed_in_the_middle_and_started_again(tmp_path, repository):
             while len(asked) == len(done):
                 time.sleep(0.0005)
             first.kill()
-            with pytest.raises(PosganError, match="no Triton server answers") as caught:
+            with pytest.raises(PosganError, match="no Triton server responds") as caught:
                 hasty.infer(image)
             assert "\n" not in str(caught.value)
             second = Server(tmp_path, repository, first.ports)
