@@ -132,7 +132,6 @@ def _run() -> dict[str, bytes]:
         return encode(sink, result)
 
     folder, here = Path(tempfile.mkdtemp(prefix="posgan-fuzz-")), os.getcwd()
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     os.chdir(folder)
     try:
         _pictures(folder)
@@ -141,8 +140,6 @@ def _run() -> dict[str, bytes]:
         assert code == 130, (code, said)
     finally:
         os.chdir(here)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     found = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     assert any(name.endswith(".progress") for name in found), found.keys()
     return found
